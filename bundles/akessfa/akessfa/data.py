@@ -1,0 +1,156 @@
+"""What happens to a case on its way into the network, alike in training, evaluation and inference."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Mapping
+
+import torch
+from monai.data import PILReader
+from monai.transforms import (
+    Compose,
+    EnsureTyped,
+    LoadImaged,
+    RandAffined,
+    RandScaleIntensityd,
+    RandShiftIntensityd,
+    Resized,
+    ScaleIntensityRanged,
+    SelectItemsd,
+)
+
+from common.datasets.augment import RandMirrorReportd
+from common.datasets.files import to_grey
+from common.datasets.labels import LoadMaskd
+from common.datasets.layouts import list_images, read_dataset
+from common.report_tokenizer import SentenceTokenizer, TokenizeReportd, encode_report
+
+TOKENS = ("input_ids", "attention_mask", "sentence_ids")
+TRUTH = ("own", "about_nodule", "attribute")
+
+
+def load_case(*, size: int, with_label: bool) -> list:
+    """Load ``image``, float32 (1, size, size) in [0, 1], and ``label`` in {0, 1} if wanted.
+
+    Raises:
+        ValueError: ``size`` is no multiple of 32.
+    """
+    if size % 32:
+        raise ValueError(f"image_size: {size} is no multiple of 32; the deepest features have stride 32")
+    keys = ["image", "label"] if with_label else ["image"]
+    return [
+        LoadImaged(keys="image", reader=PILReader(converter=to_grey), ensure_channel_first=True),
+        *([LoadMaskd()] if with_label else []),
+        ScaleIntensityRanged(keys="image", a_min=0, a_max=255, b_min=0, b_max=1, clip=True),
+        Resized(keys=keys, spatial_size=(size, size), mode=["bilinear", "nearest"][: len(keys)]),
+        EnsureTyped(keys=keys, dtype=torch.float32),
+    ]
+
+
+def training_transforms(*, tokenizer: SentenceTokenizer, size: int, max_length: int) -> Compose:
+    """Load, then vary at random what neither nodule nor report depends on, or both: side, brightness, place, zoom."""
+    keys = ["image", "label"]
+    return Compose(
+        [
+            *load_case(size=size, with_label=True),
+            EnsureTyped(keys=keys, track_meta=False),  # random transforms on plain tensors cost a fraction
+            RandMirrorReportd(keys=keys),
+            RandAffined(
+                keys=keys, prob=0.5, rotate_range=0.1, translate_range=size * 0.04, scale_range=0.08,
+                mode=["bilinear", "nearest"], padding_mode="zeros",
+            ),
+            RandScaleIntensityd(keys="image", factors=0.2, prob=0.5),
+            RandShiftIntensityd(keys="image", offsets=0.08, prob=0.5),
+            TokenizeReportd(tokenizer, max_length=max_length),
+            SelectItemsd(keys=[*keys, *TOKENS]),
+        ]
+    )  # fmt: skip
+
+
+def validation_transforms(*, tokenizer: SentenceTokenizer, size: int, max_length: int) -> Compose:
+    """Load and tokenize, with what is known about each word."""
+    return Compose(
+        [
+            *load_case(size=size, with_label=True),
+            TokenizeReportd(tokenizer, max_length=max_length),
+            KeywordTruthd(tokenizer, max_length=max_length),
+            SelectItemsd(keys=["image", "label", *TOKENS, "case", *TRUTH]),
+        ]
+    )
+
+
+def inference_transforms(*, tokenizer: SentenceTokenizer, size: int, max_length: int) -> Compose:
+    """Load the image and tokenize the report."""
+    return Compose([*load_case(size=size, with_label=False), TokenizeReportd(tokenizer, max_length=max_length)])
+
+
+class KeywordTruthd:
+    """Add what is known of each token, float (L,): ``own`` (its sentence is about this image), ``about_nodule`` (about
+    some image), ``attribute`` (it is an attribute word). All zero where the data do not tell.
+    """
+
+    def __init__(self, tokenizer: SentenceTokenizer, *, max_length: int) -> None:
+        self.tokenizer, self.max_length = tokenizer, max_length
+
+    def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
+        truth = {name: torch.zeros(self.max_length) for name in TRUTH}
+        report, sentences = str(data.get("report") or ""), data.get("sentences") or []
+        spans = encode_report(self.tokenizer, report, self.max_length).spans
+        start = 0
+        for sentence in sentences:  # type: ignore[attr-defined]
+            start = report.index(sentence["text"], start)
+            attributes = _places(sentence, start)
+            for index, (first, last) in enumerate(spans):
+                if start <= first < last <= start + len(sentence["text"]):
+                    truth["own"][index] = float(sentence["own"])
+                    truth["about_nodule"][index] = float(bool(sentence["images"]))
+                    truth["attribute"][index] = float(any(a < last and first < b for a, b in attributes))
+            start += len(sentence["text"])
+        return {**data, **truth}
+
+
+def _places(sentence: dict, start: int) -> list[tuple[int, int]]:
+    """Characters of the report that the attribute words of ``sentence`` fill."""
+    text = sentence["text"].lower()
+    found = [(text.find(word.lower()), len(word)) for word in sentence["attributes"]]
+    return [(start + place, start + place + length) for place, length in found if place >= 0]
+
+
+def read_cases(*, root: str, split: str, reports: str = "own") -> list[dict]:
+    """Cases of a data set with ``reports`` "own", "wrong" (the next patient's) or "empty", for ablations.
+
+    Raises:
+        ValueError: another word for ``reports``.
+    """
+    cases = read_dataset(root, split)
+    if reports == "own":
+        return cases
+    if reports == "empty":
+        return [{**case, "report": "", "sentences": []} for case in cases]
+    if reports != "wrong":
+        raise ValueError(f"reports: {reports!r} is none of 'own', 'wrong', 'empty'")
+    names = list(dict.fromkeys(case["case"] for case in cases))
+    following = dict(zip(names, names[1:] + names[:1], strict=True))
+    report_of = {case["case"]: case["report"] for case in cases}
+    return [{**case, "report": report_of[following[case["case"]]], "sentences": []} for case in cases]
+
+
+def list_cases(*, image: str | None, report: str | None, data_dir: str | None) -> list[dict]:
+    """What inference runs over: ``image`` (a file or a folder) with ``report``, a text or the name of a text file.
+
+    Without ``image``, the test split with its own reports.
+
+    Raises:
+        FileNotFoundError: no such image; ``report`` ends in .txt and is no file.
+    """
+    if image is None:
+        cases = read_dataset(str(data_dir), "test")
+        return [{"image": case["image"], "report": case["report"] if report is None else report} for case in cases]
+    text = report or ""
+    if text.endswith(".txt"):
+        if not os.path.isfile(text):
+            raise FileNotFoundError(f"report: no file {text!r}; pass the report's text or an existing .txt file")
+        with open(text, encoding="utf-8-sig") as file:
+            text = file.read()
+    return [{"image": name, "report": text} for name in list_images(image)]
+

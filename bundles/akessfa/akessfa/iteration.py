@@ -1,0 +1,156 @@
+"""One iteration of training, validation and evaluation, for MONAI's engines."""
+
+from __future__ import annotations
+
+import torch
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from monai.engines.utils import IterationEvents
+from torch import nn
+
+from .erasure import choose_sentences, erasure_targets, random_keep, spread_to_words
+from .loss import alignment_loss, keyword_loss, segmentation_loss
+from .network import AKESSFA
+from .phases import Phase, PhaseSchedule
+
+TEXT = ("input_ids", "attention_mask", "sentence_ids")
+
+
+def to_device(batch: dict, device: torch.device) -> dict[str, torch.Tensor]:
+    """The tensors of a batch on ``device``, images as plain float tensors."""
+    moved = {key: batch[key].to(device) for key in TEXT}
+    for key in ("image", "label"):
+        if key in batch:
+            value = batch[key]
+            moved[key] = (value.as_tensor() if hasattr(value, "as_tensor") else value).to(device)
+    return moved
+
+
+def train_step(
+    engine: SupervisedTrainer,
+    batch: dict,
+    *,
+    segmenter: nn.Module,
+    generator: nn.Module,
+    generator_optimizer: torch.optim.Optimizer,
+    phases: PhaseSchedule,
+    weights: dict[str, float],
+    erased_sentences: int,
+    margin: float,
+    temperature: float,
+    clip: float,
+    amp: bool,
+) -> dict:
+    """Take the segmenter's step and, in the game, the generator's.
+
+    Args:
+        segmenter, generator: the network's two parts, wrapped for data parallel where there are several processes.
+        weights: of the terms ``image_only, full, dropped, keywords, alignment``; 1 where not given.
+        erased_sentences: sentences of each report whose erasure is measured.
+        margin, temperature: of :func:`akessfa.loss.attribution_targets`.
+        clip: largest gradient norm.
+        amp: bfloat16 autocast.
+
+    Returns:
+        ``image, label, pred, loss`` and ``terms``: name -> value of every loss term.
+    """
+    data = to_device(batch, engine.state.device)
+    network: AKESSFA = engine.network
+    network.train()
+    autocast = torch.autocast(data["image"].device.type, dtype=torch.bfloat16, enabled=amp)
+    with autocast:
+        versions = _versions(network, data, phases.phase)
+        region = None if phases.phase == Phase.IMAGE_ONLY else data["label"]
+        keep = torch.stack(list(versions.values()), dim=1)
+        logits, affinity = segmenter(data["image"], *(data[key] for key in TEXT), keep, region)
+    losses = segmentation_loss(logits.float(), data["label"]).mean(0)  # (V,)
+    terms = dict(zip(versions, losses, strict=True))
+    if region is not None:
+        terms["alignment"] = alignment_loss(affinity, data["input_ids"], data["label"])
+    loss = sum((weights.get(name, 1.0) * term for name, term in terms.items()), start=torch.zeros(()))
+    _step(engine.optimizer, loss, clip)
+    if phases.phase == Phase.GAME:
+        terms["generator"] = _generator_step(
+            network, generator, generator_optimizer, data, autocast, count=erased_sentences, margin=margin,
+            temperature=temperature, clip=clip,
+        )  # fmt: skip
+    engine.state.output = {
+        **{key: data[key] for key in ("image", "label")},
+        "pred": logits[:, :1].detach().float(),
+        "loss": loss.detach(),
+        "terms": {name: float(term.detach()) for name, term in terms.items()},
+    }
+    engine.fire_event(IterationEvents.MODEL_COMPLETED)
+    return engine.state.output
+
+
+def _versions(network: AKESSFA, data: dict[str, torch.Tensor], phase: Phase) -> dict[str, torch.Tensor]:
+    """The versions of the report that the segmenter sees in ``phase``, the full one first: name -> keep mask (B, L)."""
+    full = torch.ones_like(data["sentence_ids"]).float()
+    if phase == Phase.IMAGE_ONLY:
+        return {"image_only": torch.zeros_like(full)}
+    if phase == Phase.FULL_REPORT:
+        return {"full": full}
+    versions = {"full": full, "dropped": random_keep(data["sentence_ids"])}
+    if phase == Phase.GAME:
+        with torch.no_grad():
+            network.eval()
+            keywords = network.explain(data["image"], *(data[key] for key in TEXT)).keywords
+            network.train()
+        versions["keywords"] = torch.bernoulli(keywords.float())
+    return versions
+
+
+def _generator_step(
+    network: AKESSFA,
+    generator: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    data: dict[str, torch.Tensor],
+    autocast: torch.autocast,
+    *,
+    count: int,
+    margin: float,
+    temperature: float,
+    clip: float,
+) -> torch.Tensor:
+    """Teach the generator which erased sentence cost most; the segmenter is only asked, in eval mode."""
+    segmenter, text = network.segmenter, [data[key] for key in TEXT]
+    segmenter.eval()
+    with torch.no_grad(), autocast:
+        evidence = segmenter.examine(data["image"], *text)
+        is_word = segmenter.is_word(data["input_ids"], data["attention_mask"])
+        erasure = choose_sentences(data["sentence_ids"], is_word, count)
+        targets = erasure_targets(segmenter, data, erasure, margin=margin, temperature=temperature)
+    segmenter.train()
+    word_targets, known = spread_to_words(targets, erasure, data["sentence_ids"], is_word)
+    with autocast:
+        scores = generator(evidence.words, evidence.pixels, evidence.mass, is_word, data["sentence_ids"])
+    loss = keyword_loss(scores.float() / network.temperature, word_targets, known)
+    _step(optimizer, loss, clip)
+    return loss
+
+
+def _step(optimizer: torch.optim.Optimizer, loss: torch.Tensor, clip: float) -> None:
+    optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip)
+    optimizer.step()
+
+
+def validate_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool) -> dict:
+    """Segment with the report and without: ``image, label, pred, pred_without_report`` (logits)."""
+    data = to_device(batch, engine.state.device)
+    network: AKESSFA = engine.network
+    network.eval()
+    full = torch.ones_like(data["sentence_ids"]).float()
+    with torch.no_grad(), torch.autocast(data["image"].device.type, dtype=torch.bfloat16, enabled=amp):
+        keep = torch.stack([full, torch.zeros_like(full)], dim=1)
+        logits = network.segmenter(data["image"], *(data[key] for key in TEXT), keep).logits.float()
+    engine.state.output = {
+        "image": batch["image"],
+        "label": data["label"],
+        "pred": logits[:, :1],
+        "pred_without_report": logits[:, 1:],
+    }
+    engine.fire_event(IterationEvents.FORWARD_COMPLETED)
+    engine.fire_event(IterationEvents.MODEL_COMPLETED)
+    return engine.state.output

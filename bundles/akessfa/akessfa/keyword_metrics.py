@@ -1,0 +1,128 @@
+"""How well scores over the words of a report name the words about the image, where the truth is known.
+
+All scores are compared alike: the keyword generator's, the segmenter's attention mass, and leave-one-out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from ignite.engine import Engine, Events
+from sklearn.metrics import roc_auc_score
+
+
+@dataclass
+class Words:
+    """The words of one report beside one image, arrays (L,) without padding and special tokens."""
+
+    case: str
+    sentence: np.ndarray  # int, sentence of each word
+    own: np.ndarray  # bool, the sentence is about this image
+    about_nodule: np.ndarray  # bool, the sentence is about some image
+    attribute: np.ndarray  # bool, an attribute word
+    scores: dict[str, np.ndarray]  # method -> float
+
+
+def sentence_scores(words: Words, method: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Nodule sentences of one report: ids, mean score of their words, whether they are about this image."""
+    ids = np.unique(words.sentence[words.about_nodule])
+    scores = np.array([words.scores[method][words.sentence == i].mean() for i in ids])
+    own = np.array([words.own[words.sentence == i].any() for i in ids], dtype=bool)
+    return ids, scores, own
+
+
+def keyword_metrics(items: list[Words], method: str) -> dict[str, float]:
+    """Compare scores with the truth over images whose report has own and other nodule sentences.
+
+    Returns:
+        ``hit``: the top nodule sentence is the image's own. ``auc_sentence``: area under the ROC curve of own against
+        other nodule sentences, all images pooled. ``auc_content``: of own against other sentences' attribute words.
+        ``same``: share of image pairs of one report with the same top sentence. ``chance``: hit of a random choice.
+        Empty where no report has both kinds of sentences.
+    """
+    hits, chance, sentences, contents, tops = [], [], [], [], defaultdict(list)
+    for words in items:
+        ids, scores, own = sentence_scores(words, method)
+        if not own.any() or own.all():
+            continue
+        hits.append(own[scores.argmax()])
+        chance.append(own.mean())
+        tops[words.case].append(ids[scores.argmax()])
+        sentences.append((own, scores))
+        content = words.attribute & words.about_nodule
+        contents.append((words.own[content], words.scores[method][content]))
+    if not hits:
+        return {}
+    pairs = [a == b for group in tops.values() for a, b in combinations(group, 2)]
+    return {
+        "hit": float(np.mean(hits)),
+        "chance": float(np.mean(chance)),
+        "auc_sentence": _auc(sentences),
+        "auc_content": _auc(contents),
+        **({"same": float(np.mean(pairs))} if pairs else {}),
+    }
+
+
+def _auc(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
+    truth, scores = (np.concatenate(column) for column in zip(*pairs, strict=True))
+    return float(roc_auc_score(truth, scores))
+
+
+def mask_metrics(items: list[Words], method: str = "generator") -> dict[str, float]:
+    """Whether the keyword mask is a mask: its mean, share of grey words (0.1-0.9), share above half the maximum."""
+    values = [words.scores[method] for words in items if len(words.sentence)]
+    if not values:
+        return {}
+    flat = np.concatenate(values)
+    return {
+        "mean_keyword": float(flat.mean()),
+        "grey_share": float(((flat > 0.1) & (flat < 0.9)).mean()),
+        "chosen_share": float(np.mean([(v > 0.5 * v.max()).mean() for v in values])),
+    }
+
+
+class KeywordMetrics:
+    """Handler: collect :class:`Words` from ``engine.state.output`` and add their metrics as the evaluation ends.
+
+    The names are ``METHOD_hit`` and so on. ``words.json`` in ``output_dir`` keeps what they were computed from.
+    """
+
+    def __init__(self, *, output_dir: str | None = None) -> None:
+        self.output_dir = output_dir
+        self.items: list[Words] = []
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, lambda _: self.items.clear())
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.COMPLETED, self._compute)
+
+    def _collect(self, engine: Engine) -> None:
+        for item, data in zip(engine.state.output, engine.state.batch, strict=True):
+            word = item["is_word"].bool().cpu()
+            chosen = {key: data[key][word].numpy().astype(bool) for key in ("own", "about_nodule", "attribute")}
+            scores = {name: item[f"score_{name}"].cpu()[word].float().numpy() for name in METHODS}
+            self.items.append(Words(data["case"], data["sentence_ids"][word].numpy(), **chosen, scores=scores))
+
+    def _compute(self, engine: Engine) -> None:
+        for method in METHODS:
+            for name, value in keyword_metrics(self.items, method).items():
+                engine.state.metrics[f"{method}_{name}"] = value
+        engine.state.metrics.update(mask_metrics(self.items))
+        if self.output_dir is not None:
+            self._write(Path(self.output_dir) / "words.json")
+
+    def _write(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows = [
+            {"case": w.case, "sentence": w.sentence.tolist(), "own": w.own.tolist(), "scores": {k: v.tolist() for k, v in w.scores.items()}}
+            for w in self.items
+        ]
+        path.write_text(json.dumps(rows))
+
+
+METHODS = ("generator", "attention_mass", "leave_one_out")

@@ -1,0 +1,55 @@
+"""Losses of AKE-SSFA, for each version of a report apart, and the attribution loss of the keyword generator."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from monai.losses import DiceLoss
+
+_dice = DiceLoss(sigmoid=True, reduction="none")
+
+
+def segmentation_loss(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+    """Dice plus cross-entropy of every version, (B, V); ``logits`` (B, V, H, W), ``label`` (B, 1, H, W) in {0, 1}."""
+    target = label.expand_as(logits).to(logits.dtype)
+    entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(dim=(2, 3))
+    return _dice(logits, target).flatten(1) + entropy
+
+
+def alignment_loss(affinity: torch.Tensor, input_ids: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+    """Contrast of regions with reports (InfoNCE over the batch): a nodule shall find its words in its own report.
+
+    Our completion; without it, on speckled images, pixels do not learn which sentence is theirs. Reports equal to an
+    image's own are no negatives of it; images without a nodule or without a report do not count.
+
+    Args:
+        affinity: (B, B), rows images and columns reports.
+        input_ids: int64 (B, L).
+        label: (B, 1, H, W).
+    """
+    equal = (input_ids[:, None, :] == input_ids[None, :, :]).all(2)
+    other = equal & ~torch.eye(len(equal), dtype=torch.bool, device=equal.device)
+    target = torch.arange(len(affinity), device=affinity.device)
+    losses = F.cross_entropy(affinity.masked_fill(other, -1e4), target, reduction="none")
+    counted = ((label.flatten(1).sum(1) > 0) & (input_ids > 0).any(1)).float()
+    return (losses * counted).sum() / counted.sum().clamp(min=1.0)
+
+
+def attribution_targets(cost: torch.Tensor, valid: torch.Tensor, *, margin: float, temperature: float) -> torch.Tensor:
+    """How much each erased sentence explains the segmentation, (B, K), by softmax against "no sentence" (our completion).
+
+    Args:
+        cost: (B, K), the loss without the sentence minus the loss with the full report.
+        valid: (B, K) bool, false for slots that hold no sentence.
+        margin: cost that "no sentence" stands for.
+        temperature: of the softmax.
+    """
+    nothing = torch.full_like(cost[:, :1], margin)
+    scores = torch.cat([nothing, cost.masked_fill(~valid, float("-inf"))], dim=1) / temperature
+    return torch.softmax(scores, dim=1)[:, 1:]
+
+
+def keyword_loss(scores: torch.Tensor, targets: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """Mean binary cross-entropy of keyword logits (B, L) over the words whose sentence was erased, ``known`` (B, L)."""
+    entropy = F.binary_cross_entropy_with_logits(scores, targets, reduction="none")
+    return (entropy * known).sum() / known.sum().clamp(min=1.0)

@@ -1,0 +1,291 @@
+"""AKE-SSFA: a U-Net whose pixels read the clinical report, and a generator that names the words about this image.
+
+Zhang et al., "A Multi-modal Approach with Report Guidance for Thyroid Nodule Segmentation", PRCV 2023 (AKE, SSFA). The
+paper's abstract fixes the two ideas; every size and formula here is our completion, tried on synthetic data.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Optional
+
+import torch
+import torch.nn.functional as F
+from monai.networks.nets.basic_unet import UpCat
+from torch import nn
+
+from common.backbones import ResNetFeatures
+from common.fusion import CrossAttention, PixelWordAttention
+
+
+class Segmentation(NamedTuple):
+    """``logits`` (B, V, H, W) of each version of the report; ``affinity`` (B, B) of regions to reports, or empty."""
+
+    logits: torch.Tensor
+    affinity: torch.Tensor
+
+
+class Evidence(NamedTuple):
+    """What the segmenter tells the keyword generator, without gradient; no ground truth is in it."""
+
+    logits: torch.Tensor  # (B, 1, H, W), with the full report
+    words: torch.Tensor  # (B, L, D), word features
+    pixels: torch.Tensor  # (B, N, C), image features at stride 16
+    mass: torch.Tensor  # (B, L), attention of the predicted foreground on each word
+    attention: list[torch.Tensor]  # three of (B, h, w, L): word attention of each pixel at strides 8, 16, 32
+
+
+class Explanation(NamedTuple):
+    """What inference returns: ``logits`` (B, 1, H, W), ``keywords`` (B, L) in [0, 1], word ``attention`` per stage."""
+
+    logits: torch.Tensor
+    keywords: torch.Tensor
+    attention: list[torch.Tensor]
+
+
+class SSFA(nn.Module):
+    """Semantic-spatial feature aggregation: brings the words' meaning to every pixel of one feature map.
+
+    Pixels attend to words; a spatial gate from channel statistics of the features and of the semantic map lets it
+    through; a residual adds it. Linear in the number of pixels.
+    """
+
+    def __init__(self, *, channels: int, text_dim: int) -> None:
+        super().__init__()
+        dim = channels // 4
+        self.attend = PixelWordAttention(channels=channels, text_dim=text_dim, dim=dim)
+        self.gate = nn.Conv2d(3, 1, 7, padding=3)
+        self.out = nn.Conv2d(dim, channels, 1)
+        self.gamma = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, features: torch.Tensor, words: torch.Tensor, keep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Fuse ``features`` (B, C, H, W) with ``words`` (B, L, D); return them with the attention (B, H*W, 1+L)."""
+        semantic, attention = self.attend(features, words, keep)
+        statistics = [features.mean(1, keepdim=True), features.amax(1, keepdim=True), semantic.mean(1, keepdim=True)]
+        gate = torch.sigmoid(self.gate(torch.cat(statistics, dim=1)))  # (B, 1, H, W)
+        return features + self.gamma * self.out(semantic * gate), attention
+
+
+class Decoder(nn.Module):
+    """U-Net decoder from strides 32, 16, 8, 4 to one logit at full size."""
+
+    def __init__(self, channels: list[int], *, width: int) -> None:
+        super().__init__()
+        first, second, third, fourth = channels
+        sizes = [4 * width, 2 * width, width]
+        self.up3 = UpCat(2, fourth, third, sizes[0], "relu", "batch", False, upsample="nontrainable", halves=False)
+        self.up2 = UpCat(2, sizes[0], second, sizes[1], "relu", "batch", False, upsample="nontrainable", halves=False)
+        self.up1 = UpCat(2, sizes[1], first, sizes[2], "relu", "batch", False, upsample="nontrainable", halves=False)
+        self.head = nn.Conv2d(width, 16, 1)  # 4 x 4 sub-pixel logits of each stride-4 position
+        self.shuffle = nn.PixelShuffle(4)
+
+    def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
+        x = self.up3(features[3], features[2])
+        x = self.up2(x, features[1])
+        x = self.up1(x, features[0])
+        return self.shuffle(self.head(x))
+
+
+class Segmenter(nn.Module):
+    """Segments a nodule under any number of versions of its report; the image is encoded once.
+
+    Args:
+        text_encoder: an encoder of :mod:`common.text_encoders`.
+        depth: of the ResNet (18, 34, 50, 101).
+        weights: of the ResNet: None, a file or a torchvision weight name.
+        decoder_width: channels of the decoder at stride 4.
+        special_ids: token ids that are no words (padding, begin, end).
+    """
+
+    def __init__(
+        self,
+        *,
+        text_encoder: nn.Module,
+        depth: int = 34,
+        weights: Optional[str] = None,
+        decoder_width: int = 32,
+        special_ids: tuple[int, ...] = (0, 2, 3),
+    ) -> None:
+        super().__init__()
+        self.image_encoder = ResNetFeatures(depth=depth, in_channels=3, weights=weights)
+        self.text_encoder = text_encoder
+        channels = self.image_encoder.channels
+        self.ssfa = nn.ModuleList(SSFA(channels=c, text_dim=text_encoder.width) for c in channels[1:])
+        self.decoder = Decoder(channels, width=decoder_width)
+        self.register_buffer("special_ids", torch.tensor(list(special_ids)), persistent=False)
+
+    def forward(
+        self,
+        image: torch.Tensor,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        sentence_ids: torch.Tensor,
+        keep: torch.Tensor,
+        region: Optional[torch.Tensor] = None,
+    ) -> Segmentation:
+        """Segment.
+
+        Args:
+            image: float (B, 1, H, W) in [0, 1]; H and W are multiples of 32.
+            input_ids, attention_mask, sentence_ids: int64 (B, L).
+            keep: (B, V, L) in [0, 1], which words each of V versions of the report keeps.
+            region: (B, 1, H, W) in [0, 1], the true nodule in training: asks for the affinity to version 0.
+        """
+        features = self.encode_image(image)
+        versions = keep.shape[1]
+        wide = [f.repeat_interleave(versions, dim=0) for f in features] if versions > 1 else features
+        ids = [t.repeat_interleave(versions, dim=0) for t in (input_ids, attention_mask, sentence_ids)]
+        kept = keep.flatten(0, 1) * self.is_word(ids[0], ids[1])
+        words = self.text_encoder(ids[0], ids[1], ids[2], kept).tokens
+        logits, _ = self.decode(wide, words, kept)
+        affinity = torch.zeros(0, device=image.device)
+        if region is not None:
+            affinity = self.affinity(features, words[::versions], kept[::versions], region)
+        return Segmentation(logits.view(image.shape[0], versions, logits.shape[2], logits.shape[3]), affinity)
+
+    def affinity(
+        self, features: list[torch.Tensor], words: torch.Tensor, keep: torch.Tensor, region: torch.Tensor
+    ) -> torch.Tensor:
+        """How well each image's region finds words to attend to in each report of the batch, (B, B): mean over stages."""
+        total = torch.zeros(region.shape[0], region.shape[0], device=region.device)
+        for stage, ssfa in enumerate(self.ssfa):
+            total = total + ssfa.attend.affinity(features[stage + 1], words, keep, region) / len(self.ssfa)
+        return total
+
+    def encode_image(self, image: torch.Tensor) -> list[torch.Tensor]:
+        """Features at strides 4, 8, 16, 32 of ``image`` with its coordinates: reports speak of positions."""
+        rows = torch.linspace(-1, 1, image.shape[2], device=image.device, dtype=image.dtype)
+        columns = torch.linspace(-1, 1, image.shape[3], device=image.device, dtype=image.dtype)
+        rows = rows[None, None, :, None].expand(image.shape[0], 1, image.shape[2], image.shape[3])
+        columns = columns[None, None, None, :].expand(image.shape[0], 1, image.shape[2], image.shape[3])
+        return self.image_encoder(torch.cat([image, rows, columns], dim=1))
+
+    def decode(
+        self, features: list[torch.Tensor], words: torch.Tensor, keep: torch.Tensor
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Fuse words into features and decode: logits (B, 1, H, W), attention (B, h*w, 1+L) of the three stages."""
+        fused, attention = [features[0]], []
+        for stage, ssfa in enumerate(self.ssfa):
+            feature, weights = ssfa(features[stage + 1], words, keep)
+            fused.append(feature)
+            attention.append(weights)
+        return self.decoder(fused), attention
+
+    def is_word(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """1.0 for words, 0.0 for padding and special tokens, (B, L)."""
+        special = (input_ids[:, :, None] == self.special_ids[None, None, :]).any(-1)
+        return ((attention_mask > 0) & ~special).float()
+
+    def examine(
+        self, image: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor, sentence_ids: torch.Tensor
+    ) -> Evidence:
+        """Segment with the full report and keep what explains it."""
+        features = self.encode_image(image)
+        keep = self.is_word(input_ids, attention_mask)
+        words = self.text_encoder(input_ids, attention_mask, sentence_ids, keep).tokens
+        logits, weights = self.decode(features, words, keep)
+        foreground = torch.sigmoid(logits.float())
+        mass = torch.zeros_like(keep)
+        attention = []
+        for stage, weight in enumerate(weights):
+            height, width = features[stage + 1].shape[2], features[stage + 1].shape[3]
+            seen = F.adaptive_avg_pool2d(foreground, [height, width]).flatten(1)  # (B, hw)
+            mass = mass + torch.bmm(seen[:, None], weight[:, :, 1:])[:, 0] / seen.sum(1, keepdim=True).clamp(min=1e-6) / 3
+            attention.append(weight[:, :, 1:].reshape(image.shape[0], height, width, -1))
+        return Evidence(logits.float(), words, features[2].flatten(2).transpose(1, 2), mass, attention)
+
+
+class KeywordGenerator(nn.Module):
+    """AKE: how much each word of the report is about this image, as logits; what hurts most when erased.
+
+    Words look at the image; the segmenter's own attention on the word's sentence is added as a hint whose weight is
+    learned. ``mass`` comes from the predicted, never the true, foreground.
+    """
+
+    def __init__(self, *, text_dim: int, pixel_dim: int, heads: int = 4, mass_weight: float = 0.3) -> None:
+        super().__init__()
+        self.look = CrossAttention(dim=text_dim, memory_dim=pixel_dim, heads=heads)
+        self.norm = nn.LayerNorm(text_dim)
+        self.score = nn.Sequential(nn.Linear(3 * text_dim, text_dim), nn.ReLU(), nn.Linear(text_dim, 1))
+        self.mass_weight = nn.Parameter(torch.tensor(mass_weight), requires_grad=mass_weight != 0)
+
+    def forward(
+        self, words: torch.Tensor, pixels: torch.Tensor, mass: torch.Tensor, is_word: torch.Tensor, sentence_ids: torch.Tensor
+    ) -> torch.Tensor:
+        """Score words.
+
+        Args:
+            words: (B, L, D).
+            pixels: (B, N, C).
+            mass: (B, L), attention of the predicted foreground on each word.
+            is_word: (B, L), 1 for words and 0 for padding and special tokens.
+            sentence_ids: int64 (B, L).
+
+        Returns:
+            Logits (B, L); meaningless where ``is_word`` is 0.
+        """
+        seen = self.norm(self.look(words, pixels))
+        logits = self.score(torch.cat([words, seen, words * seen], dim=2))[:, :, 0]
+        hint = torch.log(sum_by_sentence(mass * is_word, sentence_ids) + 1e-3)
+        mean = (hint * is_word).sum(1, keepdim=True) / is_word.sum(1, keepdim=True).clamp(min=1.0)
+        return logits + self.mass_weight * (hint - mean)
+
+
+def sum_by_sentence(values: torch.Tensor, sentence_ids: torch.Tensor) -> torch.Tensor:
+    """For each word the sum of ``values`` (B, L) over its sentence, (B, L)."""
+    same = (sentence_ids[:, :, None] == sentence_ids[:, None, :]).to(values.dtype)
+    return torch.bmm(same, values[:, :, None])[:, :, 0]
+
+
+class AKESSFA(nn.Module):
+    """Segmenter and keyword generator together: what is saved, served and exported.
+
+    Args:
+        segmenter: the network with SSFA.
+        heads: of the generator's attention.
+        mass_weight: starting weight of the segmenter's attention in the generator; 0 leaves it out for good.
+        temperature: of the keyword probabilities, ``sigmoid(logit / temperature)``.
+    """
+
+    def __init__(
+        self, *, segmenter: Segmenter, heads: int = 4, mass_weight: float = 0.3, temperature: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.segmenter = segmenter
+        self.generator = KeywordGenerator(
+            text_dim=segmenter.text_encoder.width,
+            pixel_dim=segmenter.image_encoder.channels[2],
+            heads=heads,
+            mass_weight=mass_weight,
+        )
+        self.temperature = temperature
+
+    def forward(
+        self,
+        image: torch.Tensor,
+        input_ids: Optional[torch.Tensor] = None,
+        attention_mask: Optional[torch.Tensor] = None,
+        sentence_ids: Optional[torch.Tensor] = None,
+    ) -> torch.Tensor:
+        """Logits (B, 1, H, W) of the nodule with the full report; without ids, of the image alone.
+
+        Args:
+            image: float (B, 1, H, W) in [0, 1]; H and W are multiples of 32.
+            input_ids, attention_mask, sentence_ids: int64 (B, L); without sentence ids the report is one sentence.
+        """
+        if input_ids is None:
+            input_ids = torch.zeros(image.shape[0], 1, dtype=torch.int64, device=image.device)
+        mask = attention_mask if attention_mask is not None else (input_ids > 0).long()
+        sentences = sentence_ids if sentence_ids is not None else torch.zeros_like(input_ids)
+        keep = torch.ones_like(input_ids)[:, None].float()
+        return self.segmenter(image, input_ids, mask, sentences, keep).logits
+
+    @torch.jit.export
+    def explain(
+        self, image: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor, sentence_ids: torch.Tensor
+    ) -> Explanation:
+        """Segment with the full report and say which words are about this image; arguments as ``forward``."""
+        evidence = self.segmenter.examine(image, input_ids, attention_mask, sentence_ids)
+        is_word = self.segmenter.is_word(input_ids, attention_mask)
+        scores = self.generator(evidence.words, evidence.pixels, evidence.mass, is_word, sentence_ids)
+        keywords = torch.sigmoid(scores.float() / self.temperature) * is_word
+        return Explanation(evidence.logits, keywords, evidence.attention)

@@ -1,0 +1,109 @@
+"""The four phases of the training and the gate of the last one (our completion).
+
+0 image only; 1 full report, until validation Dice levels off; 2 half full report, half random dropout; 3 the game of
+segmenter and keyword generator, entered only when the report helps the segmenter: there is nothing to explain otherwise.
+"""
+
+from __future__ import annotations
+
+import logging
+from enum import IntEnum
+
+from ignite.engine import Engine, Events
+
+logger = logging.getLogger(__name__)
+
+
+class Phase(IntEnum):
+    IMAGE_ONLY = 0
+    FULL_REPORT = 1
+    DROPOUT = 2
+    GAME = 3
+
+
+class PhaseSchedule:
+    """Handler: which phase an epoch belongs to. Attach it after the handler that validates.
+
+    Args:
+        image_only, full_report, dropout: epochs of the first three phases, the second's at most; the game has the rest.
+        patience: the full-report phase ends when validation Dice has not risen for so many epochs.
+        gate: the game starts once Dice with the report exceeds Dice without by more, on validation; until then the
+            third phase goes on, and the log says so.
+        settle: epochs of the game before the best network is chosen anew: the generator has learned something by then.
+        last: the training stays below or at this phase (an ablation).
+        evaluator: its metrics ``dice`` and ``dice_without_report`` decide, and its best is forgotten as the game starts.
+
+    Raises:
+        ValueError: a negative number of epochs.
+    """
+
+    def __init__(
+        self,
+        *,
+        evaluator: Engine,
+        image_only: int = 2,
+        full_report: int = 20,
+        dropout: int = 5,
+        patience: int = 5,
+        gate: float = 0.1,
+        settle: int = 2,
+        last: int = 3,
+    ) -> None:
+        for name, epochs in (("image_only", image_only), ("full_report", full_report), ("dropout", dropout)):
+            if epochs < 0:
+                raise ValueError(f"{name}: {epochs} epochs; expected 0 or more")
+        self.limits = {Phase.IMAGE_ONLY: image_only, Phase.FULL_REPORT: full_report, Phase.DROPOUT: dropout}
+        self.evaluator, self.patience, self.gate, self.settle, self.last = evaluator, patience, gate, settle, Phase(last)
+        self.phase, self.epochs, self.best, self.since = Phase.IMAGE_ONLY, 0, 0.0, 0
+        self._skip_empty()
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Count the epoch; go to the next phase if it was the last of its own."""
+        metrics = self.evaluator.state.metrics
+        gain = metrics["dice"] - metrics["dice_without_report"]
+        self.epochs += 1
+        self.since = 0 if metrics["dice"] > self.best else self.since + 1
+        self.best = max(self.best, metrics["dice"])
+        if self.phase == Phase.GAME and self.epochs == self.settle:
+            self._forget_best()
+        while self._is_over(gain):
+            self._enter(Phase(self.phase + 1), engine)
+
+    def state_dict(self) -> dict:
+        return {"phase": int(self.phase), "epochs": self.epochs, "best": float(self.best), "since": self.since}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.phase, self.epochs = Phase(state["phase"]), state["epochs"]
+        self.best, self.since = state["best"], state["since"]
+
+    def _is_over(self, gain: float) -> bool:
+        if self.phase >= self.last or self.phase == Phase.GAME:
+            return False
+        done = self.epochs >= self.limits[self.phase]
+        if self.phase == Phase.FULL_REPORT:
+            return done or self.since >= self.patience
+        if self.phase == Phase.DROPOUT and done and gain <= self.gate:
+            logger.warning(
+                "the report's gain on validation is %.3f, not above gate=%.3f: the keyword game does not start yet",
+                gain,
+                self.gate,
+            )
+            return False
+        return done
+
+    def _enter(self, phase: Phase, engine: Engine) -> None:
+        logger.info("epoch %d ends phase %s; next: %s", engine.state.epoch, self.phase.name, phase.name)
+        self.phase, self.epochs, self.since = phase, 0, 0
+        if phase in (Phase.DROPOUT, Phase.GAME):
+            self._forget_best()
+
+    def _forget_best(self) -> None:
+        """A network chosen in an earlier phase would have an untrained generator."""
+        self.evaluator.state.best_metric, self.evaluator.state.best_metric_epoch = -1, -1
+
+    def _skip_empty(self) -> None:
+        while self.phase < self.last and self.phase != Phase.GAME and self.limits[self.phase] == 0:
+            self.phase = Phase(self.phase + 1)

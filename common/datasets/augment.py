@@ -1,0 +1,46 @@
+"""Augmentation of images that come with a report: what moves the image must change the words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Mapping, Sequence
+
+from monai.transforms import Flip, Randomizable
+
+
+class RandMirrorReportd(Randomizable):
+    """Mirror left and right of ``keys`` (C, W, H) and swap the words for the sides in the report.
+
+    A mirrored left lobe is a right lobe, so a mirrored image with swapped words is a plausible case. Put it before the
+    report is tokenized.
+
+    Args:
+        pairs: words that change places; a word of Latin letters is swapped as a whole, with its capital.
+    """
+
+    def __init__(
+        self,
+        keys: Sequence[str],
+        *,
+        prob: float = 0.5,
+        pairs: Sequence[tuple[str, str]] = (("left", "right"), ("左", "右")),
+        report_key: str = "report",
+    ) -> None:
+        self.keys, self.prob, self.report_key = keys, prob, report_key
+        self.flip = Flip(spatial_axis=0)
+        self.other = {a: b for pair in pairs for a, b in (tuple(pair), tuple(pair)[::-1])}
+        words = [rf"\b{word}\b" if word.isascii() else word for word in self.other]
+        self.pattern = re.compile("|".join(words), re.IGNORECASE)
+
+    def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
+        result = dict(data)
+        if self.R.random() >= self.prob:
+            return result
+        for key in self.keys:
+            result[key] = self.flip(result[key])
+        result[self.report_key] = self.pattern.sub(self._swap, str(result.get(self.report_key) or ""))
+        return result
+
+    def _swap(self, match: re.Match[str]) -> str:
+        word = self.other[match[0].lower()]
+        return word.capitalize() if match[0][0].isupper() else word

@@ -1,0 +1,163 @@
+"""DDTI (Pedraza et al. 2015), thyroid ultrasound with nodule outlines, in two published forms.
+
+XML form: ``{n}.xml`` and ``{n}_{k}.jpg`` in one folder, outlines as polygons. Mask form: ``image/``, ``mask/`` and
+``cases.csv`` (``image,case,ddti_id,tirads,malignant``). DDTI has no free-text reports: the reader composes one
+**templated report** per case from its TI-RADS level and from what is measured on the masks, so every figure made with
+it says "templated reports". They describe the true masks, better than any radiologist would: an upper bound.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import xml.etree.ElementTree as ElementTree
+import zlib
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from common.datasets import thyroid_reports
+from common.datasets.files import inside, three_way_split
+from common.datasets.labels import draw_polygons
+
+SMALLEST_NODULE = 0.001  # of the image's area; smaller components are slips of the pen
+
+
+def read_ddti(root: str, split: str) -> list[dict]:
+    """Read the mask form: a dictionary an image with ``image, label, report, case, tirads, sentences``.
+
+    Raises:
+        ValueError: ``cases.csv`` lacks a column.
+    """
+    folder = Path(root)
+    with open(folder / "cases.csv", newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or not {"image", "case"} <= rows[0].keys():
+        raise ValueError(f"{folder / 'cases.csv'}: no columns image, case[, tirads]; see the reader's description")
+    cases = [
+        {
+            "image": inside(folder, f"image/{row['image']}"),
+            "label": inside(folder, f"mask/{row['image']}"),
+            "case": row["case"],
+            "tirads": row.get("tirads") or "",
+        }
+        for row in rows
+        if three_way_split(row["case"]) == split
+    ]
+    return _with_reports(cases)
+
+
+def read_ddti_xml(root: str, split: str) -> list[dict]:
+    """Read the XML form; ``label`` is a list of polygons ``[[x, y], ...]`` in pixels. Images without one are left out.
+
+    Raises:
+        ValueError: an XML file is damaged.
+    """
+    cases = []
+    for path in sorted(Path(root).glob("*.xml"), key=lambda file: (len(file.stem), file.stem)):
+        try:
+            element = ElementTree.parse(path).getroot()
+        except ElementTree.ParseError as error:
+            raise ValueError(f"DDTI: {str(path)!r} is damaged ({error}); replace the file") from error
+        number = (element.findtext("number") or path.stem).strip()
+        if three_way_split(number) != split:
+            continue
+        tirads = (element.findtext("tirads") or "").strip()
+        for index, polygons in _outlines(element).items():
+            image = inside(Path(root), f"{path.stem}_{index}.jpg")
+            cases.append({"image": image, "label": polygons, "case": number, "tirads": tirads})
+    return _with_reports(cases)
+
+
+def _outlines(element: ElementTree.Element) -> dict[str, list[list[list[float]]]]:
+    """Polygons of each image of a case; an empty or invalid ``svg`` is skipped, as the data set has some."""
+    outlines: dict[str, list] = defaultdict(list)
+    for mark in element.iter("mark"):
+        try:
+            regions = json.loads(mark.findtext("svg") or "[]")
+        except json.JSONDecodeError:
+            continue
+        for region in regions:
+            points = [[float(point["x"]), float(point["y"])] for point in region.get("points") or []]
+            if len(points) >= 3:
+                outlines[(mark.findtext("image") or "").strip()].append(points)
+    return dict(outlines)
+
+
+def _with_reports(cases: list[dict]) -> list[dict]:
+    """Add ``report`` and ``sentences`` to each image from all images of its case."""
+    groups: dict[str, list[dict]] = defaultdict(list)
+    for case in cases:
+        groups[case["case"]].append(case)
+    for name, group in groups.items():
+        sentences = templated_sentences(name, group)
+        for case in group:
+            case["report"] = " ".join(sentence["text"] for sentence in sentences)
+            case["sentences"] = [{**s, "own": case["image"] in s["images"]} for s in sentences]
+    return cases
+
+
+def templated_sentences(case: str, images: list[dict]) -> list[dict]:
+    """Sentences on all nodules of all ``images`` of a case, shuffled with gland and lymph-node sentences.
+
+    The choice of words is fixed by the case's name. Each has ``text``, the ``images`` it is about, ``attributes``.
+    """
+    rng = np.random.default_rng(zlib.crc32(case.encode()))
+    sentences = []
+    for image in images:
+        for nodule in measure_nodules(_mask(image)):
+            sentences.append({**_describe(nodule, rng), "images": [image["image"]]})
+    if images[0]["tirads"]:
+        sentences.append({"text": f"TI-RADS {images[0]['tirads']}.", "images": [], "attributes": []})
+    for text in thyroid_reports.filler(rng, int(rng.integers(2, 4)), language="en"):
+        sentences.append({"text": text, "images": [], "attributes": []})
+    return [sentences[index] for index in rng.permutation(len(sentences))]
+
+
+def measure_nodules(mask: np.ndarray) -> list[dict[str, float]]:
+    """Centre, width and height of each nodule of a mask (H, W), in fractions of the image's width and height."""
+    labels, _ = ndimage.label(mask)
+    nodules = []
+    for index, box in enumerate(ndimage.find_objects(labels), start=1):
+        inside_box = labels[box] == index
+        if inside_box.sum() < SMALLEST_NODULE * mask.size:
+            continue
+        rows, columns = ndimage.center_of_mass(labels == index)
+        nodules.append(
+            {
+                "x": columns / mask.shape[1],
+                "y": rows / mask.shape[0],
+                "width": inside_box.shape[1] / mask.shape[1],
+                "height": inside_box.shape[0] / mask.shape[0],
+                "ratio": inside_box.shape[0] / inside_box.shape[1],
+            }
+        )
+    return nodules
+
+
+def _describe(nodule: dict[str, float], rng: np.random.Generator) -> dict:
+    """One sentence on a measured nodule, in the words of :mod:`common.datasets.thyroid_reports`."""
+    column = ("left", "middle", "right")[min(2, int(3 * nodule["x"]))]
+    row = ("upper", "middle", "lower")[min(2, int(3 * nodule["y"]))]
+    size = ("small", "medium-sized", "large")[int(np.searchsorted([0.04, 0.12], nodule["width"] * nodule["height"]))]
+    shape = "taller-than-wide" if nodule["ratio"] > 1.1 else "wider-than-tall" if nodule["ratio"] < 0.7 else "round"
+    words = [str(rng.choice(thyroid_reports.ENGLISH[key])) for key in (row, column, shape)]
+    place = words[1] if row == column == "middle" else f"{words[0]} {words[1]}"
+    extent = f"{100 * nodule['width']:.0f} x {100 * nodule['height']:.0f} percent of the image"
+    templates = [
+        f"A {size} {words[2]} nodule lies in the {place} part, {extent}.",
+        f"In the {place} region there is a {size} nodule of {words[2]} shape measuring {extent}.",
+        f"{size.capitalize()} nodule, {words[2]}, {place} part, {extent}.",
+    ]
+    return {"text": str(rng.choice(templates)), "attributes": [*place.split(), words[2], size]}
+
+
+def _mask(case: dict) -> np.ndarray:
+    if isinstance(case["label"], list):
+        with Image.open(case["image"]) as image:
+            return draw_polygons(case["label"], image.size)
+    with Image.open(case["label"]) as image:
+        return np.asarray(image.convert("L")) > 127

@@ -1,0 +1,94 @@
+"""What every reader of image-mask pairs needs: safe paths, splits by case, and a look at each file before it is used."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+logger = logging.getLogger(__name__)
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+_converted: set[str] = set()
+
+
+def inside(root: Path, name: str) -> str:
+    """Return ``root/name``.
+
+    Raises:
+        ValueError: ``name``, read from a data file, leaves ``root``.
+    """
+    path = root / name
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise ValueError(f"{root}: the path {name!r} of a data file leaves the data set's folder; correct the entry")
+    return str(path)
+
+
+def fold(case: str, folds: int = 5) -> int:
+    """Fold of a case by the hash of its name, the same everywhere and for ever."""
+    return int(hashlib.md5(case.encode(), usedforsecurity=False).hexdigest(), 16) % folds
+
+
+def three_way_split(case: str) -> str:
+    """Fold 0 tests, fold 1 validates, folds 2-4 train."""
+    return {0: "test", 1: "validation"}.get(fold(case), "train")
+
+
+def image_files(folder: str | Path) -> list[Path]:
+    """Return the image files of ``folder``, numbers in numerical order."""
+    files = [file for file in Path(folder).iterdir() if file.suffix.lower() in SUFFIXES]
+    return sorted(files, key=lambda file: (int(file.stem) if file.stem.isdigit() else -1, file.stem))
+
+
+def check_image(path: str, *, what: str = "image") -> tuple[int, int]:
+    """Return (width, height) of an intact image file; its bytes are read once, its checksums compared.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged or no image.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{what}: no file {path!r}; restore it or remove its entry")
+    try:
+        with Image.open(path) as image:
+            size = image.size
+            image.verify()
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"{what}: {path!r} is damaged or no image ({error}); replace the file") from error
+    return size
+
+
+def check_pairs(cases: list[dict]) -> list[dict]:
+    """Return ``cases`` after checking every image and its mask.
+
+    Raises:
+        FileNotFoundError: an image or a mask is missing.
+        ValueError: a file is damaged, or a mask has another size than its image.
+    """
+    for case in cases:
+        size, mask_size = check_image(case["image"]), check_image(case["label"], what=f"mask of {case['image']!r}")
+        if size != mask_size:
+            raise ValueError(
+                f"mask: {case['label']!r} is {mask_size[0]}x{mask_size[1]} pixels, its image {case['image']!r} is "
+                f"{size[0]}x{size[1]}; export both at one size"
+            )
+    return cases
+
+
+def to_grey(image: Image.Image) -> Image.Image:
+    """Return an 8-bit grey image; colour becomes luma, deeper images are scaled from their range to 0-255.
+
+    Says so once for each kind of conversion. Hand it to ``PILReader(converter=...)``.
+    """
+    if image.mode == "L":
+        return image
+    if image.mode not in _converted:
+        _converted.add(image.mode)
+        logger.warning("image %s: mode %s converted to 8-bit grey", getattr(image, "filename", ""), image.mode)
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        pixels = np.asarray(image, dtype=np.float64)
+        low, high = pixels.min(), pixels.max()
+        return Image.fromarray(np.uint8(np.round(255 * (pixels - low) / max(high - low, 1e-12))))
+    return image.convert("L")

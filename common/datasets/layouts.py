@@ -1,0 +1,91 @@
+"""One way into every thyroid segmentation data set that the readers know: the layout is recognised by its files."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from common.datasets.ddti import read_ddti, read_ddti_xml
+from common.datasets.files import check_image, check_pairs, image_files
+from common.datasets.ratn import read_ratn, read_ratn_table
+from common.datasets.tn3k import read_tg3k, read_tn3k
+
+
+class Layout(NamedTuple):
+    """A published layout: what it looks like, how to tell, how to read."""
+
+    description: str
+    matches: Callable[[Path], bool]
+    read: Callable[[str, str], list[dict]]
+
+
+def _columns(folder: Path) -> set[str]:
+    if not (folder / "cases.csv").is_file():
+        return set()
+    with open(folder / "cases.csv", newline="", encoding="utf-8-sig") as file:
+        return set(next(csv.reader(file), []))
+
+
+LAYOUTS = (
+    Layout("RATN: images/, masks/, reports.json, splits.json", lambda f: (f / "reports.json").is_file(), read_ratn),
+    Layout("RATN table: cases.csv with image,mask,report_id,report", lambda f: "report" in _columns(f), read_ratn_table),
+    Layout(
+        "DDTI masks: image/, mask/, cases.csv with image,case",
+        lambda f: (f / "mask").is_dir() and {"image", "case"} <= _columns(f),
+        read_ddti,
+    ),
+    Layout("DDTI XML: {n}.xml, {n}_{k}.jpg", lambda f: any(f.glob("*.xml")), read_ddti_xml),
+    Layout("TN3K: trainval-image/, trainval-mask/, test-image/, ...", lambda f: (f / "trainval-image").is_dir(), read_tn3k),
+    Layout("TG3K: thyroid-image/, thyroid-mask/, tg3k-trainval.json", lambda f: (f / "thyroid-image").is_dir(), read_tg3k),
+)
+
+
+def read_dataset(root: str, split: str) -> list[dict]:
+    """Return a dictionary for each image of ``split`` ("train", "validation", "test"): ``image, label, report, case``.
+
+    The layout is recognised in ``root`` or in its only subfolder that fits one. Every file is checked.
+
+    Raises:
+        FileNotFoundError: ``root``, an image or a mask is missing.
+        ValueError: no known layout, an empty split, a damaged file, a mask of another size than its image.
+    """
+    if not Path(root).is_dir():
+        raise FileNotFoundError(f"dataset_dir: no folder {root!r}; pass an existing one")
+    folder, layout = _recognise(Path(root))
+    cases = layout.read(str(folder), split)
+    if not cases:
+        raise ValueError(f"dataset_dir: {root!r} ({layout.description}) has no image in split {split!r}")
+    for case in cases:
+        if isinstance(case["label"], list):
+            check_image(case["image"])
+    check_pairs([case for case in cases if isinstance(case["label"], str)])
+    return cases
+
+
+def _recognise(root: Path) -> tuple[Path, Layout]:
+    for folder in (root, *sorted(path for path in root.iterdir() if path.is_dir())):
+        for layout in LAYOUTS:
+            if layout.matches(folder):
+                return folder, layout
+    known = "; ".join(layout.description for layout in LAYOUTS)
+    raise ValueError(f"dataset_dir: {str(root)!r} has none of the known layouts: {known}")
+
+
+def list_images(image: str) -> list[str]:
+    """Return the file ``image``, or the image files of the folder ``image``, each checked.
+
+    Raises:
+        FileNotFoundError: neither a file nor a folder, or a folder without images.
+        ValueError: a file is damaged.
+    """
+    path = Path(image)
+    if not path.exists():
+        raise FileNotFoundError(f"image: no file or folder {image!r}; pass --image FILE_OR_FOLDER")
+    files = image_files(path) if path.is_dir() else [path]
+    if not files:
+        raise FileNotFoundError(f"image: no image file in {image!r}; pass a folder with PNG or JPEG files")
+    for file in files:
+        check_image(str(file))
+    return [str(file) for file in files]

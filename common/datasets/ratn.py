@@ -1,0 +1,79 @@
+"""RATN: thyroid images with masks, many to one report. The data were never released; this folder form is ours.
+
+``root/{images,masks}/NAME.png``, ``reports.json`` = ``[{"report_id", "text", "images": [NAME, ...]}]`` and
+``splits.json`` = ``{"train": [report_id, ...], "validation": [...], "test": [...]}``. A flat ``cases.csv`` with the
+columns ``image,mask,report_id,report`` (paths relative to ``root``; optional ``split``) is read, too. Synthetic data
+add ``sentences`` with the truth about each sentence: ``[{"text", "images", "attributes"}]``.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+from common.datasets.files import inside, three_way_split
+
+
+def read_ratn(root: str, split: str) -> list[dict]:
+    """Return a dictionary for each image of ``split``: ``image, label, report, case`` and, if known, ``sentences``.
+
+    Raises:
+        FileNotFoundError: ``splits.json``, an image or a mask is missing.
+        ValueError: a report without images, a report id of ``splits.json`` without report, an unknown ``split``.
+    """
+    folder = Path(root)
+    reports = {str(entry["report_id"]): entry for entry in _load(folder / "reports.json")}
+    splits = _load(folder / "splits.json")
+    if split not in splits:
+        raise ValueError(f"split: {split!r} is none of {sorted(splits)} in {folder / 'splits.json'}")
+    cases = []
+    for report_id in map(str, splits[split]):
+        if report_id not in reports:
+            raise ValueError(f"{folder / 'splits.json'}: report id {report_id!r} of {split!r} is not in reports.json")
+        if not reports[report_id]["images"]:
+            raise ValueError(f"{folder / 'reports.json'}: report {report_id!r} has no image; remove it or name its images")
+        cases += [_case(folder, name, reports[report_id]) for name in reports[report_id]["images"]]
+    return cases
+
+
+def _case(folder: Path, name: str, report: dict) -> dict:
+    case = {
+        "image": inside(folder, f"images/{name}"),
+        "label": inside(folder, f"masks/{name}"),
+        "report": report["text"],
+        "case": str(report["report_id"]),
+    }
+    if "sentences" in report:
+        case["sentences"] = [{**sentence, "own": name in sentence["images"]} for sentence in report["sentences"]]
+    return case
+
+
+def read_ratn_table(root: str, split: str) -> list[dict]:
+    """Read the flat ``cases.csv``; without a column ``split`` reports are divided by the hash of their id.
+
+    Raises:
+        ValueError: a column is missing.
+    """
+    path = Path(root) / "cases.csv"
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file))
+    missing = {"image", "mask", "report_id", "report"} - set(rows[0] if rows else ())
+    if missing:
+        raise ValueError(f"{path}: no column {sorted(missing)}; expected image,mask,report_id,report[,split]")
+    return [
+        {
+            "image": inside(Path(root), row["image"]),
+            "label": inside(Path(root), row["mask"]),
+            "report": row["report"],
+            "case": row["report_id"],
+        }
+        for row in rows
+        if (row.get("split") or three_way_split(row["report_id"])) == split
+    ]
+
+
+def _load(path: Path) -> list | dict:
+    if not path.is_file():
+        raise FileNotFoundError(f"dataset_dir: no file {str(path)!r}; a RATN folder has reports.json and splits.json")
+    return json.loads(path.read_text(encoding="utf-8-sig"))

@@ -1,0 +1,263 @@
+"""Text encoders behind one interface: token ids and sentences in, token and pooled features out.
+
+Every encoder has ``width``, ``embed(input_ids)`` and ``forward(input_ids, attention_mask, sentence_ids, keep)``; each
+sentence is encoded by itself, so no feature knows the other sentences. ``keep`` (B, L) in [0, 1] mixes each input
+embedding with a learned mask embedding, ``keep * e + (1 - keep) * e_mask``, before any attention: what is masked out
+reaches no other token. Encoders of transformers are traced where ``torch.jit.script`` meets them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Optional
+
+import torch
+from torch import nn
+from transformers import AutoModel, BertModel, CLIPTextModel
+
+
+class TextFeatures(NamedTuple):
+    """Features of a batch of reports: ``tokens`` (B, L, D), ``pooled`` (B, D), ``mask`` (B, L) bool, true for tokens."""
+
+    tokens: torch.Tensor
+    pooled: torch.Tensor
+    mask: torch.Tensor
+
+
+def sentence_attention(attention_mask: torch.Tensor, sentence_ids: torch.Tensor, causal: bool = False) -> torch.Tensor:
+    """Which token may attend to which, bool (B, 1, L, L): those of its sentence; padding attends to itself only."""
+    same = sentence_ids[:, :, None] == sentence_ids[:, None, :]
+    real = (attention_mask[:, :, None] * attention_mask[:, None, :]) > 0
+    order = torch.arange(attention_mask.shape[1], device=attention_mask.device)
+    allowed = same & real
+    if causal:
+        allowed = allowed & (order[None, None, :] <= order[None, :, None])
+    return (allowed | (order[None, :, None] == order[None, None, :]))[:, None]
+
+
+def sentence_positions(sentence_ids: torch.Tensor) -> torch.Tensor:
+    """Place of each token in its sentence, int64 (B, L), from 0."""
+    order = torch.arange(sentence_ids.shape[1], device=sentence_ids.device)
+    same = sentence_ids[:, :, None] == sentence_ids[:, None, :]
+    return (same & (order[None, None, :] < order[None, :, None])).sum(-1)
+
+
+def mean_of_tokens(tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mean of (B, L, D) over the tokens that ``mask`` (B, L) marks; zeros where there is none."""
+    weight = mask.to(tokens.dtype)[:, :, None]
+    return (tokens * weight).sum(1) / weight.sum(1).clamp(min=1.0)
+
+
+class MaskedEmbedding(nn.Module):
+    """Mix token embeddings (B, L, D) with one learned mask embedding where ``keep`` (B, L) is below 1."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mask_embedding = nn.Parameter(torch.randn(width) * 0.02)
+
+    def forward(self, embedded: torch.Tensor, keep: Optional[torch.Tensor]) -> torch.Tensor:
+        if keep is None:
+            return embedded
+        kept = keep.to(embedded.dtype)[:, :, None]
+        return kept * embedded + (1 - kept) * self.mask_embedding.to(embedded.dtype)
+
+
+class TransformerTextEncoder(nn.Module):
+    """A small pre-norm Transformer trained from scratch.
+
+    Args:
+        vocab_size: rows of the embedding; at least the tokenizer's length.
+        width: features of a token.
+        max_positions: tokens of a sentence at most; later ones share the last position.
+    """
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int = 4096,
+        width: int = 128,
+        layers: int = 2,
+        heads: int = 4,
+        max_positions: int = 128,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.width, self.heads, self.max_positions = width, heads, max_positions
+        self.words = nn.Embedding(vocab_size, width, padding_idx=0)
+        self.positions = nn.Embedding(max_positions, width)
+        nn.init.normal_(self.positions.weight, std=0.02)
+        self.masking = MaskedEmbedding(width)
+        self.blocks = nn.ModuleList(
+            nn.TransformerEncoderLayer(width, heads, 4 * width, dropout, "gelu", batch_first=True, norm_first=True)
+            for _ in range(layers)
+        )
+        self.norm = nn.LayerNorm(width)
+
+    def embed(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """Word embeddings (B, L, D) without positions."""
+        return self.words(input_ids)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        sentence_ids: torch.Tensor,
+        keep: Optional[torch.Tensor] = None,
+    ) -> TextFeatures:
+        place = sentence_positions(sentence_ids).clamp(max=self.max_positions - 1)
+        tokens = self.masking(self.embed(input_ids), keep) + self.positions(place)
+        blocked = ~sentence_attention(attention_mask, sentence_ids).expand(-1, self.heads, -1, -1).flatten(0, 1)
+        for block in self.blocks:
+            tokens = block(tokens, src_mask=blocked)
+        tokens = self.norm(tokens)
+        mask = attention_mask > 0
+        return TextFeatures(tokens, mean_of_tokens(tokens, mask), mask)
+
+
+class BertTextEncoder(nn.Module):
+    """Any BERT-type encoder of transformers (BERT, RoBERTa-free variants with ``BertModel``'s layout, MiniLM, ...).
+
+    Args:
+        weights: a local folder or hub name, loaded by ``from_pretrained``; or a ``BertModel`` made by the caller.
+        trainable_layers: None trains all; n trains the last n layers; 0 freezes all, which then stay in eval mode.
+    """
+
+    def __init__(self, *, weights: str | BertModel, trainable_layers: Optional[int] = None) -> None:
+        super().__init__()
+        bert = weights if isinstance(weights, BertModel) else AutoModel.from_pretrained(weights, add_pooling_layer=False)
+        self.width = int(bert.config.hidden_size)
+        self.masking = MaskedEmbedding(self.width)
+        self.masking.mask_embedding.data.copy_(bert.get_input_embeddings().weight.detach().mean(0))
+        self.encoder = _BertLayers(bert)
+        self.frozen = _freeze(bert, bert.encoder.layer, trainable_layers)
+
+    def embed(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """Word embeddings (B, L, D) without positions."""
+        return self.encoder.words(input_ids)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        sentence_ids: torch.Tensor,
+        keep: Optional[torch.Tensor] = None,
+    ) -> TextFeatures:
+        embedded = self.masking(self.embed(input_ids), keep)
+        allowed = sentence_attention(attention_mask, sentence_ids)
+        tokens = self.encoder(embedded, allowed, sentence_positions(sentence_ids))
+        mask = attention_mask > 0
+        return TextFeatures(tokens, mean_of_tokens(tokens, mask), mask)
+
+    def train(self, mode: bool = True) -> BertTextEncoder:
+        super().train(mode)
+        if self.frozen:
+            self.encoder.eval()
+        return self
+
+
+class ClipTextEncoder(nn.Module):
+    """CLIP's text tower; causal within each sentence. ``pooled`` is the mean of the sentences' last tokens.
+
+    Args:
+        weights: a local folder or hub name, loaded by ``from_pretrained``; or a ``CLIPTextModel`` made by the caller.
+        trainable_layers: None trains all; n trains the last n layers; 0 freezes all, which then stay in eval mode.
+    """
+
+    def __init__(self, *, weights: str | CLIPTextModel, trainable_layers: Optional[int] = None) -> None:
+        super().__init__()
+        clip = weights if isinstance(weights, CLIPTextModel) else CLIPTextModel.from_pretrained(weights)
+        self.width = int(clip.config.hidden_size)
+        self.masking = MaskedEmbedding(self.width)
+        self.masking.mask_embedding.data.copy_(clip.get_input_embeddings().weight.detach().mean(0))
+        self.encoder = _ClipLayers(clip)
+        self.frozen = _freeze(clip, clip.encoder.layers, trainable_layers)
+
+    def embed(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """Word embeddings (B, L, D) without positions."""
+        return self.encoder.words(input_ids)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        sentence_ids: torch.Tensor,
+        keep: Optional[torch.Tensor] = None,
+    ) -> TextFeatures:
+        embedded = self.masking(self.embed(input_ids), keep)
+        allowed = sentence_attention(attention_mask, sentence_ids, causal=True)
+        place = sentence_positions(sentence_ids)
+        tokens = self.encoder(embedded, allowed, place)
+        mask = attention_mask > 0
+        following = torch.cat([place[:, 1:], torch.zeros_like(place[:, :1])], dim=1)
+        continues = torch.cat([attention_mask[:, 1:], torch.zeros_like(attention_mask[:, :1])], dim=1) > 0
+        last = mask & ~((following > 0) & continues)
+        return TextFeatures(tokens, mean_of_tokens(tokens, last), mask)
+
+    def train(self, mode: bool = True) -> ClipTextEncoder:
+        super().train(mode)
+        if self.frozen:
+            self.encoder.eval()
+        return self
+
+
+class _BertLayers(nn.Module):
+    """BertModel as tensors in, tensor out: embeddings, allowed attention (B, 1, L, L), positions (B, L)."""
+
+    def __init__(self, bert: BertModel) -> None:
+        super().__init__()
+        self.bert = bert
+        self.words = bert.get_input_embeddings()
+
+    def forward(self, embedded: torch.Tensor, allowed: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        return self.bert(inputs_embeds=embedded, attention_mask=allowed, position_ids=positions).last_hidden_state
+
+    def __prepare_scriptable__(self) -> torch.jit.ScriptModule:
+        return _trace(self, self.words)
+
+
+class _ClipLayers(nn.Module):
+    """CLIP's text tower as tensors in, tensor out; arguments as :class:`_BertLayers`."""
+
+    def __init__(self, clip: CLIPTextModel) -> None:
+        super().__init__()
+        self.clip = clip
+        self.words = clip.get_input_embeddings()
+
+    def forward(self, embedded: torch.Tensor, allowed: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        hidden = self.clip.embeddings(inputs_embeds=embedded, position_ids=positions)
+        hidden = self.clip.encoder(inputs_embeds=hidden, attention_mask=allowed).last_hidden_state
+        return self.clip.final_layer_norm(hidden)
+
+    def __prepare_scriptable__(self) -> torch.jit.ScriptModule:
+        return _trace(self, self.words)
+
+
+class _TracedLayers(nn.Module):
+    """The scripted stand-in of the two modules above: traced layers, and the word embeddings that ``embed`` reads."""
+
+    def __init__(self, layers: torch.jit.ScriptModule, words: nn.Embedding) -> None:
+        super().__init__()
+        self.layers, self.words = layers, words
+
+    def forward(self, embedded: torch.Tensor, allowed: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        return self.layers(embedded, allowed, positions)
+
+
+def _trace(layers: nn.Module, words: nn.Embedding) -> torch.jit.ScriptModule:
+    """Trace ``layers``: torch.jit.script cannot read transformers' sources, it scripts what this returns instead."""
+    positions = torch.arange(6)[None].expand(2, -1)
+    allowed = torch.ones(2, 1, 6, 6, dtype=torch.bool)
+    with torch.no_grad():
+        traced = torch.jit.trace(layers.eval(), (words(positions), allowed, positions), check_trace=False)
+    return torch.jit.script(_TracedLayers(traced, words))
+
+
+def _freeze(model: nn.Module, layers: nn.ModuleList, trainable_layers: Optional[int]) -> bool:
+    """Freeze all of ``model`` but its last ``trainable_layers`` layers; return whether nothing is left to train."""
+    if trainable_layers is None:
+        return False
+    if not 0 <= trainable_layers <= len(layers):
+        raise ValueError(f"trainable_layers: {trainable_layers} is not in 0..{len(layers)}, the encoder's layers")
+    model.requires_grad_(False)
+    for layer in list(layers)[len(layers) - trainable_layers :]:
+        layer.requires_grad_(True)
+    return trainable_layers == 0
