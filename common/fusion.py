@@ -33,17 +33,19 @@ class FiLM(nn.Module):
 class PixelWordAttention(nn.Module):
     """Every pixel attends to the words of a report and to one learned null word (AKE-SSFA's SSFA; our completion).
 
-    Softmax is invariant to a common factor of all weights: without the null word a uniformly small keyword mask would
-    remove nothing. A word with ``keep`` 0 is no key at all; ``0 < keep < 1`` lowers its score by ``8 * (1 - keep)``.
+    Scores are ``scale`` times the cosine of query and key. Softmax is invariant to a common factor of all weights:
+    without the null word a uniformly small keyword mask would remove nothing. A word with ``keep`` 0 is no key at all;
+    ``0 < keep < 1`` lowers its score by ``2 * scale * (1 - keep)``, the whole range of scores where nothing is kept.
     """
 
-    def __init__(self, *, channels: int, text_dim: int, dim: int) -> None:
+    def __init__(self, *, channels: int, text_dim: int, dim: int, scale: float = 10.0) -> None:
         super().__init__()
         self.query = nn.Conv2d(channels, dim, 1)
         self.key = nn.Linear(text_dim, dim)
         self.value = nn.Linear(text_dim, dim)
-        self.null_key = nn.Parameter(torch.zeros(dim))
+        self.null_key = nn.Parameter(torch.randn(dim))
         self.null_value = nn.Parameter(torch.zeros(dim))
+        self.scale = scale
 
     def forward(
         self, features: torch.Tensor, words: torch.Tensor, keep: torch.Tensor
@@ -58,39 +60,44 @@ class PixelWordAttention(nn.Module):
         Returns:
             Semantic map (B, dim, H, W), and attention (B, H*W, 1 + L) whose first column is the null word's.
         """
-        height, width = features.shape[2], features.shape[3]
-        query = self.query(features).flatten(2).transpose(1, 2)  # (B, HW, d)
-        batch = query.shape[0]
-        key = torch.cat([self.null_key.to(query.dtype).expand(batch, 1, -1), self.key(words)], dim=1)  # (B, 1+L, d)
-        value = torch.cat([self.null_value.to(query.dtype).expand(batch, 1, -1), self.value(words)], dim=1)
-        bias = (-8.0 * (1.0 - keep)).masked_fill(keep <= 0, float("-inf"))
+        batch, height, width = features.shape[0], features.shape[2], features.shape[3]
+        query = F.normalize(self.query(features).float().flatten(2).transpose(1, 2), dim=2)  # (B, HW, d)
+        key = torch.cat([self.null_key.float().expand(batch, 1, -1), self.key(words).float()], dim=1)  # (B, 1+L, d)
+        null_value = self.null_value.to(words.dtype).expand(batch, 1, -1)
+        value = torch.cat([null_value, self.value(words).to(words.dtype)], dim=1)
+        bias = (-2.0 * self.scale * (1.0 - keep)).masked_fill(keep <= 0, float("-inf"))
         bias = F.pad(bias, [1, 0])[:, None, :]  # (B, 1, 1+L)
-        scores = torch.matmul(query, key.transpose(1, 2)).float() * (query.shape[2] ** -0.5)
+        scores = self.scale * torch.matmul(query, F.normalize(key, dim=2).transpose(1, 2))
         attention = torch.softmax(scores + bias, dim=-1)
         semantic = torch.matmul(attention.to(value.dtype), value)  # (B, HW, d)
         return semantic.transpose(1, 2).reshape(batch, -1, height, width), attention
 
-
     def affinity(
-        self, features: torch.Tensor, words: torch.Tensor, keep: torch.Tensor, region: torch.Tensor
+        self,
+        features: torch.Tensor,
+        words: torch.Tensor,
+        keep: torch.Tensor,
+        sentence_ids: torch.Tensor,
+        region: torch.Tensor,
     ) -> torch.Tensor:
-        """Affinity of each image's region to each report of a batch, (B, B), from the scores of the attention itself.
+        """Affinity of each image's region to each report of a batch, (B, B), by the query and key of the attention.
 
-        The mean query over ``region`` (B, 1, H', W', in [0, 1]) scores every kept word of every report; the log of the
-        mean of the exponentials over a report's words, the attention's own partition function, is its affinity. A
-        report without words gets the null word's score.
+        The mean query over ``region`` (B, 1, H', W', in [0, 1]) is scored against the mean key of each sentence; the
+        log of the mean of the exponentials over a report's sentences is its affinity. A report without words gets the
+        null word's score.
         """
-        query = self.query(features).float()
         weight = F.adaptive_avg_pool2d(region.float(), [features.shape[2], features.shape[3]])
-        mean = (query * weight).sum((2, 3)) / weight.sum((2, 3)).clamp(min=1e-6)  # (B, d)
-        key = self.key(words).float()  # (B, L, d)
-        scale = mean.shape[1] ** -0.5
-        scores = torch.matmul(mean, key.flatten(0, 1).t()).view(-1, key.shape[0], key.shape[1]) * scale  # (B, B, L)
-        scores = scores.masked_fill(keep[None] <= 0, -1e4)
-        count = (keep > 0).sum(1).float()
-        affinity = torch.logsumexp(scores, dim=2) - torch.log(count.clamp(min=1.0))[None]
-        null = torch.matmul(mean, self.null_key.float())[:, None] * scale
-        return torch.where(count[None] > 0, affinity, null)
+        mean = (self.query(features).float() * weight).sum((2, 3)) / weight.sum((2, 3)).clamp(min=1e-6)  # (B, d)
+        mean = F.normalize(mean, dim=1)
+        same = (sentence_ids[:, :, None] == sentence_ids[:, None, :]).float() * (keep > 0).float()[:, None, :]
+        length = same.sum(2).clamp(min=1.0)  # words of each word's sentence
+        key = F.normalize(torch.bmm(same, self.key(words).float()) / length[:, :, None], dim=2)  # (B, L, d)
+        scores = self.scale * torch.matmul(mean, key.flatten(0, 1).t()).view(-1, key.shape[0], key.shape[1])
+        scores = (scores - torch.log(length)[None]).masked_fill(keep[None] <= 0, -1e4)  # a sentence counts once
+        sentences = ((keep > 0).float() / length).sum(1)
+        affinity = torch.logsumexp(scores, dim=2) - torch.log(sentences.clamp(min=1.0))[None]
+        null = self.scale * torch.matmul(mean, F.normalize(self.null_key.float(), dim=0))[:, None]
+        return torch.where(sentences[None] > 0, affinity, null)
 
 
 class CrossAttention(nn.Module):

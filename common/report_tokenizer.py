@@ -15,9 +15,10 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
+from monai.transforms import Transform
 from tokenizers import Tokenizer, models
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -224,7 +225,7 @@ def encode_report(tokenizer: SentenceTokenizer, report: str, max_length: int) ->
     return encoded
 
 
-class TokenizeReportd:
+class TokenizeReportd(Transform):
     """MONAI dictionary transform: add ``input_ids``, ``attention_mask``, ``sentence_ids``, int64 (max_length,).
 
     A missing or empty report gives no token: the network then works on the image alone. Padding is id 0, mask 0.
@@ -241,7 +242,7 @@ class TokenizeReportd:
         self.tokenizer, self.max_length, self.key, self.warned = tokenizer, max_length, key, False
         self.known: dict[str, EncodedReport] = {}
 
-    def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         report = str(data.get(self.key) or "")
         encoded = self._encode(report)
         padding = [0] * (self.max_length - len(encoded.input_ids))

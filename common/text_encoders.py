@@ -68,6 +68,7 @@ class TransformerTextEncoder(nn.Module):
         vocab_size: rows of the embedding; at least the tokenizer's length.
         width: features of a token.
         max_positions: tokens of a sentence at most; later ones share the last position.
+        dropout: 0 by default: on CPUs its random numbers took half of the encoder's time, and words are dropped anyway.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class TransformerTextEncoder(nn.Module):
         layers: int = 2,
         heads: int = 4,
         max_positions: int = 128,
-        dropout: float = 0.1,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.width, self.heads, self.max_positions = width, heads, max_positions

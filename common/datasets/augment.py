@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
-from monai.transforms import Flip, Randomizable
+from monai.transforms import RandomizableTransform
 
 
-class RandMirrorReportd(Randomizable):
+class RandMirrorReportd(RandomizableTransform):
     """Mirror left and right of ``keys`` (C, W, H) and swap the words for the sides in the report.
 
     A mirrored left lobe is a right lobe, so a mirrored image with swapped words is a plausible case. Put it before the
@@ -26,18 +27,19 @@ class RandMirrorReportd(Randomizable):
         pairs: Sequence[tuple[str, str]] = (("left", "right"), ("左", "右")),
         report_key: str = "report",
     ) -> None:
-        self.keys, self.prob, self.report_key = keys, prob, report_key
-        self.flip = Flip(spatial_axis=0)
+        super().__init__(prob)
+        self.keys, self.report_key = keys, report_key
         self.other = {a: b for pair in pairs for a, b in (tuple(pair), tuple(pair)[::-1])}
         words = [rf"\b{word}\b" if word.isascii() else word for word in self.other]
         self.pattern = re.compile("|".join(words), re.IGNORECASE)
 
-    def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
-        if self.R.random() >= self.prob:
+        self.randomize(None)
+        if not self._do_transform:
             return result
         for key in self.keys:
-            result[key] = self.flip(result[key])
+            result[key] = result[key].flip(1)
         result[self.report_key] = self.pattern.sub(self._swap, str(result.get(self.report_key) or ""))
         return result
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from monai.data import MetaTensor, PILReader
-from monai.transforms import LoadImage
+from monai.transforms import LoadImage, Transform
 from PIL import Image, ImageDraw
 
 from common.datasets.files import to_grey
@@ -21,7 +22,7 @@ def draw_polygons(polygons: list[list[list[float]]], size: tuple[int, int]) -> n
     return np.array(canvas)
 
 
-class LoadMaskd:
+class LoadMaskd(Transform):
     """MONAI dictionary transform: load the mask of ``image``, float32 (1, W, H) in {0, 1}; put it after the image.
 
     A file counts as foreground above half of its largest value: masks are stored as 0/1, as 0/255, and as JPEG.
@@ -31,12 +32,12 @@ class LoadMaskd:
         self.key, self.image_key = key, image_key
         self.load = LoadImage(reader=PILReader(converter=to_grey), image_only=True, ensure_channel_first=True)
 
-    def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         source = data[self.key]
         if isinstance(source, str):
             pixels = self.load(source)
             mask = (pixels > pixels.max() / 2) & (pixels > 0)
             return {**data, self.key: MetaTensor(mask.float(), meta=pixels.meta)}
         image = data[self.image_key]
-        drawn = draw_polygons(source, tuple(image.shape[-2:]))  # type: ignore[attr-defined, arg-type]
-        return {**data, self.key: MetaTensor(torch.from_numpy(drawn.T.copy())[None].float(), meta=dict(image.meta))}  # type: ignore[attr-defined]
+        drawn = draw_polygons(source, tuple(image.shape[-2:]))
+        return {**data, self.key: MetaTensor(torch.from_numpy(drawn.T.copy())[None].float(), meta=dict(image.meta))}

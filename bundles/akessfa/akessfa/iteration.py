@@ -8,7 +8,7 @@ from monai.engines.utils import IterationEvents
 from torch import nn
 
 from .erasure import choose_sentences, erasure_targets, random_keep, spread_to_words
-from .loss import alignment_loss, keyword_loss, segmentation_loss
+from .loss import alignment_loss, keyword_loss
 from .network import AKESSFA
 from .phases import Phase, PhaseSchedule
 
@@ -59,13 +59,13 @@ def train_step(
     autocast = torch.autocast(data["image"].device.type, dtype=torch.bfloat16, enabled=amp)
     with autocast:
         versions = _versions(network, data, phases.phase)
-        region = None if phases.phase == Phase.IMAGE_ONLY else data["label"]
         keep = torch.stack(list(versions.values()), dim=1)
-        logits, affinity = segmenter(data["image"], *(data[key] for key in TEXT), keep, region)
-    losses = segmentation_loss(logits.float(), data["label"]).mean(0)  # (V,)
+        logits, affinity = segmenter(data["image"], *(data[key] for key in TEXT), keep, data["label"])
+    losses = engine.loss_function(logits.float(), data["label"]).mean(0)  # (V,)
     terms = dict(zip(versions, losses, strict=True))
-    if region is not None:
-        terms["alignment"] = alignment_loss(affinity, data["input_ids"], data["label"])
+    if phases.phase == Phase.IMAGE_ONLY:
+        del terms["full"]  # there for the alignment alone
+    terms["alignment"] = alignment_loss(affinity, data["input_ids"], data["label"])
     loss = sum((weights.get(name, 1.0) * term for name, term in terms.items()), start=torch.zeros(()))
     _step(engine.optimizer, loss, clip)
     if phases.phase == Phase.GAME:
@@ -87,7 +87,7 @@ def _versions(network: AKESSFA, data: dict[str, torch.Tensor], phase: Phase) -> 
     """The versions of the report that the segmenter sees in ``phase``, the full one first: name -> keep mask (B, L)."""
     full = torch.ones_like(data["sentence_ids"]).float()
     if phase == Phase.IMAGE_ONLY:
-        return {"image_only": torch.zeros_like(full)}
+        return {"full": full, "image_only": torch.zeros_like(full)}
     if phase == Phase.FULL_REPORT:
         return {"full": full}
     versions = {"full": full, "dropped": random_keep(data["sentence_ids"])}

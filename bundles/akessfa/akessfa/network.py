@@ -92,6 +92,7 @@ class Segmenter(nn.Module):
         text_encoder: an encoder of :mod:`common.text_encoders`.
         depth: of the ResNet (18, 34, 50, 101).
         weights: of the ResNet: None, a file or a torchvision weight name.
+        width: channels of the ResNet's first stage; published weights need 64.
         decoder_width: channels of the decoder at stride 4.
         special_ids: token ids that are no words (padding, begin, end).
     """
@@ -102,11 +103,12 @@ class Segmenter(nn.Module):
         text_encoder: nn.Module,
         depth: int = 34,
         weights: Optional[str] = None,
+        width: int = 64,
         decoder_width: int = 32,
         special_ids: tuple[int, ...] = (0, 2, 3),
     ) -> None:
         super().__init__()
-        self.image_encoder = ResNetFeatures(depth=depth, in_channels=3, weights=weights)
+        self.image_encoder = ResNetFeatures(depth=depth, in_channels=3, weights=weights, width=width)
         self.text_encoder = text_encoder
         channels = self.image_encoder.channels
         self.ssfa = nn.ModuleList(SSFA(channels=c, text_dim=text_encoder.width) for c in channels[1:])
@@ -139,16 +141,21 @@ class Segmenter(nn.Module):
         logits, _ = self.decode(wide, words, kept)
         affinity = torch.zeros(0, device=image.device)
         if region is not None:
-            affinity = self.affinity(features, words[::versions], kept[::versions], region)
+            affinity = self.affinity(features, words[::versions], kept[::versions], sentence_ids, region)
         return Segmentation(logits.view(image.shape[0], versions, logits.shape[2], logits.shape[3]), affinity)
 
     def affinity(
-        self, features: list[torch.Tensor], words: torch.Tensor, keep: torch.Tensor, region: torch.Tensor
+        self,
+        features: list[torch.Tensor],
+        words: torch.Tensor,
+        keep: torch.Tensor,
+        sentence_ids: torch.Tensor,
+        region: torch.Tensor,
     ) -> torch.Tensor:
         """How well each image's region finds words to attend to in each report of the batch, (B, B): mean over stages."""
         total = torch.zeros(region.shape[0], region.shape[0], device=region.device)
         for stage, ssfa in enumerate(self.ssfa):
-            total = total + ssfa.attend.affinity(features[stage + 1], words, keep, region) / len(self.ssfa)
+            total = total + ssfa.attend.affinity(features[stage + 1], words, keep, sentence_ids, region) / len(self.ssfa)
         return total
 
     def encode_image(self, image: torch.Tensor) -> list[torch.Tensor]:

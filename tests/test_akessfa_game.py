@@ -1,0 +1,230 @@
+"""The iteration functions and the phases: who learns in which step, and when the game starts."""
+
+import logging
+from types import SimpleNamespace
+
+import pytest
+import torch
+from akessfa.data import KeywordTruthd, list_cases, load_case, read_cases, validation_transforms
+from akessfa.evaluation import evaluate_step, highest, infer_step
+from akessfa.iteration import train_step, validate_step
+from akessfa.keyword_metrics import Words, keyword_metrics, mask_metrics
+from akessfa.loss import segmentation_loss
+from akessfa.phases import Phase, PhaseSchedule
+from common.report_tokenizer import ReportTokenizer
+from ignite.engine import Engine
+from monai.data import DataLoader, Dataset
+
+from tests.test_akessfa_network import make_network
+
+
+@pytest.fixture(scope="module")
+def batch(synthetic):
+    cases = read_cases(root=str(synthetic), split="train")[:4]
+    tokenizer = ReportTokenizer.fit([case["report"] for case in cases], max_size=60)
+    dataset = Dataset(cases, validation_transforms(tokenizer=tokenizer, size=64, max_length=128))
+    return next(iter(DataLoader(dataset, batch_size=4)))
+
+
+def engine_for(network):
+    state = SimpleNamespace(device=torch.device("cpu"), output=None)
+    optimizer = torch.optim.AdamW(network.segmenter.parameters(), lr=1e-2)
+    return SimpleNamespace(
+        state=state, network=network, optimizer=optimizer, loss_function=segmentation_loss, fire_event=lambda _: None
+    )
+
+
+def step(network, batch, phase, **changes):
+    generator_optimizer = torch.optim.AdamW(network.generator.parameters(), lr=1e-2)
+    arguments = {
+        "segmenter": network.segmenter, "generator": network.generator, "generator_optimizer": generator_optimizer,
+        "phases": SimpleNamespace(phase=phase), "weights": {"dropped": 0.5}, "erased_sentences": 4, "margin": 0.1,
+        "temperature": 0.2, "clip": 5.0, "amp": False, **changes,
+    }  # fmt: skip
+    return train_step(engine_for(network), batch, **arguments)
+
+
+def snapshot(module):
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def changed(before, module):
+    return {name for name, value in module.state_dict().items() if not torch.equal(before[name], value)}
+
+
+@pytest.mark.parametrize(
+    ("phase", "terms"),
+    [
+        (Phase.IMAGE_ONLY, {"image_only", "alignment"}),
+        (Phase.FULL_REPORT, {"full", "alignment"}),
+        (Phase.DROPOUT, {"full", "dropped", "alignment"}),
+        (Phase.GAME, {"full", "dropped", "keywords", "alignment", "generator"}),
+    ],
+)
+def test_each_phase_has_its_terms_and_only_the_game_teaches_the_generator(batch, phase, terms):
+    network = make_network()
+    generator, segmenter = snapshot(network.generator), snapshot(network.segmenter)
+    assert step(network, batch, phase)["terms"].keys() == terms
+    assert bool(changed(generator, network.generator)) == (phase == Phase.GAME)
+    assert changed(segmenter, network.segmenter)
+
+
+def test_the_generators_step_leaves_segmenter_and_batch_norm(batch):
+    network = make_network()
+    seen = {}
+
+    class Spy(torch.nn.Module):  # called between the segmenter's step and the generator's
+        def forward(self, *arguments):
+            seen.update(snapshot(network.segmenter))
+            return network.generator(*arguments)
+
+    step(network, batch, Phase.GAME, generator=Spy())
+    assert seen and not changed(seen, network.segmenter)
+
+
+def test_the_segmenters_step_leaves_the_generator(batch):
+    network = make_network()
+    before = snapshot(network.generator)
+    frozen = torch.optim.SGD(network.generator.parameters(), lr=0.0)
+    step(network, batch, Phase.GAME, generator_optimizer=frozen)
+    assert not changed(before, network.generator)
+
+
+def test_keywords_never_depend_on_the_truth(batch):
+    network = make_network().eval()
+    blank = {**batch, "label": torch.zeros_like(batch["label"])}
+    outputs = [infer_step(engine_for(network), data, amp=False)["keywords"] for data in (batch, blank)]
+    assert torch.equal(*outputs)
+
+
+def test_one_batch_is_learned_and_the_loss_is_in_float32(batch):
+    network = make_network()
+    engine = engine_for(network)
+    arguments = {
+        "segmenter": network.segmenter, "generator": network.generator,
+        "generator_optimizer": torch.optim.AdamW(network.generator.parameters()),
+        "phases": SimpleNamespace(phase=Phase.FULL_REPORT), "weights": {}, "erased_sentences": 4, "margin": 0.1,
+        "temperature": 0.2, "clip": 5.0, "amp": True,
+    }  # fmt: skip
+    losses = [float(train_step(engine, batch, **arguments)["loss"]) for _ in range(25)]
+    assert losses[-1] < 0.6 * losses[0]
+    assert engine.state.output["pred"].dtype == torch.float32
+
+
+def test_validation_segments_with_and_without_report(batch):
+    network = make_network().eval()
+    output = validate_step(engine_for(network), batch, amp=False)
+    assert output["pred"].shape == output["pred_without_report"].shape == (4, 1, 64, 64)
+    with torch.no_grad():
+        alone = network(batch["image"].as_tensor())
+    torch.testing.assert_close(output["pred_without_report"], alone, atol=1e-5, rtol=1e-4)
+
+
+def test_evaluation_erases_words_and_scores_them(batch):
+    network = make_network().eval()
+    output = evaluate_step(engine_for(network), batch, amp=False, top_k=3)
+    for name in ("pred", "pred_without_report", "pred_without_keywords", "pred_without_others"):
+        assert output[name].shape == (4, 1, 64, 64)
+    assert not torch.equal(output["pred"], output["pred_without_keywords"])
+    for name in ("generator", "attention_mass", "leave_one_out"):
+        scores = output[f"score_{name}"]
+        assert scores.shape == (4, 128) and (scores[output["is_word"] == 0] == 0).all() and scores.std() > 0
+
+
+def test_highest_marks_only_allowed_words():
+    scores, allowed = torch.tensor([[0.1, 0.9, 0.5, 0.7]]), torch.tensor([[1.0, 0, 1, 1]])
+    assert highest(scores, allowed, 2).tolist() == [[0, 0, 1, 1]]
+    assert highest(scores, torch.tensor([[1.0, 0, 0, 0]]), 3).tolist() == [[1, 0, 0, 0]]
+
+
+def test_word_truth_marks_own_sentences_and_attribute_words(synthetic):
+    case = read_cases(root=str(synthetic), split="train")[0]
+    tokenizer = ReportTokenizer.fit([case["report"]])
+    truth = KeywordTruthd(tokenizer, max_length=200)(case)
+    tokens = [case["report"][t.start : t.end] for t in tokenizer.encode(case["report"])]
+    own = next(s for s in case["sentences"] if s["own"])
+    marked = [w for w, flag, mine in zip(tokens, truth["attribute"], truth["own"], strict=False) if flag and mine]
+    assert sorted(marked) == sorted(own["attributes"])
+    assert truth["about_nodule"].sum() > truth["own"].sum() > 0
+
+
+def make_words(scores, case="a"):
+    flags = {"own": [1, 1, 0, 0, 0], "about_nodule": [1, 1, 1, 1, 0], "attribute": [0, 1, 0, 1, 0]}
+    import numpy as np
+
+    arrays = {name: np.array(values, dtype=bool) for name, values in flags.items()}
+    return Words(case, np.array([0, 0, 1, 1, 2]), **arrays, scores={"generator": np.array(scores)})
+
+
+def test_keyword_metrics_on_known_cases():
+    right, wrong = make_words([0.9, 0.8, 0.1, 0.2, 1.0]), make_words([0.1, 0.2, 0.9, 0.8, 0.0])
+    assert keyword_metrics([right], "generator") == {"hit": 1.0, "chance": 0.5, "auc_sentence": 1.0, "auc_content": 1.0}
+    assert keyword_metrics([wrong, wrong], "generator")["same"] == 1.0
+    mixed = keyword_metrics([right, wrong], "generator")
+    assert mixed["hit"] == 0.5 and mixed["same"] == 0.0
+    assert keyword_metrics([], "generator") == {}
+    assert mask_metrics([right])["mean_keyword"] == pytest.approx(0.6)
+
+
+def run_phases(metrics, **options):
+    evaluator, trainer = Engine(lambda *_: None), Engine(lambda *_: None)
+    evaluator.state.best_metric, evaluator.state.best_metric_epoch = 0.5, 1
+    phases = PhaseSchedule(evaluator=evaluator, **options)
+    seen = []
+    for epoch, (dice, without) in enumerate(metrics, start=1):
+        seen.append(int(phases.phase))
+        trainer.state.epoch = epoch
+        evaluator.state.metrics = {"dice": dice, "dice_without_report": without}
+        phases(trainer)
+    return seen, phases, evaluator
+
+
+def test_phases_follow_their_epochs():
+    rising = [(0.1 * i, 0.0) for i in range(1, 9)]
+    seen, _, evaluator = run_phases(rising, image_only=1, full_report=3, dropout=2, gate=0.1)
+    assert seen == [0, 1, 1, 1, 2, 2, 3, 3]
+    assert evaluator.state.best_metric == -1  # chosen anew after the game has settled
+
+
+def test_the_full_report_phase_ends_when_dice_levels_off():
+    seen, _, _ = run_phases([(0.5, 0.1)] * 6, image_only=1, full_report=20, dropout=1, patience=2, gate=0.1)
+    assert seen == [0, 1, 1, 2, 3, 3]
+
+
+def test_the_gate_holds_the_game_back_and_says_so(caplog):
+    with caplog.at_level(logging.WARNING):
+        seen, _, _ = run_phases([(0.5, 0.45)] * 6, image_only=1, full_report=1, dropout=1, gate=0.1)
+    assert seen == [0, 1, 2, 2, 2, 2]
+    assert "gain on validation is 0.050, not above gate=0.100" in caplog.text
+
+
+def test_an_ablation_stays_in_its_phase_and_state_is_kept():
+    seen, phases, _ = run_phases([(0.5, 0.1)] * 5, image_only=1, full_report=1, dropout=1, last=1)
+    assert seen == [0, 1, 1, 1, 1]
+    other = PhaseSchedule(evaluator=phases.evaluator)
+    other.load_state_dict(phases.state_dict())
+    assert other.state_dict() == phases.state_dict()
+    assert PhaseSchedule(evaluator=phases.evaluator, image_only=0).phase == Phase.FULL_REPORT
+    with pytest.raises(ValueError, match="dropout: -1 epochs"):
+        PhaseSchedule(evaluator=phases.evaluator, dropout=-1)
+
+
+def test_wrong_and_empty_reports(synthetic):
+    own, wrong, empty = (read_cases(root=str(synthetic), split="train", reports=r) for r in ("own", "wrong", "empty"))
+    assert all(a["report"] != b["report"] for a, b in zip(own, wrong, strict=True))
+    assert {case["report"] for case in wrong} <= {case["report"] for case in own}
+    assert all(case["report"] == "" for case in empty)
+    with pytest.raises(ValueError, match="reports: 'none' is none of"):
+        read_cases(root=str(synthetic), split="train", reports="none")
+
+
+def test_cases_of_inference(tmp_path, synthetic):
+    image = str(next((synthetic / "images").iterdir()))
+    (tmp_path / "report.txt").write_text("A nodule.")
+    assert list_cases(image=image, report=str(tmp_path / "report.txt"), data_dir=None) == [{"image": image, "report": "A nodule."}]
+    assert list_cases(image=image, report=None, data_dir=None)[0]["report"] == ""
+    assert all(case["report"] for case in list_cases(image=None, report=None, data_dir=str(synthetic)))
+    with pytest.raises(FileNotFoundError, match=r"report: no file 'none.txt'"):
+        list_cases(image=image, report="none.txt", data_dir=None)
+    with pytest.raises(ValueError, match="image_size: 60 is no multiple of 32"):
+        load_case(size=60, with_label=False)
