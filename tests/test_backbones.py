@@ -9,7 +9,7 @@ def torchvision_names(depth: int, width: int = 8) -> dict[str, torch.Tensor]:
     """A state dict with torchvision's names and colour filters, made from another network of ours."""
     torch.manual_seed(5)
     source = ResNetFeatures(depth=depth, in_channels=3, width=width).state_dict()
-    named = {n.replace("stem.0.", "conv1.").replace("stem.1.", "bn1."): torch.randn_like(v.float()) for n, v in source.items()}
+    named = {n.replace("stem.0.", "conv1.").replace("stem.1.", "bn1."): torch.rand_like(v.float()) for n, v in source.items()}
     return {**named, "fc.weight": torch.rand(10, 4), "fc.bias": torch.rand(10)}
 
 

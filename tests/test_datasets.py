@@ -190,8 +190,8 @@ def test_tg3k_has_no_test_split(tmp_path):
 )
 def test_other_pixel_types_become_grey_and_are_said(tmp_path, pixels, caplog):
     files._converted.clear()
-    save(tmp_path / "a.png", pixels)
-    with caplog.at_level(logging.WARNING), Image.open(tmp_path / "a.png") as image:
+    save(tmp_path / "a.tif", pixels)
+    with caplog.at_level(logging.WARNING), Image.open(tmp_path / "a.tif") as image:
         grey = np.asarray(files.to_grey(image))
         files.to_grey(image)
     assert np.array_equal(grey, square())

@@ -15,6 +15,8 @@ from transformers import PreTrainedTokenizerFast
 
 ENGLISH = "A hypoechoic nodule, 1.2 x 0.8 cm, is taller-than-wide. No lymph node! Follow-up?"
 
+LONG = ENGLISH + " The nodule is taller-than-wide and hypoechoic."
+
 
 @pytest.fixture
 def tokenizer():
@@ -111,11 +113,10 @@ def test_an_empty_report_has_no_token(tokenizer, report):
 def test_a_long_report_is_cut_at_a_sentence_and_warned_once(tokenizer, caplog):
     transform = TokenizeReportd(tokenizer, max_length=20)
     with caplog.at_level(logging.WARNING):
-        data = transform({"report": ENGLISH})
-        transform({"report": ENGLISH + " No."})
-    first = encode_report(tokenizer, ENGLISH.split(". ")[0] + ".", 100)
-    assert int(data["attention_mask"].sum()) >= len(first.input_ids)
-    assert data["sentence_ids"].max() < 2
+        data = transform({"report": LONG})
+        transform({"report": LONG + " No."})
+    whole = encode_report(tokenizer, LONG, 100).sentence_ids
+    assert int(data["attention_mask"].sum()) == sum(sentence < 3 for sentence in whole) < 20 < len(whole)
     assert sum("cut after" in record.message for record in caplog.records) == 1
 
 

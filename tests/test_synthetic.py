@@ -40,7 +40,8 @@ def test_speckle_has_rayleigh_contrast_and_nodules_differ_as_named():
 @pytest.mark.parametrize(("shape", "taller"), [("taller-than-wide", True), ("wider-than-tall", False)])
 def test_shape_is_drawn_as_named(shape, taller):
     _, (mask,) = draw([Nodule(**{**asdict(ROUND), "shape": shape})], 128, np.random.default_rng(0))
-    assert (np.ptp(np.argwhere(mask)[:, 0]) > np.ptp(np.argwhere(mask)[:, 1])) is taller
+    height, width = np.ptp(np.argwhere(mask), axis=0)
+    assert bool(height > width) is taller
 
 
 def test_each_own_sentence_fits_the_target_only_and_masks_are_the_target(synthetic):

@@ -39,55 +39,37 @@ class WritePredictions:
         self.folder.mkdir(parents=True, exist_ok=True)
         for item, data in zip(engine.state.output, engine.state.batch, strict=True):
             name = str(data["image"].meta[ImageMetaKey.FILENAME_OR_OBJ])
+            with Image.open(name) as image:
+                grey = np.asarray(to_grey(image))
             prediction = self._describe(name, data["report"], item)
+            pictures = {"overlay": visualize.overlay(grey, np.asarray(item["pred"]).astype(bool).T)}
+            if prediction["words"]:
+                pictures["attention"] = _attention_of_top_word(grey, prediction["words"], item["attention"])
+            for key, picture in pictures.items():
+                prediction[key] = f"{Path(name).stem}_{key}.png"
+                picture.save(self.folder / prediction[key])
             self.predictions.append(prediction)
-            picture = self._overlay(name, item["pred"])
-            picture.save(self.folder / prediction["overlay"])
             if len(self.sections) < self.pages:
-                self.sections.append(self._section(prediction, picture, data["report"], item))
+                self.sections.append(_section(prediction, list(pictures.values())))
 
     def _describe(self, name: str, report: str, item: dict) -> dict:
-        mask = np.asarray(item["pred"]).astype(bool)
-        keywords = item["keywords"].float().cpu().numpy()
+        """An entry of ``predictions.json``: where the results are, the sentence and the words about this image."""
         spans = encode_report(self.tokenizer, report, self.max_length).spans
-        sentence = _top_sentence(report, spans, item["sentence_score"])
-        limit = 0.5 * keywords.max() if len(spans) else 1.0
-        stem = Path(name).stem
+        keywords = item["keywords"].float().cpu().tolist()
+        words = [
+            {"word": report[start:end], "start": start, "end": end, "probability": round(probability, 4)}
+            for (start, end), probability in zip(spans, keywords, strict=False)
+        ]
+        limit = 0.5 * max(keywords[: len(spans)], default=1.0)
         return {
             "image": name,
-            "mask": f"{stem}_mask.png",
-            "overlay": f"{stem}_overlay.png",
-            "nodule_area_share": float(mask.mean()),
+            "mask": f"{Path(name).stem}_mask.png",
+            "nodule_area_share": float(np.asarray(item["pred"]).astype(bool).mean()),
             "report": report,
-            "report_used": bool(spans),
-            "sentence": sentence,
-            "keywords": [
-                {"word": report[a:b], "probability": round(float(p), 4)}
-                for (a, b), p in zip(spans, keywords, strict=False)
-                if b > a and p > limit
-            ],
+            "sentence": _top_sentence(report, spans, item["sentence_score"]),
+            "keywords": [word["word"] for word in words if word["probability"] > limit and word["word"]],
+            "words": words,
         }
-
-    def _overlay(self, name: str, mask: torch.Tensor) -> Image.Image:
-        with Image.open(name) as image:
-            return visualize.overlay(np.asarray(to_grey(image)), np.asarray(mask).astype(bool).T)
-
-    def _section(self, prediction: dict, picture: Image.Image, report: str, item: dict) -> str:
-        spans = encode_report(self.tokenizer, report, self.max_length).spans
-        pictures = [picture]
-        if spans:
-            keywords = item["keywords"].float().cpu().numpy()[: len(spans)]
-            best = int(keywords.argmax())
-            with Image.open(prediction["image"]) as image:
-                grey = np.asarray(to_grey(image))
-            attention = item["attention"][..., best].cpu().numpy().T
-            word = report[spans[best][0] : spans[best][1]]
-            pictures.append(visualize.attention_map(grey, attention, title=f'pixels that attend to "{word}"'))
-            shaded = visualize.report_html(report, spans, keywords)
-        else:
-            shaded = "<p><small>No report: segmented from the image alone.</small></p>"
-        figure = visualize.image_html(visualize.side_by_side(pictures), "prediction; attention of the top keyword")
-        return visualize.section_html(Path(prediction["image"]).name, figure, shaded)
 
     def _finish(self, _: Engine) -> None:
         (self.folder / "predictions.json").write_text(
@@ -96,6 +78,22 @@ class WritePredictions:
         note = f"<p><small>{len(self.predictions)} images. Shading: probability that a word is about this image.</small></p>"
         page = visualize.page_html("AKE-SSFA: thyroid nodules, guided by the report", note, *self.sections)
         (self.folder / "index.html").write_text(page, encoding="utf-8")
+
+
+def _attention_of_top_word(grey: np.ndarray, words: list[dict], attention: torch.Tensor) -> Image.Image:
+    best = max(range(len(words)), key=lambda index: words[index]["probability"])
+    title = f'pixels that attend to "{words[best]["word"]}"'
+    return visualize.attention_map(grey, attention[..., best].cpu().numpy().T, title=title)
+
+
+def _section(prediction: dict, pictures: list[Image.Image]) -> str:
+    if prediction["words"]:
+        spans = [(word["start"], word["end"]) for word in prediction["words"]]
+        report = visualize.report_html(prediction["report"], spans, [word["probability"] for word in prediction["words"]])
+    else:
+        report = "<p><small>No report: segmented from the image alone.</small></p>"
+    figure = visualize.image_html(visualize.side_by_side(pictures), "prediction; attention of the top keyword")
+    return visualize.section_html(Path(prediction["image"]).name, figure, report)
 
 
 def _top_sentence(report: str, spans: list[tuple[int, int]], scores: torch.Tensor) -> str | None:

@@ -1,0 +1,125 @@
+"""Ablations of AKE-SSFA on one data set: train each variant, evaluate it on the test split, print one table.
+
+``python -m benchmarks.akessfa --out runs/ddti --dataset_dir FOLDER --seeds 0 -- --image_size 160 --epochs 60``
+Without --dataset_dir each seed draws its own synthetic data. What follows ``--`` goes to every training and evaluation.
+Intervals are 95 % percentile bootstraps over cases (patients), 2,000 resamples.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import logging
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import bootstrap
+
+from common.datasets.layouts import read_dataset
+
+logger = logging.getLogger(__name__)
+CONFIGS = Path("bundles/akessfa/configs")
+TRAINED = {
+    "image only": ["ablations/image_only.json"],
+    "full report": ["ablations/full_report.json"],
+    "full report + AKE": [],
+    "AKE without attention mass": ["ablations/no_attention_mass.json"],
+    "full report without alignment": ["ablations/full_report.json", "ablations/no_alignment.json"],
+}
+REPORTS = ("own", "wrong", "empty")
+
+
+def run(configs: list[str], *overrides: str) -> None:
+    """Run a bundle's configs in a process of its own; its log goes to our standard output."""
+    files = str([str(CONFIGS / name) for name in configs])
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", files, *overrides]
+    subprocess.run(command, check=True)
+
+
+def measure(name: str, seed: int, folder: Path, dataset: list[str], extra: list[str]) -> None:
+    """Train one variant with one seed, unless its weights are there, and evaluate it with each kind of report."""
+    common = ["--ckpt_dir", str(folder), "--seed", str(seed), *dataset, *extra]
+    if not (folder / "done").is_file():
+        run(["train.json", *TRAINED[name]], *common)
+        (folder / "done").touch()
+    for reports in REPORTS:
+        output = folder / f"test_{reports}"
+        if not (output / "metrics.json").is_file():
+            run(["train.json", *TRAINED[name], "evaluate.json"], *common, "--reports", reports, "--output_dir", str(output))
+
+
+def case_interval(per_case: Path, column: str, patient_of: dict[str, str]) -> tuple[float, float, float]:
+    """Mean of ``column`` over images, with a bootstrap interval that resamples patients."""
+    groups: dict[str, list[float]] = defaultdict(list)
+    with open(per_case, newline="") as file:
+        for row in csv.DictReader(file):
+            groups[patient_of[Path(row["case"]).name]].append(float(row[column]))
+    sums = np.array([sum(values) for values in groups.values()])
+    counts = np.array([len(values) for values in groups.values()])
+    interval = bootstrap(
+        (sums, counts), lambda s, c, axis=-1: s.sum(axis) / c.sum(axis), paired=True, n_resamples=2000,
+        vectorized=True, method="percentile", rng=np.random.default_rng(0),
+    ).confidence_interval  # fmt: skip
+    return float(sums.sum() / counts.sum()), float(interval.low), float(interval.high)
+
+
+def table(out: Path, names: list[str], seeds: list[int], patient_of: dict[int, dict[str, str]]) -> str:
+    """One row a variant, seed and kind of report: Dice with its interval, IoU, HD95, keyword measures."""
+    rows = ["variant | seed | report | Dice [95 %] | IoU | HD95 px | hit (G / mass / leave-one-out) | AUC-S | AUC-C | same"]
+    for name in names:
+        for seed in seeds:
+            for reports in REPORTS:
+                folder = out / f"{name.replace(' ', '_')}_{seed}" / f"test_{reports}"
+                metrics = json.loads((folder / "metrics.json").read_text())
+                column = "dice_without_report" if name == "image only" else "dice"
+                mean, low, high = case_interval(folder / "per_case.csv", column, patient_of[seed])
+                methods = ("generator", "attention_mass", "leave_one_out")
+                keywords = [
+                    " / ".join(f"{metrics[f'{method}_{key}']:.2f}" for method in methods) if f"generator_{key}" in metrics else "-"
+                    for key in ("hit", "auc_sentence", "auc_content", "same")
+                ]
+                iou, hd95 = metrics["iou"], metrics["hd95"]
+                cells = [name, str(seed), reports, f"{mean:.3f} [{low:.3f}, {high:.3f}]", f"{iou:.3f}", f"{hd95:.1f}", *keywords]
+                rows.append(" | ".join(cells))
+    return "\n".join(rows)
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    own, _, extra = (sys.argv[1:], None, []) if "--" not in sys.argv else _divide(sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--dataset_dir")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--variants", nargs="+", choices=TRAINED, default=list(TRAINED)[:3])
+    arguments = parser.parse_args(own)
+    patient_of = {}
+    for seed in arguments.seeds:
+        synthetic = str(arguments.out / f"synthetic_{seed}")
+        dataset = ["--dataset_dir", arguments.dataset_dir or synthetic]
+        if arguments.dataset_dir is None:
+            _draw(synthetic, seed)
+        for name in arguments.variants:
+            measure(name, seed, arguments.out / f"{name.replace(' ', '_')}_{seed}", dataset, extra)
+        patient_of[seed] = {Path(case["image"]).name: case["case"] for case in read_dataset(dataset[1], "test")}
+    logger.info("%s", table(arguments.out, arguments.variants, arguments.seeds, patient_of))
+
+
+def _divide(arguments: list[str]) -> tuple[list[str], None, list[str]]:
+    cut = arguments.index("--")
+    return arguments[:cut], None, arguments[cut + 1 :]
+
+
+def _draw(folder: str, seed: int) -> None:
+    from common.datasets.synthetic import dataset_or_synthetic
+
+    options = {"reports": 1200, "size": 96, "seed": seed}
+    dataset_or_synthetic(dataset_dir=None, synthetic_dir=folder, options=options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,306 @@
+"""The bundle contract, over every bundle: each command from the root, the bundle's folder and the unpacked zip."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser, ConfigWorkflow, create_workflow
+from PIL import Image
+
+from common.pack import pack
+
+ROOT = Path(__file__).resolve().parents[1]
+BUNDLES = sorted(path.parents[1].name for path in ROOT.glob("bundles/*/configs/metadata.json"))
+TINY = json.loads((ROOT / "tests" / "tiny.json").read_text())
+SCHEMA = Path(os.environ.get("MONAI_BUNDLE_SCHEMA", ROOT.parent / "shared" / "schema" / "meta_schema_20240725.json"))
+ALONE = """
+import runpy, sys
+sys.meta_path = [f for f in sys.meta_path if "editable" not in getattr(f, "__module__", "") + getattr(f, "__name__", "")]
+sys.path = [p for p in sys.path if p != {root!r}]
+try:
+    runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
+finally:
+    for name in ("common", {bundle!r}):
+        if name in sys.modules:
+            print("LOADED", name, sys.modules[name].__file__)
+"""
+
+
+@pytest.fixture(params=BUNDLES, scope="session")
+def bundle(request):
+    return request.param
+
+
+def flags(*groups, **more):
+    return [part for group in (*groups, more) for name, value in group.items() for part in (f"--{name}", str(value))]
+
+
+def execute(command, cwd, expect=0):
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=280)
+    assert (done.returncode == 0) == (expect == 0), done.stdout[-3000:] + done.stderr[-3000:]
+    return done
+
+
+def monai(command, *arguments, cwd=ROOT, expect=0):
+    return execute([sys.executable, "-m", "monai.bundle", command, *arguments], cwd, expect)
+
+
+def train_files(bundle, *names):
+    return str([f"bundles/{bundle}/configs/{name}.json" for name in ("train", *names)])
+
+
+@pytest.fixture(scope="session")
+def made(bundle, tmp_path_factory):
+    """A tiny training from the repository's root: its folder, and the overrides that the next commands need."""
+    folder = tmp_path_factory.mktemp(bundle)
+    tiny = TINY[bundle]
+    places = {"ckpt_dir": folder / "models", "output_dir": folder / "eval", "synthetic_dir": folder / "synthetic"}
+    common = flags(tiny["network"], tiny["data"], places)
+    done = monai("run", "--config_file", f"bundles/{bundle}/configs/train.json", *common, *flags(tiny["train"]))
+    assert re.search(r"epoch 2/2 \| loss .* \| validation ", done.stdout), done.stdout
+    return folder, common
+
+
+def inference_flags(bundle, folder, **changes):
+    tiny = TINY[bundle]
+    image = folder / "synthetic" / tiny["image"]
+    places = {"ckpt_dir": folder / "models", "output_dir": folder / "predictions", "image": image, **changes}
+    return flags(tiny["network"], places)
+
+
+def test_training_leaves_weights_state_and_nothing_else(made, bundle):
+    folder, _ = made
+    assert {"model.pt", "checkpoint.pt"} <= {file.name for file in (folder / "models").iterdir()}
+    assert not list((folder / "models").glob("*.part"))
+    torch.load(folder / "models" / "model.pt", weights_only=True)
+    checkpoint = torch.load(folder / "models" / "checkpoint.pt", weights_only=True)
+    assert {"network", "optimizer", "trainer", "best"} <= checkpoint.keys()
+
+
+def test_evaluation_writes_flat_metrics_and_a_row_a_case(made, bundle):
+    folder, common = made
+    monai("run", "--config_file", train_files(bundle, "evaluate"), *common)
+    metrics = json.loads((folder / "eval" / "metrics.json").read_text())
+    assert metrics and all(isinstance(value, float) and np.isfinite(value) for value in metrics.values())
+    assert len((folder / "eval" / "per_case.csv").read_text().splitlines()) > 1
+
+
+def test_inference_writes_its_results(made, bundle):
+    folder, _ = made
+    report = "A hypoechoic round nodule is seen in the upper left part. The isthmus is not thickened."
+    arguments = inference_flags(bundle, folder, report=report)
+    monai("run", "--config_file", f"bundles/{bundle}/configs/inference.json", *arguments)
+    out = folder / "predictions"
+    (prediction,) = json.loads((out / "predictions.json").read_text())
+    assert prediction["report"] == report
+    for name in TINY[bundle]["results"]:
+        assert (out / name).stat().st_size > 0
+    image = Image.open(folder / "synthetic" / TINY[bundle]["image"])
+    assert Image.open(out / TINY[bundle]["results"][0]).size == image.size
+    assert "http" not in (out / "index.html").read_text().replace("http-equiv", "")
+
+
+def test_interrupted_and_resumed_equals_uninterrupted(made, bundle):
+    folder, common = made
+    tiny = flags({**TINY[bundle]["train"]}, ckpt_dir=folder / "resumed")
+    files = f"bundles/{bundle}/configs/train.json"
+    monai("run", "--config_file", files, *common, *tiny, "--train#trainer#max_epochs", "1")
+    monai("run", "--config_file", files, *common, *tiny, "--resume", "true")
+    states = [torch.load(folder / name / "checkpoint.pt", weights_only=True)["network"] for name in ("models", "resumed")]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_metadata_follows_the_schema(bundle):
+    if not SCHEMA.is_file():
+        pytest.skip("no schema file: set MONAI_BUNDLE_SCHEMA to meta_schema_20240725.json")
+    metadata = f"bundles/{bundle}/configs/metadata.json"
+    done = monai("verify_metadata", "--meta_file", metadata, "--filepath", str(SCHEMA))
+    assert "metadata is verified with no error" in done.stdout + done.stderr
+    content = json.loads((ROOT / metadata).read_text())
+    assert content["version"] in content["changelog"]
+
+
+@pytest.mark.parametrize("kind", ["train", "evaluate", "inference"])
+def test_properties_are_complete(bundle, kind, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    names = {"train": ["train"], "evaluate": ["train", "evaluate"], "inference": ["inference"]}[kind]
+    workflow = ConfigWorkflow(
+        config_file=[f"bundles/{bundle}/configs/{name}.json" for name in names],
+        meta_file=f"bundles/{bundle}/configs/metadata.json",
+        workflow_type="infer" if kind == "inference" else "train",
+        logging_file=False,
+    )
+    assert workflow.check_properties() == []
+
+
+def test_shared_entries_of_the_configs_are_equal(bundle):
+    train, inference = (ConfigParser.load_config_file(ROOT / f"bundles/{bundle}/configs/{n}.json") for n in ("train", "inference"))
+    for key in ("bundle_root", "image_size", "vocab_size", "max_length", "synthetic"):
+        assert train.get(key) == inference.get(key), key
+    without_notes = {k: v for k, v in train["network_def"].items() if k != "_desc_"}
+    assert without_notes == inference["network_def"]
+
+
+def test_net_in_out(made, bundle):
+    arguments = flags(TINY[bundle]["network"], n=2)
+    config = f"bundles/{bundle}/configs/inference.json"
+    done = monai("verify_net_in_out", "network_def", "--meta_file", f"bundles/{bundle}/configs/metadata.json", "--config_file", config, *arguments)
+    assert "verified with no error" in done.stdout + done.stderr
+
+
+def inputs_of(bundle, rows, length):
+    torch.manual_seed(rows)
+    inputs = {}
+    for name, shape in TINY[bundle]["inputs"].items():
+        if name == "image":
+            inputs[name] = torch.rand(rows, *shape)
+        else:
+            high = {"input_ids": 100, "attention_mask": 1, "sentence_ids": 3}[name]
+            inputs[name] = torch.randint(1, high + 1, (rows, length)).sort(1).values
+    return inputs
+
+
+def eager(bundle, folder, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    parser = ConfigParser(ConfigParser.load_config_file(f"bundles/{bundle}/configs/inference.json"))
+    for name, value in TINY[bundle]["network"].items():
+        parser[name] = value
+    network = parser.get_parsed_content("network_def")
+    network.load_state_dict(torch.load(folder / "models" / "model.pt", weights_only=True))
+    return network.eval()
+
+
+def test_torchscript_agrees_at_other_shapes(made, bundle, monkeypatch):
+    folder, _ = made
+    config, metadata = (f"bundles/{bundle}/configs/{name}.json" for name in ("inference", "metadata"))
+    places = {"filepath": folder / "model.ts", "ckpt_file": folder / "models" / "model.pt"}
+    monai("ckpt_export", "network_def", "--meta_file", metadata, "--config_file", config, *flags(places, TINY[bundle]["network"]))
+    extra = {"metadata.json": "", "inference.json": ""}
+    archive = torch.jit.load(folder / "model.ts", _extra_files={f"extra/{k}": v for k, v in extra.items()})
+    network = eager(bundle, folder, monkeypatch)
+    for rows, length in ((1, 24), (3, 9)):
+        inputs = inputs_of(bundle, rows, length)
+        with torch.no_grad():
+            torch.testing.assert_close(archive(*inputs.values()), network(*inputs.values()), atol=1e-4, rtol=1e-4)
+
+
+def test_onnx_agrees_at_other_shapes(made, bundle, monkeypatch):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    folder, _ = made
+    arguments = inference_flags(bundle, folder, onnx=folder / "model.onnx")
+    monai("run", "--run_id", "export_onnx", "--config_file", f"bundles/{bundle}/configs/inference.json", *arguments)
+    session = onnxruntime.InferenceSession(folder / "model.onnx")
+    network = eager(bundle, folder, monkeypatch)
+    for rows, length in ((1, 24), (3, 9)):
+        inputs = inputs_of(bundle, rows, length)
+        with torch.no_grad():
+            expected = network(*inputs.values())
+        actual = session.run(["pred"], {name: value.numpy() for name, value in inputs.items()})[0]
+        np.testing.assert_allclose(actual, expected.numpy(), atol=1e-4, rtol=1e-3)
+
+
+def test_monais_own_onnx_export(made, bundle):
+    folder, _ = made
+    config, metadata = (f"bundles/{bundle}/configs/{name}.json" for name in ("inference", "metadata"))
+    places = {"filepath": folder / "image_only.onnx", "ckpt_file": folder / "models" / "model.pt", "input_shape": "[1,1,64,64]"}
+    monai("onnx_export", "network_def", "--meta_file", metadata, "--config_file", config, *flags(places, TINY[bundle]["network"]))
+    assert (folder / "image_only.onnx").stat().st_size > 0
+
+
+def test_from_the_bundles_folder(made, bundle):
+    folder, common = made
+    here = ROOT / "bundles" / bundle
+    before = {path for path in here.rglob("*") if "__pycache__" not in path.parts}
+    quick = flags({**TINY[bundle]["train"], "epochs": 1}, ckpt_dir=folder / "here", output_dir=folder / "here_eval")
+    monai("run", "--config_file", "configs/train.json", *common, *quick, cwd=here)
+    evaluation = flags(ckpt_dir=folder / "here", output_dir=folder / "here_eval")
+    monai("run", "--config_file", "['configs/train.json','configs/evaluate.json']", *common, *evaluation, cwd=here)
+    assert (folder / "here_eval" / "metrics.json").is_file()
+    assert {path for path in here.rglob("*") if "__pycache__" not in path.parts} == before
+
+
+def test_the_unpacked_zip_needs_nothing_else(made, bundle, tmp_path):
+    archive = pack(ROOT / "bundles" / bundle, tmp_path / "dist")
+    with zipfile.ZipFile(archive) as file:
+        file.extractall(tmp_path / "empty")
+    here, tiny = tmp_path / "empty" / bundle, TINY[bundle]
+    assert not list(here.rglob("checkpoint.pt")) and (here / "LICENSE").is_file()
+    alone = [sys.executable, "-c", ALONE.format(root=str(ROOT), bundle=bundle)]
+    quick = flags(tiny["network"], tiny["data"], {**tiny["train"], "epochs": 1})
+    done = execute([*alone, "run", "--config_file", "configs/train.json", *quick], here)
+    loaded = dict(re.findall(r"LOADED (\S+) (\S+)", done.stdout))
+    assert all(Path(path).is_relative_to(here) for path in loaded.values()) and loaded.keys() == {"common", bundle}
+    evaluate = "['configs/train.json','configs/evaluate.json']"
+    execute([*alone, "run", "--config_file", evaluate, *flags(tiny["network"], tiny["data"])], here)
+    arguments = flags(tiny["network"], image=here / "data" / "synthetic" / tiny["image"], report="A nodule.")
+    execute([*alone, "run", "--config_file", "configs/inference.json", *arguments], here)
+    assert {"metrics.json", "predictions.json"} <= {path.name for path in (here / "eval").iterdir()}
+    export = flags(tiny["network"], filepath="models/model.ts", ckpt_file="models/model.pt")
+    configs = ["--meta_file", "configs/metadata.json", "--config_file", "configs/inference.json"]
+    execute([*alone, "ckpt_export", "network_def", *configs, *export], here)
+    execute([*alone, "verify_net_in_out", "network_def", *configs, *flags(tiny["network"], n=2)], here)
+
+
+def test_two_ranks_give_the_metrics_of_one_process(made, bundle):
+    folder, common = made
+    places = flags({**TINY[bundle]["train"], "epochs": 1}, ckpt_dir=folder / "ranks", output_dir=folder / "ranks_eval")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle", "run"]
+    done = execute([*torchrun, "--config_file", train_files(bundle, "multi_gpu_train"), *common, *places], ROOT)
+    distributed = dict(re.findall(r"(\w+) (\d\.\d+)", done.stdout.split("| validation ")[1].split("|")[0]))
+    arguments = flags(ckpt_dir=folder / "ranks", output_dir=folder / "ranks_eval", split="validation")
+    monai("run", "--config_file", train_files(bundle, "evaluate"), *common, *arguments)
+    alone = json.loads((folder / "ranks_eval" / "metrics.json").read_text())
+    key = next(iter(distributed))
+    assert float(distributed[key]) == pytest.approx(alone[key], abs=2e-3)
+
+
+def one_line(done):
+    """What the user sees last, and that there is no traceback above it."""
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert "Traceback" not in done.stderr, done.stderr[-2000:]
+    return lines[-1]
+
+
+def test_an_unknown_override_is_refused_with_the_nearest(bundle):
+    done = monai("run", "--config_file", f"bundles/{bundle}/configs/train.json", "--epoch", "5", expect=1)
+    assert one_line(done) == "--epoch: the config files have no such id; the nearest is --epochs"
+
+
+@pytest.mark.parametrize("missing", ["weights", "image", "dataset_dir"])
+def test_a_missing_file_is_one_line(made, bundle, missing):
+    folder, _ = made
+    if missing == "dataset_dir":
+        done = monai("run", "--config_file", f"bundles/{bundle}/configs/train.json", "--dataset_dir", "nowhere", expect=1)
+    else:
+        arguments = inference_flags(bundle, folder, **{missing: "nowhere.pt"})
+        done = monai("run", "--config_file", f"bundles/{bundle}/configs/inference.json", *arguments, expect=1)
+    assert re.match(rf"\w+Error: {missing}: no .*nowhere.*", one_line(done)), done.stderr
+
+
+def test_a_corrupt_image_is_one_line_and_nothing_is_overwritten(made, bundle, tmp_path):
+    folder, _ = made
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    arguments = inference_flags(bundle, folder, image=tmp_path / "broken.png", output_dir=tmp_path / "out")
+    done = monai("run", "--config_file", f"bundles/{bundle}/configs/inference.json", *arguments, expect=1)
+    assert re.match(r"ValueError: image: .*broken.png' is damaged or no image", one_line(done))
+    assert not (tmp_path / "out").exists()
+
+
+def test_several_bundles_in_one_process(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    kinds = set()
+    for bundle in BUNDLES:
+        config = f"bundles/{bundle}/configs/inference.json"
+        workflow = create_workflow(config_file=config, workflow_type="infer", logging_file=False)
+        network = workflow.parser.get_parsed_content("network_def")
+        kinds.add(type(network).__module__)
+        assert type(network).__module__.split(".")[0] == bundle
+    assert len(kinds) == len(BUNDLES)
