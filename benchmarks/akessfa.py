@@ -20,6 +20,7 @@ import numpy as np
 from scipy.stats import bootstrap
 
 from common.datasets.layouts import read_dataset
+from common.datasets.synthetic import dataset_or_synthetic
 
 logger = logging.getLogger(__name__)
 CONFIGS = Path("bundles/akessfa/configs")
@@ -49,7 +50,14 @@ def measure(name: str, seed: int, folder: Path, dataset: list[str], extra: list[
     for reports in REPORTS:
         output = folder / f"test_{reports}"
         if not (output / "metrics.json").is_file():
-            run(["train.json", *TRAINED[name], "evaluate.json"], *common, "--reports", reports, "--output_dir", str(output))
+            run(
+                ["train.json", *TRAINED[name], "evaluate.json"],
+                *common,
+                "--reports",
+                reports,
+                "--output_dir",
+                str(output),
+            )
 
 
 def case_interval(per_case: Path, column: str, patient_of: dict[str, str]) -> tuple[float, float, float]:
@@ -69,7 +77,9 @@ def case_interval(per_case: Path, column: str, patient_of: dict[str, str]) -> tu
 
 def table(out: Path, names: list[str], seeds: list[int], patient_of: dict[int, dict[str, str]]) -> str:
     """One row a variant, seed and kind of report: Dice with its interval, IoU, HD95, keyword measures."""
-    rows = ["variant | seed | report | Dice [95 %] | IoU | HD95 px | hit (G / mass / leave-one-out) | AUC-S | AUC-C | same"]
+    rows = [
+        "variant | seed | report | Dice [95 %] | IoU | HD95 px | hit (G / mass / leave-one-out) | AUC-S | AUC-C | same"
+    ]
     for name in names:
         for seed in seeds:
             for reports in REPORTS:
@@ -79,18 +89,29 @@ def table(out: Path, names: list[str], seeds: list[int], patient_of: dict[int, d
                 mean, low, high = case_interval(folder / "per_case.csv", column, patient_of[seed])
                 methods = ("generator", "attention_mass", "leave_one_out")
                 keywords = [
-                    " / ".join(f"{metrics[f'{method}_{key}']:.2f}" for method in methods) if f"generator_{key}" in metrics else "-"
+                    " / ".join(f"{metrics[f'{method}_{key}']:.2f}" for method in methods)
+                    if f"generator_{key}" in metrics
+                    else "-"
                     for key in ("hit", "auc_sentence", "auc_content", "same")
                 ]
                 iou, hd95 = metrics["iou"], metrics["hd95"]
-                cells = [name, str(seed), reports, f"{mean:.3f} [{low:.3f}, {high:.3f}]", f"{iou:.3f}", f"{hd95:.1f}", *keywords]
+                cells = [
+                    name,
+                    str(seed),
+                    reports,
+                    f"{mean:.3f} [{low:.3f}, {high:.3f}]",
+                    f"{iou:.3f}",
+                    f"{hd95:.1f}",
+                    *keywords,
+                ]
                 rows.append(" | ".join(cells))
     return "\n".join(rows)
 
 
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    own, _, extra = (sys.argv[1:], None, []) if "--" not in sys.argv else _divide(sys.argv[1:])
+    cut = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    own, extra = sys.argv[1:cut], sys.argv[cut + 1 :]
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--dataset_dir")
@@ -109,14 +130,7 @@ def main() -> None:
     logger.info("%s", table(arguments.out, arguments.variants, arguments.seeds, patient_of))
 
 
-def _divide(arguments: list[str]) -> tuple[list[str], None, list[str]]:
-    cut = arguments.index("--")
-    return arguments[:cut], None, arguments[cut + 1 :]
-
-
 def _draw(folder: str, seed: int) -> None:
-    from common.datasets.synthetic import dataset_or_synthetic
-
     options = {"reports": 1200, "size": 96, "seed": seed}
     dataset_or_synthetic(dataset_dir=None, synthetic_dir=folder, options=options)
 

@@ -34,13 +34,17 @@ def run(configs: list[str], **overrides: object) -> None:
     """Run configs of the bundle in a process of its own, as a user would."""
     files = str([str(CONFIGS / name) for name in configs])
     arguments = [part for name, value in overrides.items() for part in (f"--{name}", str(value))]
-    subprocess.run([sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", "--config_file", files, *arguments], check=True)
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", "--config_file", files, *arguments], check=True
+    )
 
 
 def draw_overlay(folder: Path, case: dict, tokenizer: ReportTokenizer) -> Image.Image:
     """The unseen image with prediction and truth, the pixels of the top keyword, and the shaded report below."""
     (prediction,) = json.loads((folder / "predictions.json").read_text())
-    image, truth, mask = (np.asarray(Image.open(path)) for path in (case["image"], case["label"], folder / prediction["mask"]))
+    image, truth, mask = (
+        np.asarray(Image.open(path)) for path in (case["image"], case["label"], folder / prediction["mask"])
+    )
     words = {(entry["start"], entry["end"]): entry["probability"] for entry in prediction["words"]}
     spans = encode_report(tokenizer, case["report"], 128).spans
     pictures = visualize.side_by_side(
@@ -70,7 +74,14 @@ def main() -> None:
     metrics = json.loads((folder / "metrics.json").read_text())
     write_page(folder, picture, metrics)
     logger.info("")
-    for name in ("dice", "dice_without_report", "dice_without_keywords", "iou", "generator_hit", "generator_auc_content"):
+    for name in (
+        "dice",
+        "dice_without_report",
+        "dice_without_keywords",
+        "iou",
+        "generator_hit",
+        "generator_auc_content",
+    ):
         logger.info("%-24s %.3f", name, metrics[name])
     logger.info("\n%.0f s on the synthetic test split. Look at %s", time.perf_counter() - start, folder / "index.html")
 

@@ -40,7 +40,13 @@ class ResNetFeatures(nn.Module):
     """
 
     def __init__(
-        self, *, depth: int = 34, in_channels: int = 1, weights: Optional[str] = None, colour: bool = False, width: int = 64
+        self,
+        *,
+        depth: int = 34,
+        in_channels: int = 1,
+        weights: Optional[str] = None,
+        colour: bool = False,
+        width: int = 64,
     ) -> None:
         super().__init__()
         if depth not in LAYERS:
@@ -80,7 +86,7 @@ def load_resnet(network: ResNetFeatures, state: dict[str, torch.Tensor], *, colo
     renamed = {_key(name): value for name, value in state.items() if not name.startswith("fc.")}
     first = "stem.0.weight"
     if first in renamed and not colour:
-        renamed[first] = _grey_filters(renamed[first], network.stem[0].in_channels)
+        renamed[first] = _grey_filters(renamed[first], network.stem[0].in_channels)  # type: ignore[arg-type]
     try:
         network.load_state_dict(renamed)
     except RuntimeError as error:
@@ -115,12 +121,13 @@ def read_weights(weights: str) -> dict[str, torch.Tensor]:
             return torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
         except OSError as error:
             raise ValueError(
-                f"weights: {weights} could not be fetched ({error}); put {TORCHVISION_FILES[weights]} somewhere and pass "
-                "its path"
+                f"weights: {weights} could not be fetched ({error}); pass the path of {TORCHVISION_FILES[weights]}"
             ) from error
     if not os.path.isfile(weights):
         if Path(weights).suffix:
-            raise FileNotFoundError(f"weights: no file {weights!r}; pass null, a file or one of {sorted(TORCHVISION_FILES)}")
+            raise FileNotFoundError(
+                f"weights: no file {weights!r}; pass null, a file or one of {sorted(TORCHVISION_FILES)}"
+            )
         raise ValueError(f"weights: {weights!r} is neither a file nor one of {sorted(TORCHVISION_FILES)}")
     if weights.endswith(".safetensors"):
         return load_file(weights)

@@ -86,7 +86,7 @@ class PixelWordAttention(nn.Module):
         log of the mean of the exponentials over a report's sentences is its affinity. A report without words gets the
         null word's score.
         """
-        weight = F.adaptive_avg_pool2d(region.float(), [features.shape[2], features.shape[3]])
+        weight = F.adaptive_avg_pool2d(region.float(), [features.shape[2], features.shape[3]])  # type: ignore[arg-type]
         mean = (self.query(features).float() * weight).sum((2, 3)) / weight.sum((2, 3)).clamp(min=1e-6)  # (B, d)
         mean = F.normalize(mean, dim=1)
         same = (sentence_ids[:, :, None] == sentence_ids[:, None, :]).float() * (keep > 0).float()[:, None, :]

@@ -34,7 +34,7 @@ class EpochLine:
         self.start = time.perf_counter()
 
     def _collect(self, engine: Engine) -> None:
-        for name, value in engine.state.output["terms"].items():
+        for name, value in engine.state.output["terms"].items():  # type: ignore[index]
             self.values[name].append(value)
 
     def _report(self, engine: Engine) -> None:
@@ -43,4 +43,11 @@ class EpochLine:
         terms = " ".join(f"{name} {sum(v) / len(v):.3f}" for name, v in self.values.items())
         metrics = " ".join(f"{name} {value:.3f}" for name, value in self.evaluator.state.metrics.items())
         seconds = time.perf_counter() - self.start
-        logger.info("epoch %d/%d | loss %s | validation %s | %.1f s", engine.state.epoch, engine.state.max_epochs, terms, metrics, seconds)
+        logger.info(
+            "epoch %d/%d | loss %s | validation %s | %.1f s",
+            engine.state.epoch,
+            engine.state.max_epochs,
+            terms,
+            metrics,
+            seconds,
+        )

@@ -14,6 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -81,7 +82,9 @@ class ReportTokenizer:
         tokenizer = cls(_backend([]), user_words=_read_words(user_dictionary) if user_dictionary else ())
         counts = Counter(word for report in reports for word in tokenizer.words(report))
         if not counts:
-            raise ValueError("reports: no word in any of them, so there is no vocabulary to fit; check the report texts")
+            raise ValueError(
+                "reports: no word in any of them, so there is no vocabulary to fit; check the report texts"
+            )
         ranked = sorted((word for word in counts if counts[word] >= min_count), key=lambda word: (-counts[word], word))
         return cls(_backend(ranked[: max_size - 4]), user_words=tokenizer.user_words)
 
@@ -107,7 +110,9 @@ class ReportTokenizer:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
             backend = Tokenizer.from_str(json.dumps(content["tokenizer"]))
         except (KeyError, TypeError, json.JSONDecodeError) as error:
-            raise ValueError(f"tokenizer: {str(path)!r} is no saved ReportTokenizer; fit it anew by training") from error
+            raise ValueError(
+                f"tokenizer: {str(path)!r} is no saved ReportTokenizer; fit it anew by training"
+            ) from error
         return cls(_wrap(backend), user_words=content["user_words"])
 
     def words(self, text: str) -> list[str]:
@@ -118,7 +123,7 @@ class ReportTokenizer:
         """Token ids with their places; no begin or end token is added."""
         pieces = self._split(sentence)
         ids = self.backend.convert_tokens_to_ids([word for word, _, _ in pieces])
-        return [Token(i, start, end) for i, (_, start, end) in zip(ids, pieces, strict=True)]
+        return [Token(i, start, end) for i, (_, start, end) in zip(ids, pieces, strict=True)]  # type: ignore[arg-type]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of ``ids`` without special tokens; Chinese is not spaced."""
@@ -173,7 +178,7 @@ class HuggingFaceTokenizer:
         return [Token(i, *span) for i, span in zip(encoding["input_ids"], encoding["offset_mapping"], strict=True)]
 
     def decode(self, ids: Iterable[int]) -> str:
-        return self.backend.decode(list(ids), skip_special_tokens=True)
+        return self.backend.decode(list(ids), skip_special_tokens=True)  # type: ignore[return-value]
 
     @property
     def special_ids(self) -> list[int]:
@@ -195,7 +200,7 @@ def fit_or_load(*, path: str, cases: Iterable[Mapping], fit: bool, max_size: int
 def split_sentences(report: str) -> list[tuple[int, int]]:
     """Start and end of each sentence of ``report``: cut after 。！？； and line ends, and after .!?; before a space."""
     cuts = [0, *(match.start() for match in _SENTENCE_END.finditer(report)), len(report)]
-    return [(start, end) for start, end in zip(cuts, cuts[1:], strict=False) if report[start:end].strip()]
+    return [(start, end) for start, end in pairwise(cuts) if report[start:end].strip()]
 
 
 class EncodedReport(NamedTuple):
@@ -238,7 +243,9 @@ class TokenizeReportd(Transform):
 
     def __init__(self, tokenizer: SentenceTokenizer, *, max_length: int = 128, key: str = "report") -> None:
         if max_length < 1:
-            raise ValueError(f"max_length: {max_length} is below 1; pass the tokens that a report may have, such as 128")
+            raise ValueError(
+                f"max_length: {max_length} is below 1; pass the tokens that a report may have, such as 128"
+            )
         self.tokenizer, self.max_length, self.key, self.warned = tokenizer, max_length, key, False
         self.known: dict[str, EncodedReport] = {}
 

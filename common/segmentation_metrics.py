@@ -30,7 +30,7 @@ class _Hausdorff95Metric(CumulativeIterationMetric):
         return self.get_buffer().mean()
 
 
-def Hausdorff95(*, output_transform: Callable, save_details: bool = True) -> IgniteMetricHandler:  # noqa: N802
+def Hausdorff95(*, output_transform: Callable, save_details: bool = True) -> IgniteMetricHandler:
     """MONAI metric handler of :func:`hausdorff95`: its mean over images, and each image's value."""
     return IgniteMetricHandler(
         metric_fn=_Hausdorff95Metric(), output_transform=output_transform, save_details=save_details

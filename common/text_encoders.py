@@ -16,7 +16,7 @@ from transformers import AutoModel, BertModel, CLIPTextModel
 
 
 class TextFeatures(NamedTuple):
-    """Features of a batch of reports: ``tokens`` (B, L, D), ``pooled`` (B, D), ``mask`` (B, L) bool, true for tokens."""
+    """Features of reports: ``tokens`` (B, L, D), ``pooled`` (B, D), ``mask`` (B, L) bool, true for tokens."""
 
     tokens: torch.Tensor
     pooled: torch.Tensor
@@ -124,7 +124,9 @@ class BertTextEncoder(nn.Module):
 
     def __init__(self, *, weights: str | BertModel, trainable_layers: Optional[int] = None) -> None:
         super().__init__()
-        bert = weights if isinstance(weights, BertModel) else AutoModel.from_pretrained(weights, add_pooling_layer=False)
+        bert = (
+            weights if isinstance(weights, BertModel) else AutoModel.from_pretrained(weights, add_pooling_layer=False)
+        )
         self.width = int(bert.config.hidden_size)
         self.masking = MaskedEmbedding(self.width)
         self.masking.mask_embedding.data.copy_(bert.get_input_embeddings().weight.detach().mean(0))
@@ -168,7 +170,7 @@ class ClipTextEncoder(nn.Module):
         clip = weights if isinstance(weights, CLIPTextModel) else CLIPTextModel.from_pretrained(weights)
         self.width = int(clip.config.hidden_size)
         self.masking = MaskedEmbedding(self.width)
-        self.masking.mask_embedding.data.copy_(clip.get_input_embeddings().weight.detach().mean(0))
+        self.masking.mask_embedding.data.copy_(clip.get_input_embeddings().weight.detach().mean(0))  # type: ignore[operator]
         self.encoder = _ClipLayers(clip)
         self.frozen = _freeze(clip, clip.encoder.layers, trainable_layers)
 
@@ -229,7 +231,7 @@ class _ClipLayers(nn.Module):
         return self.clip.final_layer_norm(hidden)
 
     def __prepare_scriptable__(self) -> torch.jit.ScriptModule:
-        return _trace(self, self.words)
+        return _trace(self, self.words)  # type: ignore[arg-type]
 
 
 class _TracedLayers(nn.Module):

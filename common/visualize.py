@@ -114,9 +114,7 @@ def report_html(report: str, spans: Sequence[tuple[int, int]], scores: Sequence[
     return f'<p class="report">{"".join(parts)}</p>'
 
 
-def _pieces(
-    report: str, spans: Sequence[tuple[int, int]], scores: Sequence[float]
-) -> list[tuple[str, float | None]]:
+def _pieces(report: str, spans: Sequence[tuple[int, int]], scores: Sequence[float]) -> list[tuple[str, float | None]]:
     """Cut ``report`` into tokens with their score and what lies between them (score None)."""
     pieces: list[tuple[str, float | None]] = []
     end = 0

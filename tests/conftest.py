@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from common.datasets.synthetic import Options, write_synthetic
 
 torch.set_num_threads(1)

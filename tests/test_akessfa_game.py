@@ -6,6 +6,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from ignite.engine import Engine
+from monai.data import DataLoader, Dataset
+
 from akessfa.data import KeywordTruthd, list_cases, load_case, read_cases, validation_transforms
 from akessfa.evaluation import evaluate_step, highest, infer_step
 from akessfa.iteration import train_step, validate_step
@@ -13,9 +16,6 @@ from akessfa.keyword_metrics import Words, keyword_metrics, mask_metrics
 from akessfa.loss import segmentation_loss
 from akessfa.phases import Phase, PhaseSchedule
 from common.report_tokenizer import ReportTokenizer
-from ignite.engine import Engine
-from monai.data import DataLoader, Dataset
-
 from tests.test_akessfa_network import make_network
 
 
@@ -72,15 +72,17 @@ def test_each_phase_has_its_terms_and_only_the_game_teaches_the_generator(batch,
 
 def test_the_generators_step_leaves_segmenter_and_batch_norm(batch):
     network = make_network()
+    before, generator = snapshot(network.segmenter), snapshot(network.generator)
     seen = {}
 
-    class Spy(torch.nn.Module):  # called between the segmenter's step and the generator's
+    class Spy(torch.nn.Module):  # the segmenter's own step begins after the generator's
         def forward(self, *arguments):
             seen.update(snapshot(network.segmenter))
-            return network.generator(*arguments)
+            assert changed(generator, network.generator)
+            return network.segmenter(*arguments)
 
-    step(network, batch, Phase.GAME, generator=Spy())
-    assert seen and not changed(seen, network.segmenter)
+    step(network, batch, Phase.GAME, segmenter=Spy())
+    assert seen and all(torch.equal(before[name], value) for name, value in seen.items())
 
 
 def test_the_segmenters_step_leaves_the_generator(batch):
@@ -220,7 +222,9 @@ def test_wrong_and_empty_reports(synthetic):
 def test_cases_of_inference(tmp_path, synthetic):
     image = str(next((synthetic / "images").iterdir()))
     (tmp_path / "report.txt").write_text("A nodule.")
-    assert list_cases(image=image, report=str(tmp_path / "report.txt"), data_dir=None) == [{"image": image, "report": "A nodule."}]
+    assert list_cases(image=image, report=str(tmp_path / "report.txt"), data_dir=None) == [
+        {"image": image, "report": "A nodule."}
+    ]
     assert list_cases(image=image, report=None, data_dir=None)[0]["report"] == ""
     assert all(case["report"] for case in list_cases(image=None, report=None, data_dir=str(synthetic)))
     with pytest.raises(FileNotFoundError, match=r"report: no file 'none.txt'"):

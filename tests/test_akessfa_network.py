@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from monai.losses import DiceCELoss
+
 from akessfa.erasure import choose_sentences, erasure_targets, random_keep, spread_to_words
 from akessfa.loss import alignment_loss, attribution_targets, keyword_loss, segmentation_loss
 from akessfa.network import AKESSFA, Segmenter, sum_by_sentence
 from common.text_encoders import TransformerTextEncoder
-from monai.losses import DiceCELoss
 
 LENGTH = 24
 
@@ -81,7 +82,9 @@ def test_a_hundredth_everywhere_is_nearly_the_empty_report(network, batch):
 def test_erasing_a_sentence_is_deleting_it(network, batch):
     keep = torch.ones(3, 1, LENGTH)
     keep[1:, :, 18:] = 0
-    shorter = {k: v[1:, :18] if k in ("input_ids", "attention_mask", "sentence_ids") else v[1:] for k, v in batch.items()}
+    shorter = {
+        k: v[1:, :18] if k in ("input_ids", "attention_mask", "sentence_ids") else v[1:] for k, v in batch.items()
+    }
     actual = segment(network, {k: v[1:] for k, v in batch.items()}, keep[1:])
     torch.testing.assert_close(actual, segment(network, shorter, torch.ones(2, 1, 18)), atol=1e-5, rtol=1e-4)
 
@@ -150,7 +153,11 @@ def test_attribution_is_a_softmax_against_nothing():
 def test_every_loss_term_gives_a_gradient(batch):
     network = make_network().eval()  # batch statistics would let the versions see each other
     label = batch["label"]
-    versions = {"full": torch.ones(3, LENGTH), "none": torch.zeros(3, LENGTH), "dropped": random_keep(batch["sentence_ids"])}
+    versions = {
+        "full": torch.ones(3, LENGTH),
+        "none": torch.zeros(3, LENGTH),
+        "dropped": random_keep(batch["sentence_ids"]),
+    }
     keep = torch.stack(list(versions.values()), dim=1)
     logits, affinity = network.segmenter(batch["image"], *text(batch), keep, label)
     terms = dict(zip(versions, segmentation_loss(logits, label).mean(0), strict=True))

@@ -1,15 +1,18 @@
 import pytest
 import torch
-from common.backbones import ResNetFeatures, load_resnet
 from monai.networks.nets import resnet18
 from safetensors.torch import save_file
+
+from common.backbones import ResNetFeatures, load_resnet
 
 
 def torchvision_names(depth: int, width: int = 8) -> dict[str, torch.Tensor]:
     """A state dict with torchvision's names and colour filters, made from another network of ours."""
     torch.manual_seed(5)
     source = ResNetFeatures(depth=depth, in_channels=3, width=width).state_dict()
-    named = {n.replace("stem.0.", "conv1.").replace("stem.1.", "bn1."): torch.rand_like(v.float()) for n, v in source.items()}
+    named = {
+        n.replace("stem.0.", "conv1.").replace("stem.1.", "bn1."): torch.rand_like(v.float()) for n, v in source.items()
+    }
     return {**named, "fc.weight": torch.rand(10, 4), "fc.bias": torch.rand(10)}
 
 
@@ -34,9 +37,16 @@ def test_every_published_key_is_used(depth):
 
 def test_keys_are_torchvisions():
     """MONAI's full ResNet-18 has torchvision's names; ours differs in the stem alone."""
-    full = resnet18(spatial_dims=2, n_input_channels=3, bias_downsample=False, conv1_t_stride=2, shortcut_type="B", num_classes=1000)
+    full = resnet18(
+        spatial_dims=2, n_input_channels=3, bias_downsample=False, conv1_t_stride=2, shortcut_type="B", num_classes=1000
+    )
     load_resnet(ResNetFeatures(depth=18, in_channels=3), full.state_dict(), colour=True)
-    assert {"conv1.weight", "bn1.running_var", "layer4.1.conv2.weight", "layer2.0.downsample.1.bias"} <= full.state_dict().keys()
+    assert {
+        "conv1.weight",
+        "bn1.running_var",
+        "layer4.1.conv2.weight",
+        "layer2.0.downsample.1.bias",
+    } <= full.state_dict().keys()
 
 
 def test_grey_images_get_the_sum_of_the_colour_filters():
@@ -54,7 +64,8 @@ def test_weights_from_files(tmp_path):
     save_file({n: v.contiguous() for n, v in state.items()}, tmp_path / "w.safetensors")
     image = torch.rand(1, 1, 32, 32)
     outputs = [
-        ResNetFeatures(depth=18, width=8, weights=str(tmp_path / name)).eval()(image)[3] for name in ("w.pth", "w.safetensors")
+        ResNetFeatures(depth=18, width=8, weights=str(tmp_path / name)).eval()(image)[3]
+        for name in ("w.pth", "w.safetensors")
     ]
     assert torch.equal(*outputs)
 
@@ -65,7 +76,7 @@ def test_a_pickle_is_refused(tmp_path):
             return (print, ("ran",))
 
     torch.save({"conv1.weight": Evil()}, tmp_path / "evil.pth")
-    with pytest.raises(Exception, match="[Ww]eights"):
+    with pytest.raises(Exception, match=r"[Ww]eights"):
         ResNetFeatures(depth=18, weights=str(tmp_path / "evil.pth"))
 
 

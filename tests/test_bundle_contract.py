@@ -19,10 +19,11 @@ from common.pack import pack
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLES = sorted(path.parents[1].name for path in ROOT.glob("bundles/*/configs/metadata.json"))
 TINY = json.loads((ROOT / "tests" / "tiny.json").read_text())
+PLACES = {"ckpt_dir": "models", "output_dir": "eval", "synthetic_dir": "synthetic"}
 SCHEMA = Path(os.environ.get("MONAI_BUNDLE_SCHEMA", ROOT.parent / "shared" / "schema" / "meta_schema_20240725.json"))
 ALONE = """
 import runpy, sys
-sys.meta_path = [f for f in sys.meta_path if "editable" not in getattr(f, "__module__", "") + getattr(f, "__name__", "")]
+sys.meta_path = [f for f in sys.meta_path if "editable" not in getattr(f, "__module__", "")]
 sys.path = [p for p in sys.path if p != {root!r}]
 try:
     runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
@@ -62,7 +63,7 @@ def made(bundle, tmp_path_factory):
     """A tiny training from the repository's root: its folder, and the overrides that the next commands need."""
     folder = tmp_path_factory.mktemp(bundle)
     tiny = TINY[bundle]
-    places = {"ckpt_dir": folder / "models", "output_dir": folder / "eval", "synthetic_dir": folder / "synthetic"}
+    places = {name: folder / place for name, place in PLACES.items()}
     common = flags(tiny["network"], tiny["data"], places)
     done = monai("run", "--config_file", f"bundles/{bundle}/configs/train.json", *common, *flags(tiny["train"]))
     assert re.search(r"epoch 2/2 \| loss .* \| validation ", done.stdout), done.stdout
@@ -114,7 +115,9 @@ def test_interrupted_and_resumed_equals_uninterrupted(made, bundle):
     files = f"bundles/{bundle}/configs/train.json"
     monai("run", "--config_file", files, *common, *tiny, "--train#trainer#max_epochs", "1")
     monai("run", "--config_file", files, *common, *tiny, "--resume", "true")
-    states = [torch.load(folder / name / "checkpoint.pt", weights_only=True)["network"] for name in ("models", "resumed")]
+    states = [
+        torch.load(folder / name / "checkpoint.pt", weights_only=True)["network"] for name in ("models", "resumed")
+    ]
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
@@ -129,7 +132,8 @@ def test_metadata_follows_the_schema(bundle):
 
 
 @pytest.mark.parametrize("kind", ["train", "evaluate", "inference"])
-def test_properties_are_complete(bundle, kind, monkeypatch):
+def test_properties_are_complete(made, bundle, kind, monkeypatch):
+    folder, _ = made
     monkeypatch.chdir(ROOT)
     names = {"train": ["train"], "evaluate": ["train", "evaluate"], "inference": ["inference"]}[kind]
     workflow = ConfigWorkflow(
@@ -137,12 +141,18 @@ def test_properties_are_complete(bundle, kind, monkeypatch):
         meta_file=f"bundles/{bundle}/configs/metadata.json",
         workflow_type="infer" if kind == "inference" else "train",
         logging_file=False,
+        **{name: str(folder / place) for name, place in PLACES.items()},
+        **TINY[bundle]["network"],
+        **TINY[bundle]["data"],
     )
+    workflow.initialize()
     assert workflow.check_properties() == []
 
 
 def test_shared_entries_of_the_configs_are_equal(bundle):
-    train, inference = (ConfigParser.load_config_file(ROOT / f"bundles/{bundle}/configs/{n}.json") for n in ("train", "inference"))
+    train, inference = (
+        ConfigParser.load_config_file(ROOT / f"bundles/{bundle}/configs/{n}.json") for n in ("train", "inference")
+    )
     for key in ("bundle_root", "image_size", "vocab_size", "max_length", "synthetic"):
         assert train.get(key) == inference.get(key), key
     without_notes = {k: v for k, v in train["network_def"].items() if k != "_desc_"}
@@ -152,7 +162,15 @@ def test_shared_entries_of_the_configs_are_equal(bundle):
 def test_net_in_out(made, bundle):
     arguments = flags(TINY[bundle]["network"], n=2)
     config = f"bundles/{bundle}/configs/inference.json"
-    done = monai("verify_net_in_out", "network_def", "--meta_file", f"bundles/{bundle}/configs/metadata.json", "--config_file", config, *arguments)
+    done = monai(
+        "verify_net_in_out",
+        "network_def",
+        "--meta_file",
+        f"bundles/{bundle}/configs/metadata.json",
+        "--config_file",
+        config,
+        *arguments,
+    )
     assert "verified with no error" in done.stdout + done.stderr
 
 
@@ -182,7 +200,15 @@ def test_torchscript_agrees_at_other_shapes(made, bundle, monkeypatch):
     folder, _ = made
     config, metadata = (f"bundles/{bundle}/configs/{name}.json" for name in ("inference", "metadata"))
     places = {"filepath": folder / "model.ts", "ckpt_file": folder / "models" / "model.pt"}
-    monai("ckpt_export", "network_def", "--meta_file", metadata, "--config_file", config, *flags(places, TINY[bundle]["network"]))
+    monai(
+        "ckpt_export",
+        "network_def",
+        "--meta_file",
+        metadata,
+        "--config_file",
+        config,
+        *flags(places, TINY[bundle]["network"]),
+    )
     extra = {"metadata.json": "", "inference.json": ""}
     archive = torch.jit.load(folder / "model.ts", _extra_files={f"extra/{k}": v for k, v in extra.items()})
     network = eager(bundle, folder, monkeypatch)
@@ -210,8 +236,20 @@ def test_onnx_agrees_at_other_shapes(made, bundle, monkeypatch):
 def test_monais_own_onnx_export(made, bundle):
     folder, _ = made
     config, metadata = (f"bundles/{bundle}/configs/{name}.json" for name in ("inference", "metadata"))
-    places = {"filepath": folder / "image_only.onnx", "ckpt_file": folder / "models" / "model.pt", "input_shape": "[1,1,64,64]"}
-    monai("onnx_export", "network_def", "--meta_file", metadata, "--config_file", config, *flags(places, TINY[bundle]["network"]))
+    places = {
+        "filepath": folder / "image_only.onnx",
+        "ckpt_file": folder / "models" / "model.pt",
+        "input_shape": "[1,1,64,64]",
+    }
+    monai(
+        "onnx_export",
+        "network_def",
+        "--meta_file",
+        metadata,
+        "--config_file",
+        config,
+        *flags(places, TINY[bundle]["network"]),
+    )
     assert (folder / "image_only.onnx").stat().st_size > 0
 
 
@@ -252,7 +290,16 @@ def test_the_unpacked_zip_needs_nothing_else(made, bundle, tmp_path):
 def test_two_ranks_give_the_metrics_of_one_process(made, bundle):
     folder, common = made
     places = flags({**TINY[bundle]["train"], "epochs": 1}, ckpt_dir=folder / "ranks", output_dir=folder / "ranks_eval")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle", "run"]
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node=2",
+        "-m",
+        "monai.bundle",
+        "run",
+    ]
     done = execute([*torchrun, "--config_file", train_files(bundle, "multi_gpu_train"), *common, *places], ROOT)
     distributed = dict(re.findall(r"(\w+) (\d\.\d+)", done.stdout.split("| validation ")[1].split("|")[0]))
     arguments = flags(ckpt_dir=folder / "ranks", output_dir=folder / "ranks_eval", split="validation")
@@ -278,7 +325,9 @@ def test_an_unknown_override_is_refused_with_the_nearest(bundle):
 def test_a_missing_file_is_one_line(made, bundle, missing):
     folder, _ = made
     if missing == "dataset_dir":
-        done = monai("run", "--config_file", f"bundles/{bundle}/configs/train.json", "--dataset_dir", "nowhere", expect=1)
+        done = monai(
+            "run", "--config_file", f"bundles/{bundle}/configs/train.json", "--dataset_dir", "nowhere", expect=1
+        )
     else:
         arguments = inference_flags(bundle, folder, **{missing: "nowhere.pt"})
         done = monai("run", "--config_file", f"bundles/{bundle}/configs/inference.json", *arguments, expect=1)

@@ -6,15 +6,16 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from monai.data import MetaTensor
+from monai.transforms import LoadImaged
+from PIL import Image
+
 from common.datasets import files
 from common.datasets.augment import RandMirrorReportd
 from common.datasets.ddti import measure_nodules, read_ddti, read_ddti_xml
 from common.datasets.labels import LoadMaskd, draw_polygons
 from common.datasets.layouts import list_images, read_dataset
 from common.datasets.tn3k import read_tg3k, read_tn3k
-from monai.data import MetaTensor
-from monai.transforms import LoadImaged
-from PIL import Image
 
 
 def save(path, pixels):
@@ -97,7 +98,7 @@ def test_report_without_images_and_unknown_report_are_named(ratn):
     with pytest.raises(ValueError, match="report 'P0000' has no image"):
         read_dataset(str(ratn), "train")
     (ratn / "reports.json").write_text(json.dumps(reports[1:]))
-    with pytest.raises(ValueError, match="report id 'P0000' of 'train' is not in reports.json"):
+    with pytest.raises(ValueError, match=r"report id 'P0000' of 'train' is not in reports\.json"):
         read_dataset(str(ratn), "train")
 
 
@@ -141,7 +142,9 @@ def test_nodules_are_measured_on_the_mask():
 
 def xml_case(number, svg):
     mark = f"<mark><image>1</image><svg>{svg}</svg></mark>"
-    return f"<case><number>{number}</number><tirads>4b</tirads>{mark}<mark><image>2</image><svg>[oops</svg></mark></case>"
+    return (
+        f"<case><number>{number}</number><tirads>4b</tirads>{mark}<mark><image>2</image><svg>[oops</svg></mark></case>"
+    )
 
 
 def test_ddti_xml(tmp_path):
@@ -168,7 +171,7 @@ def test_tn3k_uses_indices_into_the_numerically_sorted_list(tmp_path):
     assert [case["case"] for case in read_dataset(str(tmp_path), "train")] == ["1", "10"]
     assert [case["case"] for case in read_tn3k(str(tmp_path), "validation")] == ["2"]
     assert len(read_tn3k(str(tmp_path), "test")) == 3
-    with pytest.raises(FileNotFoundError, match="tn3k-trainval-fold1.json"):
+    with pytest.raises(FileNotFoundError, match=r"tn3k-trainval-fold1\.json"):
         read_tn3k(str(tmp_path), "train", fold=1)
     (tmp_path / "tn3k-trainval-fold0.json").write_text(json.dumps({"train": [7], "val": []}))
     with pytest.raises(ValueError, match="index 7 of 'train', but there are 3 images"):

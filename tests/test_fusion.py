@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from common.fusion import CrossAttention, FiLM, PixelWordAttention
 
 
@@ -46,7 +47,9 @@ def test_a_small_mask_everywhere_is_nearly_no_words(attention):
 def test_order_of_words_does_not_matter(attention):
     features, words, keep = torch.rand(1, 8, 3, 4), torch.rand(1, 5, 6), torch.rand(1, 5)
     order = torch.randperm(5)
-    torch.testing.assert_close(attention(features, words, keep)[0], attention(features, words[:, order], keep[:, order])[0])
+    torch.testing.assert_close(
+        attention(features, words, keep)[0], attention(features, words[:, order], keep[:, order])[0]
+    )
 
 
 def test_affinity_is_highest_for_the_report_that_fits():
@@ -72,7 +75,9 @@ def test_affinity_counts_a_sentence_once_however_long():
     module = PixelWordAttention(channels=8, text_dim=6, dim=4)
     features, region = torch.rand(1, 8, 2, 2), torch.ones(1, 1, 4, 4)
     word, other = torch.rand(6), torch.rand(6)
-    short = module.affinity(features, torch.stack([word, other])[None], torch.ones(1, 2), torch.tensor([[0, 1]]), region)
+    short = module.affinity(
+        features, torch.stack([word, other])[None], torch.ones(1, 2), torch.tensor([[0, 1]]), region
+    )
     long = torch.stack([word, word, word, other])[None]
     torch.testing.assert_close(
         module.affinity(features, long, torch.ones(1, 4), torch.tensor([[0, 0, 0, 1]]), region), short

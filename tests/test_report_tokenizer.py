@@ -3,6 +3,9 @@ import logging
 
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
 from common.report_tokenizer import (
     HuggingFaceTokenizer,
     ReportTokenizer,
@@ -10,8 +13,6 @@ from common.report_tokenizer import (
     encode_report,
     split_sentences,
 )
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
 
 ENGLISH = "A hypoechoic nodule, 1.2 x 0.8 cm, is taller-than-wide. No lymph node! Follow-up?"
 

@@ -4,10 +4,11 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from common.datasets.phantom import Nodule, draw
 from common.datasets.synthetic import Options, _fits, dataset_or_synthetic, tirads, write_synthetic
 from common.datasets.thyroid_reports import nodule_sentence
-from PIL import Image
 
 ROUND = Nodule(0.5, 0.5, 0.12, "middle", "lower", "solid", "hypoechoic", "round", "smooth", "none")
 
@@ -61,7 +62,12 @@ def test_each_own_sentence_fits_the_target_only_and_masks_are_the_target(synthet
 
 def test_position_of_sentences_is_no_clue(tmp_path):
     write_synthetic(str(tmp_path / "s"), Options(reports=60, size=32))
-    first = [s["images"][0] == report["images"][0] for report in read(tmp_path / "s") for s in report["sentences"][:3] if s["images"]]
+    first = [
+        s["images"][0] == report["images"][0]
+        for report in read(tmp_path / "s")
+        for s in report["sentences"][:3]
+        if s["images"]
+    ]
     assert 0.1 < np.mean(first) < 0.5
 
 
@@ -102,7 +108,13 @@ def test_sentence_grammar():
     rng = np.random.default_rng(0)
     for _ in range(60):
         text, words = nodule_sentence({"column": "middle", "echogenicity": "hypoechoic"}, ROUND, rng, language="en")
-        assert "  " not in text and " ." not in text and text.endswith(".") and " a echo" not in text and " an low" not in text
+        assert (
+            "  " not in text
+            and " ." not in text
+            and text.endswith(".")
+            and " a echo" not in text
+            and " an low" not in text
+        )
         assert len(words) == 2
 
 

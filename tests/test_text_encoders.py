@@ -1,5 +1,7 @@
 import pytest
 import torch
+from transformers import BertConfig, BertModel, CLIPTextConfig, CLIPTextModel
+
 from common.text_encoders import (
     BertTextEncoder,
     ClipTextEncoder,
@@ -7,14 +9,11 @@ from common.text_encoders import (
     sentence_attention,
     sentence_positions,
 )
-from transformers import BertConfig, BertModel, CLIPTextConfig, CLIPTextModel
 
 
 def bert() -> BertModel:
     torch.manual_seed(1)
-    config = BertConfig(
-        vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
-    )
+    config = BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
     return BertModel(config, add_pooling_layer=False)
 
 
@@ -91,7 +90,9 @@ def test_a_masked_word_reaches_no_feature(encoder):
 
 
 def test_an_empty_report_gives_finite_features(encoder):
-    features = encoder(torch.zeros(2, 4, dtype=torch.int64), torch.zeros(2, 4, dtype=torch.int64), torch.zeros(2, 4).long())
+    features = encoder(
+        torch.zeros(2, 4, dtype=torch.int64), torch.zeros(2, 4, dtype=torch.int64), torch.zeros(2, 4).long()
+    )
     assert torch.isfinite(features.tokens).all() and (features.pooled == 0).all()
 
 
@@ -120,7 +121,9 @@ def test_clip_on_one_sentence_equals_transformers():
     torch.testing.assert_close(actual.pooled, expected.pooler_output)
 
 
-@pytest.mark.parametrize(("kind", "model", "layers"), [(BertTextEncoder, bert, "layer"), (ClipTextEncoder, clip, "layers")])
+@pytest.mark.parametrize(
+    ("kind", "model", "layers"), [(BertTextEncoder, bert, "layer"), (ClipTextEncoder, clip, "layers")]
+)
 def test_frozen_partly_frozen_and_trained(kind, model, layers):
     frozen = kind(weights=model(), trainable_layers=0).train()
     assert not any(p.requires_grad for p in frozen.encoder.parameters()) and not frozen.encoder.training

@@ -1,4 +1,4 @@
-"""What every reader of image-mask pairs needs: safe paths, splits by case, and a look at each file before it is used."""
+"""What every reader of image-mask pairs needs: safe paths, splits by case, and a look at each file before its use."""
 
 from __future__ import annotations
 

@@ -30,15 +30,21 @@ def _columns(folder: Path) -> set[str]:
 
 LAYOUTS = (
     Layout("RATN: images/, masks/, reports.json, splits.json", lambda f: (f / "reports.json").is_file(), read_ratn),
-    Layout("RATN table: cases.csv with image,mask,report_id,report", lambda f: "report" in _columns(f), read_ratn_table),
+    Layout(
+        "RATN table: cases.csv with image,mask,report_id,report", lambda f: "report" in _columns(f), read_ratn_table
+    ),
     Layout(
         "DDTI masks: image/, mask/, cases.csv with image,case",
         lambda f: (f / "mask").is_dir() and {"image", "case"} <= _columns(f),
         read_ddti,
     ),
     Layout("DDTI XML: {n}.xml, {n}_{k}.jpg", lambda f: any(f.glob("*.xml")), read_ddti_xml),
-    Layout("TN3K: trainval-image/, trainval-mask/, test-image/, ...", lambda f: (f / "trainval-image").is_dir(), read_tn3k),
-    Layout("TG3K: thyroid-image/, thyroid-mask/, tg3k-trainval.json", lambda f: (f / "thyroid-image").is_dir(), read_tg3k),
+    Layout(
+        "TN3K: trainval-image/, trainval-mask/, test-image/, ...", lambda f: (f / "trainval-image").is_dir(), read_tn3k
+    ),
+    Layout(
+        "TG3K: thyroid-image/, thyroid-mask/, tg3k-trainval.json", lambda f: (f / "thyroid-image").is_dir(), read_tg3k
+    ),
 )
 
 

@@ -80,7 +80,15 @@ def _tissues(size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarra
     return level, attenuation
 
 
-def _trachea(level: np.ndarray, attenuation: np.ndarray, rows: np.ndarray, columns: np.ndarray, *, side: float, rng: np.random.Generator) -> None:
+def _trachea(
+    level: np.ndarray,
+    attenuation: np.ndarray,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    *,
+    side: float,
+    rng: np.random.Generator,
+) -> None:
     distance = np.hypot((columns - (side * 1.2 - 0.1)), (rows - rng.uniform(0.5, 0.58)) / 1.1) - 0.19
     size = len(rows)
     level[distance < 0] = -26.0
@@ -88,19 +96,25 @@ def _trachea(level: np.ndarray, attenuation: np.ndarray, rows: np.ndarray, colum
         level += (15 - 5 * echo) * np.exp(-(((distance + 0.045 * echo) * size / 1.6) ** 2)) * (rows < 0.62)
 
 
-def _carotid(level: np.ndarray, rows: np.ndarray, columns: np.ndarray, *, side: float, rng: np.random.Generator) -> None:
+def _carotid(
+    level: np.ndarray, rows: np.ndarray, columns: np.ndarray, *, side: float, rng: np.random.Generator
+) -> None:
     x, y = side + (0.5 - side) * rng.uniform(0.06, 0.12), rng.uniform(0.5, 0.75)
     distance = np.hypot(columns - x, rows - y) - rng.uniform(0.075, 0.09)
     level[distance < 0] = -34.0
     level += 12 * np.exp(-((distance * len(rows) / 1.3) ** 2))
 
 
-def _place(level: np.ndarray, attenuation: np.ndarray, nodule: Nodule, outline: np.ndarray, rng: np.random.Generator) -> None:
+def _place(
+    level: np.ndarray, attenuation: np.ndarray, nodule: Nodule, outline: np.ndarray, rng: np.random.Generator
+) -> None:
     """Blend a nodule into the map: body, rim, cystic parts, foci, shadow or enhancement behind it."""
     size = len(level)
     edge = {"smooth": 0.6, "ill-defined": 2.2, "irregular": 0.9}[nodule.margin]
     weight = gaussian_filter((outline > 0).astype(float), edge * size / 128)
-    body = ECHOGENICITY_DB[nodule.echogenicity] + gaussian_filter(rng.normal(size=level.shape), size / 40) * size / 40 * 2
+    body = (
+        ECHOGENICITY_DB[nodule.echogenicity] + gaussian_filter(rng.normal(size=level.shape), size / 40) * size / 40 * 2
+    )
     if nodule.composition == "mixed":
         pores = gaussian_filter(rng.normal(size=level.shape), size / 45)
         body = np.where(pores > 0.9 * pores.std(), ECHOGENICITY_DB["anechoic"], body)
@@ -113,7 +127,9 @@ def _place(level: np.ndarray, attenuation: np.ndarray, nodule: Nodule, outline: 
     _foci(level, attenuation, nodule, outline, rng)
 
 
-def _foci(level: np.ndarray, attenuation: np.ndarray, nodule: Nodule, outline: np.ndarray, rng: np.random.Generator) -> None:
+def _foci(
+    level: np.ndarray, attenuation: np.ndarray, nodule: Nodule, outline: np.ndarray, rng: np.random.Generator
+) -> None:
     size = len(level)
     count = {"none": 0, "punctate": 6, "macrocalcification": 1, "comet-tail": 3}[nodule.foci]
     inside = np.argwhere(outline > 0.35)

@@ -28,11 +28,13 @@ def read_ratn(root: str, split: str) -> list[dict]:
     if split not in splits:
         raise ValueError(f"split: {split!r} is none of {sorted(splits)} in {folder / 'splits.json'}")
     cases = []
-    for report_id in map(str, splits[split]):
+    for report_id in map(str, splits[split]):  # type: ignore[call-overload]
         if report_id not in reports:
             raise ValueError(f"{folder / 'splits.json'}: report id {report_id!r} of {split!r} is not in reports.json")
         if not reports[report_id]["images"]:
-            raise ValueError(f"{folder / 'reports.json'}: report {report_id!r} has no image; remove it or name its images")
+            raise ValueError(
+                f"{folder / 'reports.json'}: report {report_id!r} has no image; remove it or name its images"
+            )
         cases += [_case(folder, name, reports[report_id]) for name in reports[report_id]["images"]]
     return cases
 

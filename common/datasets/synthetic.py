@@ -70,7 +70,9 @@ def dataset_or_synthetic(*, dataset_dir: str | None, synthetic_dir: str, options
     made = json.loads((Path(synthetic_dir) / "options.json").read_text())
     if made != asdict(wanted):
         changed = {key: made.get(key) for key, value in asdict(wanted).items() if made.get(key) != value}
-        raise ValueError(f"synthetic data: {synthetic_dir!r} was made with {changed}; remove the folder to make it anew")
+        raise ValueError(
+            f"synthetic data: {synthetic_dir!r} was made with {changed}; remove the folder to make it anew"
+        )
     return synthetic_dir
 
 
@@ -155,7 +157,11 @@ def _fits(nodule: Nodule, mention: dict[str, str]) -> bool:
 
 
 def _add_distractors(
-    image: int, targets: list[Nodule], described: list[tuple[int, Nodule, dict]], options: Options, rng: np.random.Generator
+    image: int,
+    targets: list[Nodule],
+    described: list[tuple[int, Nodule, dict]],
+    options: Options,
+    rng: np.random.Generator,
 ) -> list[Nodule]:
     """Fill the image up to 2-4 nodules, none of which fits the image's own sentences."""
     own = [mention for index, _, mention in described if index == image]

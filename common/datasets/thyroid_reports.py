@@ -49,8 +49,14 @@ TEMPLATES = {
         "{position}探及{shape}{echogenicity}团块，{detail}。",
     ],
 }
-NEGATIONS = {"en": "No {echogenicity} {shape} nodule is seen in the {position} part.", "zh": "{position}未见{shape}{echogenicity}结节。"}
-ORDINALS = {"en": ["A first", "A second", "One", "Another", "A further"], "zh": ["一个", "另一", "第一个", "第二个", ""]}
+NEGATIONS = {
+    "en": "No {echogenicity} {shape} nodule is seen in the {position} part.",
+    "zh": "{position}未见{shape}{echogenicity}结节。",
+}
+ORDINALS = {
+    "en": ["A first", "A second", "One", "Another", "A further"],
+    "zh": ["一个", "另一", "第一个", "第二个", ""],
+}
 FILLER = {
     "en": [
         "The left lobe is normal in size.", "The right lobe is slightly enlarged.",

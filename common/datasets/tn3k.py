@@ -19,7 +19,9 @@ def read_tn3k(root: str, split: str, *, fold: int = 0) -> list[dict]:
     """
     if split == "test":
         return _cases(Path(root), "test-image", "test-mask")
-    return _of_fold(Path(root), f"tn3k-trainval-fold{fold}.json", split, _cases(Path(root), "trainval-image", "trainval-mask"))
+    return _of_fold(
+        Path(root), f"tn3k-trainval-fold{fold}.json", split, _cases(Path(root), "trainval-image", "trainval-mask")
+    )
 
 
 def read_tg3k(root: str, split: str) -> list[dict]:
@@ -36,7 +38,12 @@ def _cases(root: Path, images: str, masks: str) -> list[dict]:
     mask_of = {file.stem: file for file in image_files(root / masks)}
     files = image_files(root / images)
     return [
-        {"image": str(file), "label": str(mask_of.get(file.stem, root / masks / file.name)), "report": "", "case": file.stem}
+        {
+            "image": str(file),
+            "label": str(mask_of.get(file.stem, root / masks / file.name)),
+            "report": "",
+            "case": file.stem,
+        }
         for file in files
     ]
 
@@ -50,5 +57,7 @@ def _of_fold(root: Path, name: str, split: str, cases: list[dict]) -> list[dict]
         raise FileNotFoundError(f"dataset_dir: no file {str(root / name)!r}, which lists the split; put it there")
     indices = json.loads(path.read_text())[keys[split]]
     if indices and max(indices) >= len(cases):
-        raise ValueError(f"{path}: index {max(indices)} of {split!r}, but there are {len(cases)} images; complete the folder")
+        raise ValueError(
+            f"{path}: index {max(indices)} of {split!r}, but there are {len(cases)} images; complete the folder"
+        )
     return [cases[index] for index in indices]

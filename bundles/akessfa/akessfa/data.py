@@ -40,7 +40,7 @@ def load_case(*, size: int, with_label: bool) -> list:
         raise ValueError(f"image_size: {size} is no multiple of 32; the deepest features have stride 32")
     keys = ["image", "label"] if with_label else ["image"]
     return [
-        LoadImaged(keys="image", reader=PILReader(converter=to_grey), ensure_channel_first=True),
+        LoadImaged(keys="image", reader=PILReader(converter=to_grey), ensure_channel_first=True),  # type: ignore[arg-type]
         *([LoadMaskd()] if with_label else []),
         ScaleIntensityRanged(keys="image", a_min=0, a_max=255, b_min=0, b_max=1, clip=True),
         Resized(
@@ -108,7 +108,7 @@ class KeywordTruthd(Transform):
                     truth["about_nodule"][index] = float(bool(sentence["images"]))
                     truth["attribute"][index] = float(any(a < last and first < b for a, b in attributes))
             start += len(sentence["text"])
-        return {**data, **truth}
+        return {**data, **truth}  # type: ignore[dict-item]
 
 
 def _places(sentence: dict, start: int) -> list[tuple[int, int]]:
@@ -155,4 +155,3 @@ def list_cases(*, image: str | None, report: str | None, data_dir: str | None) -
         with open(text, encoding="utf-8-sig") as file:
             text = file.read()
     return [{"image": name, "report": text} for name in list_images(image)]
-

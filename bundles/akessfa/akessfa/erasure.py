@@ -59,7 +59,9 @@ def erasure_targets(
     return attribution_targets(losses[:, 1:] - losses[:, :1], erasure.valid, margin=margin, temperature=temperature)
 
 
-def spread_to_words(targets: torch.Tensor, erasure: Erasure, sentence_ids: torch.Tensor, is_word: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def spread_to_words(
+    targets: torch.Tensor, erasure: Erasure, sentence_ids: torch.Tensor, is_word: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Give each word its sentence's target; return targets and which words have one, both (B, L)."""
     mine = (sentence_ids[:, None, :] == erasure.sentences[:, :, None]) & erasure.valid[:, :, None]  # (B, K, L)
     known = mine.any(1).float() * is_word

@@ -21,7 +21,7 @@ def evaluate_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool, top_k:
     """
     data = to_device(batch, engine.state.device)
     truth = {name: batch[name].to(engine.state.device) for name in ("own", "about_nodule", "attribute")}
-    network: AKESSFA = engine.network
+    network: AKESSFA = engine.network  # type: ignore[assignment]
     network.eval()
     text = [data[key] for key in TEXT]
     with torch.no_grad(), torch.autocast(data["image"].device.type, dtype=torch.bfloat16, enabled=amp):
@@ -31,7 +31,8 @@ def evaluate_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool, top_k:
         versions = {
             "pred": torch.ones_like(is_word),
             "pred_without_report": torch.zeros_like(is_word),
-            "pred_without_keywords": 1 - highest(scores["generator"], truth["attribute"] * truth["about_nodule"], top_k),
+            "pred_without_keywords": 1
+            - highest(scores["generator"], truth["attribute"] * truth["about_nodule"], top_k),
             "pred_without_others": 1 - highest(torch.rand_like(is_word), others, top_k),
         }
         logits = network.segmenter(data["image"], *text, torch.stack(list(versions.values()), dim=1)).logits.float()
@@ -83,7 +84,7 @@ def infer_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool) -> dict:
     ``attention`` is that of stride 8; ``sentence_score`` (B, L) gives each word its sentence's mean keyword.
     """
     data = to_device(batch, engine.state.device)
-    network: AKESSFA = engine.network
+    network: AKESSFA = engine.network  # type: ignore[assignment]
     network.eval()
     text = [data[key] for key in TEXT]
     with torch.no_grad(), torch.autocast(data["image"].device.type, dtype=torch.bfloat16, enabled=amp):

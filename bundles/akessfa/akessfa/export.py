@@ -33,9 +33,12 @@ def export_onnx(*, network: AKESSFA, path: str, size: int, length: int) -> None:
     height, width = torch.export.Dim("height_32", min=1), torch.export.Dim("width_32", min=1)
     torch.onnx.export(
         _Explained(network.cpu().eval()),
-        kwargs={"image": torch.rand(2, 1, size, size), **dict.fromkeys(names, ids)},
+        kwargs={"image": torch.rand(2, 1, size, size), **{name: ids.clone() for name in names}},
         f=path,
-        dynamic_shapes={"image": {0: batch, 2: 32 * height, 3: 32 * width}, **dict.fromkeys(names, {0: batch, 1: words})},
+        dynamic_shapes={
+            "image": {0: batch, 2: 32 * height, 3: 32 * width},
+            **{name: {0: batch, 1: words} for name in names},
+        },
         output_names=["pred", "keywords"],
         external_data=False,
         dynamo=True,

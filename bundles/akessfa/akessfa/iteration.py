@@ -40,7 +40,7 @@ def train_step(
     clip: float,
     amp: bool,
 ) -> dict:
-    """Take the segmenter's step and, in the game, the generator's.
+    """Take the segmenter's step and, in the game before it, the generator's.
 
     Args:
         segmenter, generator: the network's two parts, wrapped for data parallel where there are several processes.
@@ -54,25 +54,28 @@ def train_step(
         ``image, label, pred, loss`` and ``terms``: name -> value of every loss term.
     """
     data = to_device(batch, engine.state.device)
-    network: AKESSFA = engine.network
-    network.train()
+    network: AKESSFA = engine.network  # type: ignore[assignment]
     autocast = torch.autocast(data["image"].device.type, dtype=torch.bfloat16, enabled=amp)
-    with autocast:
-        versions = _versions(network, data, phases.phase)
-        keep = torch.stack(list(versions.values()), dim=1)
-        logits, affinity = segmenter(data["image"], *(data[key] for key in TEXT), keep, data["label"])
-    losses = engine.loss_function(logits.float(), data["label"]).mean(0)  # (V,)
-    terms = dict(zip(versions, losses, strict=True))
-    if phases.phase == Phase.IMAGE_ONLY:
-        del terms["full"]  # there for the alignment alone
-    terms["alignment"] = alignment_loss(affinity, data["input_ids"], data["label"])
-    loss = sum((weights.get(name, 1.0) * term for name, term in terms.items()), start=torch.zeros(()))
-    _step(engine.optimizer, loss, clip)
+    terms, keywords = {}, None
     if phases.phase == Phase.GAME:
-        terms["generator"] = _generator_step(
+        terms["generator"], keywords = _generator_step(
             network, generator, generator_optimizer, data, autocast, count=erased_sentences, margin=margin,
             temperature=temperature, clip=clip,
         )  # fmt: skip
+    network.train()
+    versions = _versions(data, phases.phase, keywords)
+    keep = torch.stack(list(versions.values()), dim=1)
+    with autocast:
+        logits, affinity = segmenter(data["image"], *(data[key] for key in TEXT), keep, data["label"])
+    losses = dict(zip(versions, engine.loss_function(logits.float(), data["label"]).mean(0), strict=True))
+    if phases.phase == Phase.IMAGE_ONLY:
+        del losses["full"]  # there for the alignment alone
+    losses["alignment"] = alignment_loss(affinity, data["input_ids"], data["label"])
+    loss = sum(
+        (weights.get(name, 1.0) * term for name, term in losses.items()), start=torch.zeros((), device=keep.device)
+    )
+    _step(engine.optimizer, loss, clip)
+    terms = {**losses, **terms}
     engine.state.output = {
         **{key: data[key] for key in ("image", "label")},
         "pred": logits[:, :1].detach().float(),
@@ -83,7 +86,7 @@ def train_step(
     return engine.state.output
 
 
-def _versions(network: AKESSFA, data: dict[str, torch.Tensor], phase: Phase) -> dict[str, torch.Tensor]:
+def _versions(data: dict[str, torch.Tensor], phase: Phase, keywords: torch.Tensor | None) -> dict[str, torch.Tensor]:
     """The versions of the report that the segmenter sees in ``phase``, the full one first: name -> keep mask (B, L)."""
     full = torch.ones_like(data["sentence_ids"]).float()
     if phase == Phase.IMAGE_ONLY:
@@ -91,12 +94,8 @@ def _versions(network: AKESSFA, data: dict[str, torch.Tensor], phase: Phase) -> 
     if phase == Phase.FULL_REPORT:
         return {"full": full}
     versions = {"full": full, "dropped": random_keep(data["sentence_ids"])}
-    if phase == Phase.GAME:
-        with torch.no_grad():
-            network.eval()
-            keywords = network.explain(data["image"], *(data[key] for key in TEXT)).keywords
-            network.train()
-        versions["keywords"] = torch.bernoulli(keywords.float())
+    if keywords is not None:
+        versions["keywords"] = torch.bernoulli(keywords)  # a hard sample: soft masks let every word through a little
     return versions
 
 
@@ -111,22 +110,27 @@ def _generator_step(
     margin: float,
     temperature: float,
     clip: float,
-) -> torch.Tensor:
-    """Teach the generator which erased sentence cost most; the segmenter is only asked, in eval mode."""
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Teach the generator which erased sentence costs most; the segmenter is only asked, in eval mode.
+
+    Returns:
+        The loss, and the keyword probabilities (B, L) before the step.
+    """
     segmenter, text = network.segmenter, [data[key] for key in TEXT]
-    segmenter.eval()
+    network.eval()
     with torch.no_grad(), autocast:
         evidence = segmenter.examine(data["image"], *text)
         is_word = segmenter.is_word(data["input_ids"], data["attention_mask"])
         erasure = choose_sentences(data["sentence_ids"], is_word, count)
         targets = erasure_targets(segmenter, data, erasure, margin=margin, temperature=temperature)
-    segmenter.train()
+    generator.train()
     word_targets, known = spread_to_words(targets, erasure, data["sentence_ids"], is_word)
     with autocast:
         scores = generator(evidence.words, evidence.pixels, evidence.mass, is_word, data["sentence_ids"])
-    loss = keyword_loss(scores.float() / network.temperature, word_targets, known)
+    scores = scores.float() / network.temperature
+    loss = keyword_loss(scores, word_targets, known)
     _step(optimizer, loss, clip)
-    return loss
+    return loss, torch.sigmoid(scores.detach()) * is_word
 
 
 def _step(optimizer: torch.optim.Optimizer, loss: torch.Tensor, clip: float) -> None:
@@ -139,7 +143,7 @@ def _step(optimizer: torch.optim.Optimizer, loss: torch.Tensor, clip: float) -> 
 def validate_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool) -> dict:
     """Segment with the report and without: ``image, label, pred, pred_without_report`` (logits)."""
     data = to_device(batch, engine.state.device)
-    network: AKESSFA = engine.network
+    network: AKESSFA = engine.network  # type: ignore[assignment]
     network.eval()
     full = torch.ones_like(data["sentence_ids"]).float()
     with torch.no_grad(), torch.autocast(data["image"].device.type, dtype=torch.bfloat16, enabled=amp):

@@ -102,7 +102,7 @@ class KeywordMetrics:
         engine.add_event_handler(Events.COMPLETED, self._compute)
 
     def _collect(self, engine: Engine) -> None:
-        for item, data in zip(engine.state.output, engine.state.batch, strict=True):
+        for item, data in zip(engine.state.output, engine.state.batch, strict=True):  # type: ignore[call-overload]
             word = item["is_word"].bool().cpu()
             chosen = {key: data[key][word].numpy().astype(bool) for key in ("own", "about_nodule", "attribute")}
             scores = {name: item[f"score_{name}"].cpu()[word].float().numpy() for name in METHODS}
@@ -119,7 +119,12 @@ class KeywordMetrics:
     def _write(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         rows = [
-            {"case": w.case, "sentence": w.sentence.tolist(), "own": w.own.tolist(), "scores": {k: v.tolist() for k, v in w.scores.items()}}
+            {
+                "case": w.case,
+                "sentence": w.sentence.tolist(),
+                "own": w.own.tolist(),
+                "scores": {k: v.tolist() for k, v in w.scores.items()},
+            }
             for w in self.items
         ]
         path.write_text(json.dumps(rows))

@@ -36,7 +36,7 @@ def alignment_loss(affinity: torch.Tensor, input_ids: torch.Tensor, label: torch
 
 
 def attribution_targets(cost: torch.Tensor, valid: torch.Tensor, *, margin: float, temperature: float) -> torch.Tensor:
-    """How much each erased sentence explains the segmentation, (B, K), by softmax against "no sentence" (our completion).
+    """How much each erased sentence explains the segmentation, (B, K): softmax against "no sentence" (our completion).
 
     Args:
         cost: (B, K), the loss without the sentence minus the loss with the full report.

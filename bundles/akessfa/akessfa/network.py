@@ -57,7 +57,9 @@ class SSFA(nn.Module):
         self.out = nn.Conv2d(dim, channels, 1)
         self.gamma = nn.Parameter(torch.tensor(0.5))
 
-    def forward(self, features: torch.Tensor, words: torch.Tensor, keep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(
+        self, features: torch.Tensor, words: torch.Tensor, keep: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Fuse ``features`` (B, C, H, W) with ``words`` (B, L, D); return them with the attention (B, H*W, 1+L)."""
         semantic, attention = self.attend(features, words, keep)
         statistics = [features.mean(1, keepdim=True), features.amax(1, keepdim=True), semantic.mean(1, keepdim=True)]
@@ -152,10 +154,12 @@ class Segmenter(nn.Module):
         sentence_ids: torch.Tensor,
         region: torch.Tensor,
     ) -> torch.Tensor:
-        """How well each image's region finds words to attend to in each report of the batch, (B, B): mean over stages."""
+        """How well each image's region finds words in each report of the batch, (B, B): mean over stages."""
         total = torch.zeros(region.shape[0], region.shape[0], device=region.device)
         for stage, ssfa in enumerate(self.ssfa):
-            total = total + ssfa.attend.affinity(features[stage + 1], words, keep, sentence_ids, region) / len(self.ssfa)
+            total = total + ssfa.attend.affinity(features[stage + 1], words, keep, sentence_ids, region) / len(
+                self.ssfa
+            )
         return total
 
     def encode_image(self, image: torch.Tensor) -> list[torch.Tensor]:
@@ -195,8 +199,10 @@ class Segmenter(nn.Module):
         attention = []
         for stage, weight in enumerate(weights):
             height, width = features[stage + 1].shape[2], features[stage + 1].shape[3]
-            seen = F.adaptive_avg_pool2d(foreground, [height, width]).flatten(1)  # (B, hw)
-            mass = mass + torch.bmm(seen[:, None], weight[:, :, 1:])[:, 0] / seen.sum(1, keepdim=True).clamp(min=1e-6) / 3
+            seen = F.adaptive_avg_pool2d(foreground, [height, width]).flatten(1)
+            mass = (
+                mass + torch.bmm(seen[:, None], weight[:, :, 1:])[:, 0] / seen.sum(1, keepdim=True).clamp(min=1e-6) / 3
+            )
             attention.append(weight[:, :, 1:].reshape(image.shape[0], height, width, -1))
         return Evidence(logits.float(), words, features[2].flatten(2).transpose(1, 2), mass, attention)
 
@@ -216,7 +222,12 @@ class KeywordGenerator(nn.Module):
         self.mass_weight = nn.Parameter(torch.tensor(mass_weight), requires_grad=mass_weight != 0)
 
     def forward(
-        self, words: torch.Tensor, pixels: torch.Tensor, mass: torch.Tensor, is_word: torch.Tensor, sentence_ids: torch.Tensor
+        self,
+        words: torch.Tensor,
+        pixels: torch.Tensor,
+        mass: torch.Tensor,
+        is_word: torch.Tensor,
+        sentence_ids: torch.Tensor,
     ) -> torch.Tensor:
         """Score words.
 

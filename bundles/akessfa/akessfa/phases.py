@@ -1,7 +1,7 @@
 """The four phases of the training and the gate of the last one (our completion).
 
 0 image only; 1 full report, until validation Dice levels off; 2 half full report, half random dropout; 3 the game of
-segmenter and keyword generator, entered only when the report helps the segmenter: there is nothing to explain otherwise.
+segmenter and keyword generator, entered only when the report helps: else there is nothing to explain.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class PhaseSchedule:
     Args:
         image_only, full_report, dropout: epochs of the first three phases, the second's at most; the game has the rest.
         patience: the full-report phase ends when validation Dice has not risen for so many epochs.
-        gate: the game starts once Dice with the report exceeds Dice without by more, on validation; until then the
+        gate: the game starts once validation Dice with the report exceeds Dice without by more; until then the
             third phase goes on, and the log says so.
-        settle: epochs of the game before the best network is chosen anew: the generator has learned something by then.
+        settle: epochs of the game before the best network is chosen anew: the generator has then learned something.
         last: the training stays below or at this phase (an ablation).
-        evaluator: its metrics ``dice`` and ``dice_without_report`` decide, and its best is forgotten as the game starts.
+        evaluator: ``dice`` and ``dice_without_report`` decide; its best is forgotten as the game starts.
 
     Raises:
         ValueError: a negative number of epochs.
@@ -53,7 +53,13 @@ class PhaseSchedule:
             if epochs < 0:
                 raise ValueError(f"{name}: {epochs} epochs; expected 0 or more")
         self.limits = {Phase.IMAGE_ONLY: image_only, Phase.FULL_REPORT: full_report, Phase.DROPOUT: dropout}
-        self.evaluator, self.patience, self.gate, self.settle, self.last = evaluator, patience, gate, settle, Phase(last)
+        self.evaluator, self.patience, self.gate, self.settle, self.last = (
+            evaluator,
+            patience,
+            gate,
+            settle,
+            Phase(last),
+        )
         self.phase, self.epochs, self.best, self.since = Phase.IMAGE_ONLY, 0, 0.0, 0
         self._skip_empty()
 
@@ -102,7 +108,7 @@ class PhaseSchedule:
 
     def _forget_best(self) -> None:
         """A network chosen in an earlier phase would have an untrained generator."""
-        self.evaluator.state.best_metric, self.evaluator.state.best_metric_epoch = -1, -1
+        self.evaluator.state.best_metric, self.evaluator.state.best_metric_epoch = -1, -1  # type: ignore[attr-defined]
 
     def _skip_empty(self) -> None:
         while self.phase < self.last and self.phase != Phase.GAME and self.limits[self.phase] == 0:

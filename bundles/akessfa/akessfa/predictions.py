@@ -37,7 +37,7 @@ class WritePredictions:
 
     def _collect(self, engine: Engine) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        for item, data in zip(engine.state.output, engine.state.batch, strict=True):
+        for item, data in zip(engine.state.output, engine.state.batch, strict=True):  # type: ignore[call-overload]
             name = str(data["image"].meta[ImageMetaKey.FILENAME_OR_OBJ])
             with Image.open(name) as image:
                 grey = np.asarray(to_grey(image))
@@ -75,7 +75,8 @@ class WritePredictions:
         (self.folder / "predictions.json").write_text(
             json.dumps(self.predictions, indent=2, ensure_ascii=False), encoding="utf-8"
         )
-        note = f"<p><small>{len(self.predictions)} images. Shading: probability that a word is about this image.</small></p>"
+        shading = "Shading: probability that a word is about this image."
+        note = f"<p><small>{len(self.predictions)} images. {shading}</small></p>"
         page = visualize.page_html("AKE-SSFA: thyroid nodules, guided by the report", note, *self.sections)
         (self.folder / "index.html").write_text(page, encoding="utf-8")
 
@@ -89,7 +90,9 @@ def _attention_of_top_word(grey: np.ndarray, words: list[dict], attention: torch
 def _section(prediction: dict, pictures: list[Image.Image]) -> str:
     if prediction["words"]:
         spans = [(word["start"], word["end"]) for word in prediction["words"]]
-        report = visualize.report_html(prediction["report"], spans, [word["probability"] for word in prediction["words"]])
+        report = visualize.report_html(
+            prediction["report"], spans, [word["probability"] for word in prediction["words"]]
+        )
     else:
         report = "<p><small>No report: segmented from the image alone.</small></p>"
     figure = visualize.image_html(visualize.side_by_side(pictures), "prediction; attention of the top keyword")
