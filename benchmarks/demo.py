@@ -26,7 +26,13 @@ logger = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = {"image_size": 64, "network_def#segmenter#width": 32}
 DATA = {"synthetic#reports": 1000}
-TRAINING = {"epochs": 8, "phases#full_report": 5, "phases#dropout": 1, "phases#settle": 0}
+TRAINING = {
+    "epochs": 8,
+    "phases#full_report": 5,
+    "phases#dropout": 1,
+    "phases#settle": 0,
+    "train#trainer#iteration_update#erased_sentences": 3,
+}
 CONFIGS = ROOT / "bundles" / "akessfa" / "configs"
 
 

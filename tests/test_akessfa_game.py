@@ -173,10 +173,11 @@ def run_phases(metrics, **options):
     phases = PhaseSchedule(evaluator=evaluator, **options)
     seen = []
     for epoch, (dice, without) in enumerate(metrics, start=1):
-        seen.append(int(phases.phase))
         trainer.state.epoch = epoch
+        phases.advance(trainer)
+        seen.append(int(phases.phase))
         evaluator.state.metrics = {"dice": dice, "dice_without_report": without}
-        phases(trainer)
+        phases.observe(evaluator)
     return seen, phases, evaluator
 
 

@@ -22,7 +22,7 @@ class Phase(IntEnum):
 
 
 class PhaseSchedule:
-    """Handler: which phase an epoch belongs to. Attach it after the handler that validates.
+    """Which phase an epoch belongs to: looks at each validation, and moves on as the trainer's next epoch starts.
 
     Args:
         image_only, full_report, dropout: epochs of the first three phases, the second's at most; the game has the rest.
@@ -60,48 +60,52 @@ class PhaseSchedule:
             settle,
             Phase(last),
         )
-        self.phase, self.epochs, self.best, self.since = Phase.IMAGE_ONLY, 0, 0.0, 0
+        self.phase, self.epochs, self.best, self.since, self.gain = Phase.IMAGE_ONLY, 0, 0.0, 0, 0.0
         self._skip_empty()
+        evaluator.add_event_handler(Events.COMPLETED, self.observe)
 
-    def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+    def attach(self, trainer: Engine) -> None:
+        trainer.add_event_handler(Events.EPOCH_STARTED, self.advance)
 
-    def __call__(self, engine: Engine) -> None:
-        """Count the epoch; go to the next phase if it was the last of its own."""
-        metrics = self.evaluator.state.metrics
-        gain = metrics["dice"] - metrics["dice_without_report"]
+    def observe(self, evaluator: Engine) -> None:
+        """Count the epoch that this validation ends."""
+        metrics = evaluator.state.metrics
+        self.gain = float(metrics["dice"] - metrics["dice_without_report"])
         self.epochs += 1
         self.since = 0 if metrics["dice"] > self.best else self.since + 1
-        self.best = max(self.best, metrics["dice"])
+        self.best = max(self.best, float(metrics["dice"]))
+
+    def advance(self, trainer: Engine) -> None:
+        """Go to the next phase if the last epoch ended this one; the state of the last epoch is saved by then."""
         if self.phase == Phase.GAME and self.epochs == self.settle:
             self._forget_best()
-        while self._is_over(gain):
-            self._enter(Phase(self.phase + 1), engine)
+        while self._is_over():
+            self._enter(Phase(self.phase + 1), trainer)
 
     def state_dict(self) -> dict:
-        return {"phase": int(self.phase), "epochs": self.epochs, "best": float(self.best), "since": self.since}
+        return {name: getattr(self, name) for name in ("epochs", "best", "since", "gain")} | {"phase": int(self.phase)}
 
     def load_state_dict(self, state: dict) -> None:
         self.phase, self.epochs = Phase(state["phase"]), state["epochs"]
-        self.best, self.since = state["best"], state["since"]
+        self.best, self.since, self.gain = state["best"], state["since"], state["gain"]
 
-    def _is_over(self, gain: float) -> bool:
+    def _is_over(self) -> bool:
         if self.phase >= self.last or self.phase == Phase.GAME:
             return False
         done = self.epochs >= self.limits[self.phase]
         if self.phase == Phase.FULL_REPORT:
             return done or self.since >= self.patience
-        if self.phase == Phase.DROPOUT and done and gain <= self.gate:
+        if self.phase == Phase.DROPOUT and done and self.gain <= self.gate:
             logger.warning(
                 "the report's gain on validation is %.3f, not above gate=%.3f: the keyword game does not start yet",
-                gain,
+                self.gain,
                 self.gate,
             )
             return False
         return done
 
-    def _enter(self, phase: Phase, engine: Engine) -> None:
-        logger.info("epoch %d ends phase %s; next: %s", engine.state.epoch, self.phase.name, phase.name)
+    def _enter(self, phase: Phase, trainer: Engine) -> None:
+        logger.info("epoch %d leaves phase %s for %s", trainer.state.epoch, self.phase.name, phase.name)
         self.phase, self.epochs, self.since = phase, 0, 0
         if phase in (Phase.DROPOUT, Phase.GAME):
             self._forget_best()
