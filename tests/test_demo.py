@@ -1,6 +1,7 @@
 """The demonstration, whole: what a newcomer runs first, and the trained half of the tests against a fake game."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,9 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     out = tmp_path_factory.mktemp("demo") / "akessfa"
-    subprocess.run([sys.executable, "-m", "benchmarks.demo", "--out", str(out)], cwd=ROOT, check=True, timeout=1500)
+    environment = {**os.environ, "OMP_NUM_THREADS": str(os.cpu_count())}
+    command = [sys.executable, "-m", "benchmarks.demo", "--out", str(out)]
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=1500)
     return out, json.loads((out / "metrics.json").read_text())
 
 

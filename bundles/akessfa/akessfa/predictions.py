@@ -59,6 +59,7 @@ class WritePredictions:
         words = [
             {"word": report[start:end], "start": start, "end": end, "probability": round(probability, 4)}
             for (start, end), probability in zip(spans, keywords, strict=False)
+            if end > start
         ]
         limit = 0.5 * max(keywords[: len(spans)], default=1.0)
         return {
@@ -67,7 +68,7 @@ class WritePredictions:
             "nodule_area_share": float(np.asarray(item["pred"]).astype(bool).mean()),
             "report": report,
             "sentence": _top_sentence(report, spans, item["sentence_score"]),
-            "keywords": [word["word"] for word in words if word["probability"] > limit and word["word"]],
+            "keywords": [word["word"] for word in words if word["probability"] > limit],
             "words": words,
         }
 
