@@ -42,13 +42,9 @@ def train_step(
 ) -> dict:
     """Take the segmenter's step and, in the game before it, the generator's.
 
-    Args:
-        segmenter, generator: the network's two parts, wrapped for data parallel where there are several processes.
-        weights: of the terms ``image_only, full, dropped, keywords, alignment``; 1 where not given.
-        erased_sentences: sentences of each report whose erasure is measured.
-        margin, temperature: of :func:`akessfa.loss.attribution_targets`.
-        clip: largest gradient norm.
-        amp: bfloat16 autocast.
+    ``segmenter`` and ``generator`` are the network's parts, wrapped where there are several processes; ``weights``
+    those of ``image_only, full, dropped, keywords, alignment`` (default 1); ``margin, temperature`` those
+    of :func:`akessfa.loss.attribution_targets`; ``clip`` the largest gradient norm; ``amp`` bfloat16 autocast.
 
     Returns:
         ``image, label, pred, loss`` and ``terms``: name -> value of every loss term.
@@ -64,23 +60,20 @@ def train_step(
         )  # fmt: skip
     network.train()
     versions = _versions(data, phases.phase, keywords)
-    keep = torch.stack(list(versions.values()), dim=1)
     with autocast:
+        keep = torch.stack(list(versions.values()), dim=1)
         logits, affinity = segmenter(data["image"], *(data[key] for key in TEXT), keep, data["label"])
     losses = dict(zip(versions, engine.loss_function(logits.float(), data["label"]).mean(0), strict=True))
+    losses["alignment"] = alignment_loss(affinity, data["input_ids"], data["label"])
     if phases.phase == Phase.IMAGE_ONLY:
         del losses["full"]  # there for the alignment alone
-    losses["alignment"] = alignment_loss(affinity, data["input_ids"], data["label"])
-    loss = sum(
-        (weights.get(name, 1.0) * term for name, term in losses.items()), start=torch.zeros((), device=keep.device)
-    )
+    loss = torch.stack([weights.get(name, 1.0) * term for name, term in losses.items()]).sum()
     _step(engine.optimizer, loss, clip)
-    terms = {**losses, **terms}
     engine.state.output = {
         **{key: data[key] for key in ("image", "label")},
         "pred": logits[:, :1].detach().float(),
         "loss": loss.detach(),
-        "terms": {name: float(term.detach()) for name, term in terms.items()},
+        "terms": {name: float(term.detach()) for name, term in (losses | terms).items()},
     }
     engine.fire_event(IterationEvents.MODEL_COMPLETED)
     return engine.state.output

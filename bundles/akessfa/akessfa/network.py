@@ -35,18 +35,17 @@ class Evidence(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """What inference returns: ``logits`` (B, 1, H, W), ``keywords`` (B, L) in [0, 1], word ``attention`` per stage."""
+    """What inference returns."""
 
-    logits: torch.Tensor
-    keywords: torch.Tensor
-    attention: list[torch.Tensor]
+    logits: torch.Tensor  # (B, 1, H, W)
+    keywords: torch.Tensor  # (B, L) in [0, 1]
+    attention: list[torch.Tensor]  # as in Evidence
 
 
 class SSFA(nn.Module):
     """Semantic-spatial feature aggregation: brings the words' meaning to every pixel of one feature map.
 
-    Pixels attend to words; a spatial gate from channel statistics of the features and of the semantic map lets it
-    through; a residual adds it. Linear in the number of pixels.
+    Pixels attend to words; a spatial gate lets the semantic map through, a residual adds it. Linear in the pixels.
     """
 
     def __init__(self, *, channels: int, text_dim: int) -> None:
@@ -81,10 +80,8 @@ class Decoder(nn.Module):
         self.shuffle = nn.PixelShuffle(4)
 
     def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
-        x = self.up3(features[3], features[2])
-        x = self.up2(x, features[1])
-        x = self.up1(x, features[0])
-        return self.shuffle(self.head(x))
+        x = self.up2(self.up3(features[3], features[2]), features[1])
+        return self.shuffle(self.head(self.up1(x, features[0])))
 
 
 class Segmenter(nn.Module):
@@ -92,9 +89,7 @@ class Segmenter(nn.Module):
 
     Args:
         text_encoder: an encoder of :mod:`common.text_encoders`.
-        depth: of the ResNet (18, 34, 50, 101).
-        weights: of the ResNet: None, a file or a torchvision weight name.
-        width: channels of the ResNet's first stage; published weights need 64.
+        depth, weights, width: of :class:`common.backbones.ResNetFeatures`.
         decoder_width: channels of the decoder at stride 4.
         special_ids: token ids that are no words (padding, begin, end).
     """
@@ -140,8 +135,7 @@ class Segmenter(nn.Module):
         ids = [t.repeat_interleave(versions, dim=0) for t in (input_ids, attention_mask, sentence_ids)]
         kept = keep.flatten(0, 1) * self.is_word(ids[0], ids[1])
         words = self.text_encoder(ids[0], ids[1], ids[2], kept).tokens
-        logits, _ = self.decode(wide, words, kept)
-        affinity = torch.zeros(0, device=image.device)
+        logits, affinity = self.decode(wide, words, kept)[0], torch.zeros(0, device=image.device)
         if region is not None:
             affinity = self.affinity(features, words[::versions], kept[::versions], sentence_ids, region)
         return Segmentation(logits.view(image.shape[0], versions, logits.shape[2], logits.shape[3]), affinity)
@@ -166,9 +160,8 @@ class Segmenter(nn.Module):
         """Features at strides 4, 8, 16, 32 of ``image`` with its coordinates: reports speak of positions."""
         rows = torch.linspace(-1, 1, image.shape[2], device=image.device, dtype=image.dtype)
         columns = torch.linspace(-1, 1, image.shape[3], device=image.device, dtype=image.dtype)
-        rows = rows[None, None, :, None].expand(image.shape[0], 1, image.shape[2], image.shape[3])
-        columns = columns[None, None, None, :].expand(image.shape[0], 1, image.shape[2], image.shape[3])
-        return self.image_encoder(torch.cat([image, rows, columns], dim=1))
+        grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))[None].expand(image.shape[0], -1, -1, -1)
+        return self.image_encoder(torch.cat([image, grid], dim=1))
 
     def decode(
         self, features: list[torch.Tensor], words: torch.Tensor, keep: torch.Tensor
@@ -210,8 +203,7 @@ class Segmenter(nn.Module):
 class KeywordGenerator(nn.Module):
     """AKE: how much each word of the report is about this image, as logits; what hurts most when erased.
 
-    Words look at the image; the segmenter's own attention on the word's sentence is added as a hint whose weight is
-    learned. ``mass`` comes from the predicted, never the true, foreground.
+    Words look at the image; the segmenter's attention on the word's sentence is a hint whose weight is learned.
     """
 
     def __init__(self, *, text_dim: int, pixel_dim: int, heads: int = 4, mass_weight: float = 0.3) -> None:
@@ -258,7 +250,6 @@ class AKESSFA(nn.Module):
     """Segmenter and keyword generator together: what is saved, served and exported.
 
     Args:
-        segmenter: the network with SSFA.
         heads: of the generator's attention.
         mass_weight: starting weight of the segmenter's attention in the generator; 0 leaves it out for good.
         temperature: of the keyword probabilities, ``sigmoid(logit / temperature)``.
