@@ -27,22 +27,22 @@ def batch(synthetic):
     return next(iter(DataLoader(dataset, batch_size=4)))
 
 
-def engine_for(network):
+def engine_for(network, rate=1e-2):
     state = SimpleNamespace(device=torch.device("cpu"), output=None)
-    optimizer = torch.optim.AdamW(network.segmenter.parameters(), lr=1e-2)
+    optimizer = torch.optim.AdamW(network.segmenter.parameters(), lr=rate)
     return SimpleNamespace(
         state=state, network=network, optimizer=optimizer, loss_function=segmentation_loss, fire_event=lambda _: None
     )
 
 
-def step(network, batch, phase, **changes):
+def step(network, batch, phase, rate=1e-2, **changes):
     generator_optimizer = torch.optim.AdamW(network.generator.parameters(), lr=1e-2)
     arguments = {
         "segmenter": network.segmenter, "generator": network.generator, "generator_optimizer": generator_optimizer,
         "phases": SimpleNamespace(phase=phase), "weights": {"dropped": 0.5}, "erased_sentences": 4, "margin": 0.1,
         "temperature": 0.2, "clip": 5.0, "amp": False, **changes,
     }  # fmt: skip
-    return train_step(engine_for(network), batch, **arguments)
+    return train_step(engine_for(network, rate), batch, **arguments)
 
 
 def snapshot(module):

@@ -6,8 +6,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from monai.bundle import ConfigParser
+from monai.data import DataLoader, Dataset
 from PIL import Image
+
+from akessfa.data import read_cases, validation_transforms
+from akessfa.evaluation import word_scores
+from akessfa.iteration import to_device
+from akessfa.keyword_metrics import Words, keyword_metrics
+from akessfa.phases import Phase
+from common.report_tokenizer import ReportTokenizer
+from tests.test_akessfa_game import step
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -56,3 +68,53 @@ def test_its_files_are_there_and_the_page_needs_no_network(demo):
     assert Image.open(out / "overlay.png").width > 600
     page = (out / "index.html").read_text()
     assert "data:image/png;base64" in page and "http" not in page
+
+
+@pytest.fixture(scope="module")
+def trained(demo):
+    """The demo's network, and 96 unseen images with their reports in batches of 32."""
+    out, _ = demo
+    parser = ConfigParser(ConfigParser.load_config_file(ROOT / "bundles/akessfa/configs/inference.json"))
+    parser["bundle_root"], parser["network_def#segmenter#width"] = str(ROOT / "bundles/akessfa"), 32
+    network = parser.get_parsed_content("network_def")
+    network.load_state_dict(torch.load(out / "models" / "model.pt", weights_only=True))
+    tokenizer = ReportTokenizer.load(out / "models" / "tokenizer.json")
+    cases = read_cases(root=str(out.parent / "synthetic"), split="test")[:96]
+    dataset = Dataset(cases, validation_transforms(tokenizer=tokenizer, size=64, max_length=128))
+    return network, list(DataLoader(dataset, batch_size=32))
+
+
+def score(network, batches, *, shift=0):
+    """Keyword metrics of the generator; ``shift`` gives each report the image of a case so many places on."""
+    items = []
+    for batch in batches:
+        data = to_device(batch, torch.device("cpu"))
+        data["image"] = data["image"].roll(shift, 0)
+        with torch.no_grad():
+            scores = word_scores(network.eval(), data)["generator"].numpy()
+        for row, case in enumerate(batch["case"]):
+            word = batch["attention_mask"][row].numpy() > 0
+            flags = {name: batch[name][row].numpy()[word] > 0 for name in ("own", "about_nodule", "attribute")}
+            sentence = batch["sentence_ids"][row].numpy()[word]
+            items.append(Words(case, sentence, **flags, scores={"generator": scores[row][word]}))
+    return keyword_metrics(items, "generator")
+
+
+@pytest.mark.slow
+def test_with_another_patients_image_the_keywords_fall_to_chance(trained):
+    network, batches = trained
+    own, shuffled = score(network, batches), score(network, batches, shift=9)
+    assert own["hit"] > shuffled["hit"] + 0.25
+    assert abs(shuffled["hit"] - shuffled["chance"]) < 0.17  # four standard errors of 96 images
+
+
+@pytest.mark.slow
+def test_more_of_the_game_does_not_unlearn_the_keywords(trained):
+    network, batches = trained
+    before = score(network, batches)["auc_content"]
+    for _ in range(3):
+        for batch in batches:
+            optimizer = torch.optim.AdamW(network.generator.parameters(), lr=1e-4)
+            terms = step(network, batch, Phase.GAME, generator_optimizer=optimizer, rate=1e-5)["terms"]
+            assert all(np.isfinite(value) for value in terms.values())
+    assert score(network, batches)["auc_content"] >= before - 0.05
