@@ -57,8 +57,8 @@ class WritePredictions:
         spans = encode_report(self.tokenizer, report, self.max_length).spans
         keywords = item["keywords"].float().cpu().tolist()
         words = [
-            {"word": report[start:end], "start": start, "end": end, "probability": round(probability, 4)}
-            for (start, end), probability in zip(spans, keywords, strict=False)
+            {"word": report[start:end], "token": i, "start": start, "end": end, "probability": round(probability, 4)}
+            for i, ((start, end), probability) in enumerate(zip(spans, keywords, strict=False))
             if end > start
         ]
         limit = 0.5 * max(keywords[: len(spans)], default=1.0)
@@ -68,7 +68,7 @@ class WritePredictions:
             "nodule_area_share": float(np.asarray(item["pred"]).astype(bool).mean()),
             "report": report,
             "sentence": _top_sentence(report, spans, item["sentence_score"]),
-            "keywords": [word["word"] for word in words if word["probability"] > limit],
+            "keywords": [word["word"] for word in words if word["probability"] > limit and _is_term(word)],
             "words": words,
         }
 
@@ -83,9 +83,14 @@ class WritePredictions:
 
 
 def _attention_of_top_word(grey: np.ndarray, words: list[dict], attention: torch.Tensor) -> Image.Image:
-    best = max(range(len(words)), key=lambda index: words[index]["probability"])
-    title = f'pixels that attend to "{words[best]["word"]}"'
-    return visualize.attention_map(grey, attention[..., best].cpu().numpy().T, title=title)
+    best = max(words, key=lambda word: (_is_term(word), word["probability"]))
+    heat = attention[..., best["token"]].cpu().numpy().T
+    return visualize.attention_map(grey, heat, title=f'pixels that attend to "{best["word"]}"')
+
+
+def _is_term(word: dict) -> bool:
+    """Letters or digits, no punctuation."""
+    return any(character.isalnum() for character in word["word"])
 
 
 def _section(prediction: dict, pictures: list[Image.Image]) -> str:
