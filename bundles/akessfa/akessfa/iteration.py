@@ -40,14 +40,11 @@ def train_step(
     clip: float,
     amp: bool,
 ) -> dict:
-    """Take the segmenter's step and, in the game before it, the generator's.
+    """Take the segmenter's step and, in the game before it, the generator's; return every term by name in ``terms``.
 
     ``segmenter`` and ``generator`` are the network's parts, wrapped where there are several processes; ``weights``
     those of ``image_only, full, dropped, keywords, alignment`` (default 1); ``margin, temperature`` those
     of :func:`akessfa.loss.attribution_targets`; ``clip`` the largest gradient norm; ``amp`` bfloat16 autocast.
-
-    Returns:
-        ``image, label, pred, loss`` and ``terms``: name -> value of every loss term.
     """
     data = to_device(batch, engine.state.device)
     network: AKESSFA = engine.network  # type: ignore[assignment]
@@ -55,8 +52,8 @@ def train_step(
     terms, keywords = {}, None
     if phases.phase == Phase.GAME:
         terms["generator"], keywords = _generator_step(
-            network, generator, generator_optimizer, data, autocast, count=erased_sentences, margin=margin,
-            temperature=temperature, clip=clip,
+            network, generator, generator_optimizer, data, autocast,
+            count=erased_sentences, margin=margin, temperature=temperature, clip=clip,
         )  # fmt: skip
     network.train()
     versions = _versions(data, phases.phase, keywords)
@@ -70,7 +67,8 @@ def train_step(
     loss = torch.stack([weights.get(name, 1.0) * term for name, term in losses.items()]).sum()
     _step(engine.optimizer, loss, clip)
     engine.state.output = {
-        **{key: data[key] for key in ("image", "label")},
+        "image": data["image"],
+        "label": data["label"],
         "pred": logits[:, :1].detach().float(),
         "loss": loss.detach(),
         "terms": {name: float(term.detach()) for name, term in (losses | terms).items()},
