@@ -1,7 +1,8 @@
 """Ablations of AKE-SSFA on one data set: train each variant, evaluate it on the test split, print one table.
 
 ``python -m benchmarks.akessfa --out runs/ddti --dataset_dir FOLDER --seeds 0 -- --image_size 160 --epochs 60``
-Without --dataset_dir each seed draws its own synthetic data. What follows ``--`` goes to every training and evaluation.
+Without --dataset_dir each seed draws its own synthetic data. --pretrained OUT_OF_AN_EARLIER_RUN fine-tunes each variant
+from the same variant and seed there (configs/finetune.json). What follows ``--`` goes to every training and evaluation.
 Intervals are 95 % percentile bootstraps over cases (patients), 2,000 resamples.
 """
 
@@ -47,23 +48,20 @@ def kinds_of(name: str) -> tuple[str, ...]:
     return IMAGE_ONLY if name == "image only" else REPORTS
 
 
-def measure(name: str, seed: int, folder: Path, dataset: list[str], extra: list[str]) -> None:
+def measure(name: str, seed: int, folder: Path, pretrained: Path | None, overrides: list[str]) -> None:
     """Train one variant with one seed, unless its weights are there, and evaluate it with each kind of report."""
-    common = ["--ckpt_dir", str(folder), "--seed", str(seed), *dataset, *extra]
+    common = ["--ckpt_dir", str(folder), "--seed", str(seed), *overrides]
+    configs = ["train.json", *TRAINED[name]]
+    if pretrained is not None:
+        configs.insert(1, "finetune.json")
+        common += ["--pretrained", str(pretrained / folder.name)]
     if not (folder / "done").is_file():
-        run(["train.json", *TRAINED[name]], *common)
+        run(configs, *common)
         (folder / "done").touch()
     for reports in kinds_of(name):
         output = folder / f"test_{reports}"
         if not (output / "metrics.json").is_file():
-            run(
-                ["train.json", *TRAINED[name], "evaluate.json"],
-                *common,
-                "--reports",
-                reports,
-                "--output_dir",
-                str(output),
-            )
+            run([*configs, "evaluate.json"], *common, "--reports", reports, "--output_dir", str(output))
 
 
 def case_interval(per_case: Path, column: str, patient_of: dict[str, str]) -> tuple[float, float, float]:
@@ -120,6 +118,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--dataset_dir")
+    parser.add_argument("--pretrained", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--variants", nargs="+", choices=TRAINED, default=list(TRAINED)[:3])
     arguments = parser.parse_args(own)
@@ -130,7 +129,8 @@ def main() -> None:
         if arguments.dataset_dir is None:
             _draw(synthetic, seed)
         for name in arguments.variants:
-            measure(name, seed, arguments.out / f"{name.replace(' ', '_')}_{seed}", dataset, extra)
+            folder = arguments.out / f"{name.replace(' ', '_')}_{seed}"
+            measure(name, seed, folder, arguments.pretrained, [*dataset, *extra])
         patient_of[seed] = {Path(case["image"]).name: case["case"] for case in read_dataset(dataset[1], "test")}
     logger.info("%s", table(arguments.out, arguments.variants, arguments.seeds, patient_of))
 

@@ -66,7 +66,13 @@ class ReportTokenizer:
 
     @classmethod
     def fit(
-        cls, reports: Iterable[str], *, max_size: int = 4096, min_count: int = 1, user_dictionary: str | None = None
+        cls,
+        reports: Iterable[str],
+        *,
+        max_size: int = 4096,
+        min_count: int = 1,
+        user_dictionary: str | None = None,
+        base: ReportTokenizer | None = None,
     ) -> ReportTokenizer:
         """Build the vocabulary of ``reports``: the most frequent words first, ties in alphabetical order.
 
@@ -74,19 +80,23 @@ class ReportTokenizer:
             max_size: entries at most, the four special tokens included.
             min_count: a rarer word is unknown.
             user_dictionary: a jieba dictionary file: a word a line, a frequency and a tag may follow.
+            base: keep its words under their ids and append the new ones, so that a network trained with it goes on.
 
         Raises:
             FileNotFoundError: there is no ``user_dictionary``.
             ValueError: no report holds a word.
         """
-        tokenizer = cls(_backend([]), user_words=_read_words(user_dictionary) if user_dictionary else ())
+        user_words = [*(base.user_words if base else ()), *(_read_words(user_dictionary) if user_dictionary else ())]
+        tokenizer = cls(_backend([]), user_words=user_words)
         counts = Counter(word for report in reports for word in tokenizer.words(report))
         if not counts:
             raise ValueError(
                 "reports: no word in any of them, so there is no vocabulary to fit; check the report texts"
             )
-        ranked = sorted((word for word in counts if counts[word] >= min_count), key=lambda word: (-counts[word], word))
-        return cls(_backend(ranked[: max_size - 4]), user_words=tokenizer.user_words)
+        known = base.vocabulary if base else []
+        new = [word for word in counts if counts[word] >= min_count and word not in set(known)]
+        ranked = [*known, *sorted(new, key=lambda word: (-counts[word], word))]
+        return cls(_backend(ranked[: max_size - 4]), user_words=user_words)
 
     def save(self, path: str | Path) -> None:
         """Write the tokenizer to one JSON file, whole or not at all."""
@@ -118,6 +128,12 @@ class ReportTokenizer:
     def words(self, text: str) -> list[str]:
         """Split ``text`` into the words that the vocabulary counts; English in lower case."""
         return [word for word, _, _ in self._split(text)]
+
+    @property
+    def vocabulary(self) -> list[str]:
+        """The words in the order of their ids, from 4 on."""
+        ids = self.backend.get_vocab()
+        return sorted(ids, key=ids.__getitem__)[4:]
 
     def encode(self, sentence: str) -> list[Token]:
         """Token ids with their places; no begin or end token is added."""
@@ -188,11 +204,17 @@ class HuggingFaceTokenizer:
         return len(self.backend)
 
 
-def fit_or_load(*, path: str, cases: Iterable[Mapping], fit: bool, max_size: int = 4096) -> ReportTokenizer:
-    """Fit a tokenizer on each ``report`` of ``cases`` and save it to ``path``; or, to resume, load it."""
+def fit_or_load(
+    *, path: str, cases: Iterable[Mapping], fit: bool, max_size: int = 4096, base: str | None = None
+) -> ReportTokenizer:
+    """Fit a tokenizer on each ``report`` of ``cases`` and save it to ``path``; or, to resume, load it.
+
+    ``base``: the file of a tokenizer to extend, to go on from a network trained with it.
+    """
     if not fit:
         return ReportTokenizer.load(path)
-    tokenizer = ReportTokenizer.fit(dict.fromkeys(case["report"] for case in cases), max_size=max_size)
+    known = ReportTokenizer.load(base) if base else None
+    tokenizer = ReportTokenizer.fit(dict.fromkeys(case["report"] for case in cases), max_size=max_size, base=known)
     tokenizer.save(path)
     return tokenizer
 

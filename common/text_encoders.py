@@ -41,6 +41,13 @@ def sentence_positions(sentence_ids: torch.Tensor) -> torch.Tensor:
     return (same & (order[None, None, :] < order[None, :, None])).sum(-1)
 
 
+def last_of_sentence(attention_mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """Which tokens end their sentence, bool (B, L); ``positions`` from :func:`sentence_positions`."""
+    following = torch.cat([positions[:, 1:], torch.zeros_like(positions[:, :1])], dim=1)
+    continues = torch.cat([attention_mask[:, 1:], torch.zeros_like(attention_mask[:, :1])], dim=1)
+    return ~((following > 0) & (continues > 0))
+
+
 def mean_of_tokens(tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Mean of (B, L, D) over the tokens that ``mask`` (B, L) marks; zeros where there is none."""
     weight = mask.to(tokens.dtype)[:, :, None]
@@ -114,7 +121,53 @@ class TransformerTextEncoder(nn.Module):
         return TextFeatures(tokens, mean_of_tokens(tokens, mask), mask)
 
 
-class BertTextEncoder(nn.Module):
+class _PretrainedTextEncoder(nn.Module):
+    """What the encoders of transformers share; ``forward`` is that of every encoder here.
+
+    Args:
+        layers: :class:`_BertLayers` or :class:`_ClipLayers`.
+        blocks: the Transformer layers inside, which ``trainable_layers`` counts from the last.
+        causal: a token attends to itself and earlier ones, and each sentence's last token stands for the sentence.
+    """
+
+    def __init__(
+        self, layers: _BertLayers | _ClipLayers, blocks: nn.ModuleList, *, causal: bool, trainable_layers: Optional[int]
+    ) -> None:
+        super().__init__()
+        embeddings = layers.words.weight.detach()
+        self.width, self.causal = embeddings.shape[1], causal
+        self.masking = MaskedEmbedding(self.width)
+        self.masking.mask_embedding.data.copy_(embeddings.mean(0))
+        self.encoder = layers
+        self.frozen = _freeze(layers, blocks, trainable_layers)
+
+    def embed(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """Word embeddings (B, L, D) without positions."""
+        return self.encoder.words(input_ids)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        sentence_ids: torch.Tensor,
+        keep: Optional[torch.Tensor] = None,
+    ) -> TextFeatures:
+        embedded = self.masking(self.embed(input_ids), keep)
+        allowed = sentence_attention(attention_mask, sentence_ids, causal=self.causal)
+        place = sentence_positions(sentence_ids)
+        tokens = self.encoder(embedded, allowed, place)
+        mask = attention_mask > 0
+        pooled = mask & last_of_sentence(attention_mask, place) if self.causal else mask
+        return TextFeatures(tokens, mean_of_tokens(tokens, pooled), mask)
+
+    def train(self, mode: bool = True) -> _PretrainedTextEncoder:
+        super().train(mode)
+        if self.frozen:
+            self.encoder.eval()
+        return self
+
+
+class BertTextEncoder(_PretrainedTextEncoder):
     """Any BERT-type encoder of transformers (BERT, RoBERTa-free variants with ``BertModel``'s layout, MiniLM, ...).
 
     Args:
@@ -123,41 +176,13 @@ class BertTextEncoder(nn.Module):
     """
 
     def __init__(self, *, weights: str | BertModel, trainable_layers: Optional[int] = None) -> None:
-        super().__init__()
         bert = (
             weights if isinstance(weights, BertModel) else AutoModel.from_pretrained(weights, add_pooling_layer=False)
         )
-        self.width = int(bert.config.hidden_size)
-        self.masking = MaskedEmbedding(self.width)
-        self.masking.mask_embedding.data.copy_(bert.get_input_embeddings().weight.detach().mean(0))
-        self.encoder = _BertLayers(bert)
-        self.frozen = _freeze(bert, bert.encoder.layer, trainable_layers)
-
-    def embed(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """Word embeddings (B, L, D) without positions."""
-        return self.encoder.words(input_ids)
-
-    def forward(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        sentence_ids: torch.Tensor,
-        keep: Optional[torch.Tensor] = None,
-    ) -> TextFeatures:
-        embedded = self.masking(self.embed(input_ids), keep)
-        allowed = sentence_attention(attention_mask, sentence_ids)
-        tokens = self.encoder(embedded, allowed, sentence_positions(sentence_ids))
-        mask = attention_mask > 0
-        return TextFeatures(tokens, mean_of_tokens(tokens, mask), mask)
-
-    def train(self, mode: bool = True) -> BertTextEncoder:
-        super().train(mode)
-        if self.frozen:
-            self.encoder.eval()
-        return self
+        super().__init__(_BertLayers(bert), bert.encoder.layer, causal=False, trainable_layers=trainable_layers)
 
 
-class ClipTextEncoder(nn.Module):
+class ClipTextEncoder(_PretrainedTextEncoder):
     """CLIP's text tower; causal within each sentence. ``pooled`` is the mean of the sentences' last tokens.
 
     Args:
@@ -166,40 +191,8 @@ class ClipTextEncoder(nn.Module):
     """
 
     def __init__(self, *, weights: str | CLIPTextModel, trainable_layers: Optional[int] = None) -> None:
-        super().__init__()
         clip = weights if isinstance(weights, CLIPTextModel) else CLIPTextModel.from_pretrained(weights)
-        self.width = int(clip.config.hidden_size)
-        self.masking = MaskedEmbedding(self.width)
-        self.masking.mask_embedding.data.copy_(clip.get_input_embeddings().weight.detach().mean(0))  # type: ignore[operator]
-        self.encoder = _ClipLayers(clip)
-        self.frozen = _freeze(clip, clip.encoder.layers, trainable_layers)
-
-    def embed(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """Word embeddings (B, L, D) without positions."""
-        return self.encoder.words(input_ids)
-
-    def forward(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        sentence_ids: torch.Tensor,
-        keep: Optional[torch.Tensor] = None,
-    ) -> TextFeatures:
-        embedded = self.masking(self.embed(input_ids), keep)
-        allowed = sentence_attention(attention_mask, sentence_ids, causal=True)
-        place = sentence_positions(sentence_ids)
-        tokens = self.encoder(embedded, allowed, place)
-        mask = attention_mask > 0
-        following = torch.cat([place[:, 1:], torch.zeros_like(place[:, :1])], dim=1)
-        continues = torch.cat([attention_mask[:, 1:], torch.zeros_like(attention_mask[:, :1])], dim=1) > 0
-        last = mask & ~((following > 0) & continues)
-        return TextFeatures(tokens, mean_of_tokens(tokens, last), mask)
-
-    def train(self, mode: bool = True) -> ClipTextEncoder:
-        super().train(mode)
-        if self.frozen:
-            self.encoder.eval()
-        return self
+        super().__init__(_ClipLayers(clip), clip.encoder.layers, causal=True, trainable_layers=trainable_layers)
 
 
 class _BertLayers(nn.Module):
@@ -208,7 +201,7 @@ class _BertLayers(nn.Module):
     def __init__(self, bert: BertModel) -> None:
         super().__init__()
         self.bert = bert
-        self.words = bert.get_input_embeddings()
+        self.words: nn.Embedding = bert.get_input_embeddings()  # type: ignore[assignment]
 
     def forward(self, embedded: torch.Tensor, allowed: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         return self.bert(inputs_embeds=embedded, attention_mask=allowed, position_ids=positions).last_hidden_state
@@ -223,7 +216,7 @@ class _ClipLayers(nn.Module):
     def __init__(self, clip: CLIPTextModel) -> None:
         super().__init__()
         self.clip = clip
-        self.words = clip.get_input_embeddings()
+        self.words: nn.Embedding = clip.get_input_embeddings()  # type: ignore[assignment]
 
     def forward(self, embedded: torch.Tensor, allowed: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         hidden = self.clip.embeddings(inputs_embeds=embedded, position_ids=positions)
@@ -231,7 +224,7 @@ class _ClipLayers(nn.Module):
         return self.clip.final_layer_norm(hidden)
 
     def __prepare_scriptable__(self) -> torch.jit.ScriptModule:
-        return _trace(self, self.words)  # type: ignore[arg-type]
+        return _trace(self, self.words)
 
 
 class _TracedLayers(nn.Module):

@@ -9,7 +9,7 @@ import torch
 from ignite.engine import Engine
 from monai.data import DataLoader, Dataset
 
-from akessfa.data import KeywordTruthd, list_cases, load_case, read_cases, validation_transforms
+from akessfa.data import KeywordTruthd, list_cases, load_case, read_cases, training_transforms, validation_transforms
 from akessfa.evaluation import evaluate_step, highest, infer_step
 from akessfa.iteration import train_step, validate_step
 from akessfa.keyword_metrics import Words, keyword_metrics, mask_metrics
@@ -218,6 +218,22 @@ def test_wrong_and_empty_reports(synthetic):
     assert all(case["report"] == "" for case in empty)
     with pytest.raises(ValueError, match="reports: 'none' is none of"):
         read_cases(root=str(synthetic), split="train", reports="none")
+
+
+def test_affine_moves_image_and_mask_alike_and_words_stay(synthetic):
+    cases = read_cases(root=str(synthetic), split="train")[:4]
+    tokenizer = ReportTokenizer.fit(case["report"] for case in cases)
+    for case in cases:
+        still, moving = (
+            training_transforms(tokenizer=tokenizer, size=64, max_length=64, affine=affine) for affine in (0.0, 0.2)
+        )
+        case = {**case, "image": case["label"]}  # the image is the mask, so both must stay equal
+        moved = [moving.set_random_state(seed)(case) for seed in range(6)]
+        for data in moved:
+            assert ((data["image"] > 0.5) == (data["label"] > 0.5)).float().mean() > 0.97
+            assert set(data["label"].unique().tolist()) <= {0.0, 1.0} and data["image"].shape == (1, 64, 64)
+        plain = still.set_random_state(0)(case)
+        assert any(not torch.equal(data["label"], plain["label"]) for data in moved)
 
 
 def test_cases_of_inference(tmp_path, synthetic):

@@ -121,6 +121,21 @@ def test_interrupted_and_resumed_equals_uninterrupted(made, bundle):
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
+def test_finetuning_starts_from_the_pretrained_network(made, bundle):
+    folder, common = made
+    if not (ROOT / f"bundles/{bundle}/configs/finetune.json").is_file():
+        pytest.skip(f"{bundle} has no configs/finetune.json")
+    network = flags(TINY[bundle]["network"])
+    quick = {**TINY[bundle]["train"], "epochs": 1, "learning_rate": 0, "ckpt_dir": folder / "finetuned"}
+    start = ["--config_file", train_files(bundle, "finetune"), *common, *network, *flags(quick)]
+    monai("run", *start, "--pretrained", str(folder / "models"))
+    before, after = (torch.load(folder / name / "model.pt", weights_only=True) for name in ("models", "finetuned"))
+    learned = {name for name in before if not name.endswith(("running_mean", "running_var", "num_batches_tracked"))}
+    assert all(torch.equal(before[name], after[name]) for name in learned)
+    done = monai("run", *start, "--pretrained", "nowhere", expect=1)
+    assert re.match(r"FileNotFoundError: (pretrained|tokenizer): no file .*nowhere", one_line(done)), done.stderr
+
+
 def test_metadata_follows_the_schema(bundle):
     if not SCHEMA.is_file():
         pytest.skip("no schema file: set MONAI_BUNDLE_SCHEMA to meta_schema_20240725.json")

@@ -127,7 +127,8 @@ def test_ddti_splits_by_case_and_composes_templated_reports(ddti):
     by_case = {}
     for case in splits["train"]:
         by_case.setdefault(case["case"], set()).add(case["report"])
-        assert sum(s["own"] for s in case["sentences"]) == 1
+        (own,) = (s for s in case["sentences"] if s["own"])
+        assert "about 20 x 50 percent" in own["text"]  # 1/6 of the width, half of the height, to ten percent
         assert ("TI-RADS" in case["report"]) == (case["tirads"] != "")
     assert all(len(reports) == 1 for reports in by_case.values())
     assert read_ddti(str(ddti), "test") == splits["test"]

@@ -11,11 +11,12 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 from monai.data import DataLoader, Dataset
+from monai.metrics import DiceMetric
 from PIL import Image
 
 from akessfa.data import read_cases, validation_transforms
 from akessfa.evaluation import word_scores
-from akessfa.iteration import to_device
+from akessfa.iteration import TEXT, to_device
 from akessfa.keyword_metrics import Words, keyword_metrics
 from akessfa.phases import Phase
 from common.report_tokenizer import ReportTokenizer
@@ -106,6 +107,21 @@ def test_with_another_patients_image_the_keywords_fall_to_chance(trained):
     own, shuffled = score(network, batches), score(network, batches, shift=9)
     assert own["hit"] > shuffled["hit"] + 0.25
     assert abs(shuffled["hit"] - shuffled["chance"]) < 0.17  # four standard errors of 96 images
+
+
+@pytest.mark.slow
+def test_another_patients_report_lowers_dice(trained):
+    network, batches = trained
+    dices = []
+    for shift in (0, 9):
+        metric = DiceMetric()
+        for batch in batches:
+            data = {**to_device(batch, torch.device("cpu")), **{key: batch[key].roll(shift, 0) for key in TEXT}}
+            with torch.no_grad():
+                logits = network.eval()(data["image"], *(data[key] for key in TEXT))
+            metric((logits > 0).float(), data["label"])
+        dices.append(metric.aggregate().item())
+    assert dices[0] > 0.7 and dices[1] < dices[0] - 0.3
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from common.report_tokenizer import (
     ReportTokenizer,
     TokenizeReportd,
     encode_report,
+    fit_or_load,
     split_sentences,
 )
 
@@ -60,6 +61,20 @@ def test_vocabulary_is_by_frequency_and_bounded():
     tokenizer = ReportTokenizer.fit(["b b b a a c", "d"], max_size=6)
     assert len(tokenizer) == 6
     assert [token.id for token in tokenizer.encode("b a c")] == [4, 5, 1]
+
+
+def test_a_base_keeps_its_ids_and_new_words_follow(tmp_path):
+    base = ReportTokenizer.fit(["b b a"])
+    base.user_words.append("低回声结节")
+    longer = ReportTokenizer.fit(["a c c d", "a"], base=base)
+    assert longer.vocabulary == ["b", "a", "c", "d"] and longer.user_words == ["低回声结节"]
+    assert longer.encode("b a c")[:2] == base.encode("b a c")[:2]
+    base.save(tmp_path / "base.json")
+    again = fit_or_load(
+        path=str(tmp_path / "new.json"), cases=[{"report": "d a"}], fit=True, base=str(tmp_path / "base.json")
+    )
+    assert again.vocabulary == ["b", "a", "d"]
+    assert ReportTokenizer.load(tmp_path / "new.json").vocabulary == again.vocabulary
 
 
 def test_no_words_is_refused():

@@ -139,20 +139,25 @@ def measure_nodules(mask: np.ndarray) -> list[dict[str, float]]:
 
 
 def _describe(nodule: dict[str, float], rng: np.random.Generator) -> dict:
-    """One sentence on a measured nodule, in the words of :mod:`common.datasets.thyroid_reports`."""
+    """One sentence on a measured nodule, in the words of :mod:`common.datasets.thyroid_reports`.
+
+    Extents are rounded to ten percent: exact ones are a number for nearly each report, which a network learns by heart
+    instead of reading.
+    """
     column = ("left", "middle", "right")[min(2, int(3 * nodule["x"]))]
     row = ("upper", "middle", "lower")[min(2, int(3 * nodule["y"]))]
     size = ("small", "medium-sized", "large")[int(np.searchsorted([0.04, 0.12], nodule["width"] * nodule["height"]))]
     shape = "taller-than-wide" if nodule["ratio"] > 1.1 else "wider-than-tall" if nodule["ratio"] < 0.7 else "round"
     words = [str(rng.choice(thyroid_reports.ENGLISH[key])) for key in (row, column, shape)]
     place = words[1] if row == column == "middle" else f"{words[0]} {words[1]}"
-    extent = f"{100 * nodule['width']:.0f} x {100 * nodule['height']:.0f} percent of the image"
+    width, height = (f"{max(1, round(10 * nodule[side]))}0" for side in ("width", "height"))
+    extent = f"about {width} x {height} percent of the image"
     templates = [
         f"A {size} {words[2]} nodule lies in the {place} part, {extent}.",
         f"In the {place} region there is a {size} nodule of {words[2]} shape measuring {extent}.",
         f"{size.capitalize()} nodule, {words[2]}, {place} part, {extent}.",
     ]
-    return {"text": str(rng.choice(templates)), "attributes": [*place.split(), words[2], size]}
+    return {"text": str(rng.choice(templates)), "attributes": [*place.split(), words[2], size, width, height]}
 
 
 def _mask(case: dict) -> np.ndarray:

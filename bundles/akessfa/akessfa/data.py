@@ -12,6 +12,7 @@ from monai.transforms import (
     Compose,
     EnsureTyped,
     LoadImaged,
+    RandAffined,
     RandScaleIntensityd,
     RandShiftIntensityd,
     Resized,
@@ -53,20 +54,40 @@ def load_case(*, size: int, with_label: bool) -> list:
     ]
 
 
-def training_transforms(*, tokenizer: SentenceTokenizer, size: int, max_length: int) -> Compose:
-    """Load, then vary at random what the report does not speak of: brightness, contrast, and side with its words."""
+def training_transforms(*, tokenizer: SentenceTokenizer, size: int, max_length: int, affine: float = 0.0) -> Compose:
+    """Load, then vary at random what the report does not speak of: brightness, contrast, and side with its words.
+
+    Args:
+        affine: for data sets of some hundred images: rotate by up to so many radians, zoom by up to this share, shift
+            by up to half of it; small enough (0.2) for the report's words to stay true.
+    """
     keys = ["image", "label"]
     return Compose(
         [
             *load_case(size=size, with_label=True),
             EnsureTyped(keys=keys, track_meta=False),  # random transforms on plain tensors cost a fraction
             RandMirrorReportd(keys=keys),
+            *([_rand_affine(keys, size, affine)] if affine else []),
             RandScaleIntensityd(keys="image", factors=0.1, prob=0.5),
             RandShiftIntensityd(keys="image", offsets=0.05, prob=0.5),
             TokenizeReportd(tokenizer, max_length=max_length),
             SelectItemsd(keys=[*keys, *TOKENS]),
         ]
     )  # fmt: skip
+
+
+def _rand_affine(keys: list[str], size: int, affine: float) -> RandAffined:
+    return RandAffined(
+        keys=keys,
+        prob=0.8,
+        rotate_range=affine,
+        scale_range=(affine, affine),
+        translate_range=affine * size / 2,
+        mode=["bilinear", "nearest"],
+        padding_mode="zeros",
+        cache_grid=True,
+        spatial_size=(size, size),
+    )
 
 
 def validation_transforms(*, tokenizer: SentenceTokenizer, size: int, max_length: int) -> Compose:
