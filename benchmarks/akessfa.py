@@ -30,6 +30,7 @@ TRAINED = {
     "full report": ["ablations/full_report.json"],
     "full report + AKE": [],
     "AKE without attention mass": ["ablations/no_attention_mass.json"],
+    "AKE on sentences only": ["ablations/sentences_only.json"],
     "full report without alignment": ["ablations/full_report.json", "ablations/no_alignment.json"],
 }
 REPORTS = ("own", "wrong", "empty")
@@ -82,7 +83,8 @@ def case_interval(per_case: Path, column: str, patient_of: dict[str, str]) -> tu
 def table(out: Path, names: list[str], seeds: list[int], patient_of: dict[int, dict[str, str]]) -> str:
     """One row a variant, seed and kind of report: Dice with its interval, IoU, HD95, keyword measures."""
     rows = [
-        "variant | seed | report | Dice [95 %] | IoU | HD95 px | hit (G / mass / leave-one-out) | AUC-S | AUC-C | same"
+        "variant | seed | report | Dice [95 %] | IoU | HD95 px"
+        " | hit (G / mass / leave-one-out) | AUC-S | AUC-C | AUC-W | same"
     ]
     for name in names:
         for seed in seeds:
@@ -95,7 +97,7 @@ def table(out: Path, names: list[str], seeds: list[int], patient_of: dict[int, d
                     " / ".join(f"{metrics[f'{method}_{key}']:.2f}" for method in methods)
                     if f"generator_{key}" in metrics
                     else "-"
-                    for key in ("hit", "auc_sentence", "auc_content", "same")
+                    for key in ("hit", "auc_sentence", "auc_content", "auc_word", "same")
                 ]
                 iou, hd95 = metrics["iou"], metrics["hd95"]
                 cells = [

@@ -31,7 +31,7 @@ TRAINING = {
     "phases#full_report": 5,
     "phases#dropout": 1,
     "phases#settle": 0,
-    "train#trainer#iteration_update#erased_sentences": 3,
+    "train#trainer#iteration_update#erasure#sentences": 3,
 }
 CONFIGS = ROOT / "bundles" / "akessfa" / "configs"
 

@@ -18,6 +18,8 @@ from akessfa.phases import Phase, PhaseSchedule
 from common.report_tokenizer import ReportTokenizer
 from tests.test_akessfa_network import make_network
 
+ERASURE = {"sentences": 4, "words": 2, "margin": 0.1, "temperature": 0.2, "share": 0.25}
+
 
 @pytest.fixture(scope="module")
 def batch(synthetic):
@@ -39,8 +41,8 @@ def step(network, batch, phase, rate=1e-2, **changes):
     generator_optimizer = torch.optim.AdamW(network.generator.parameters(), lr=1e-2)
     arguments = {
         "segmenter": network.segmenter, "generator": network.generator, "generator_optimizer": generator_optimizer,
-        "phases": SimpleNamespace(phase=phase), "weights": {"dropped": 0.5}, "erased_sentences": 4, "margin": 0.1,
-        "temperature": 0.2, "clip": 5.0, "amp": False, **changes,
+        "phases": SimpleNamespace(phase=phase), "weights": {"dropped": 0.5}, "erasure": ERASURE,
+        "clip": 5.0, "amp": False, **changes,
     }  # fmt: skip
     return train_step(engine_for(network, rate), batch, **arguments)
 
@@ -106,8 +108,7 @@ def test_one_batch_is_learned_and_the_loss_is_in_float32(batch):
     arguments = {
         "segmenter": network.segmenter, "generator": network.generator,
         "generator_optimizer": torch.optim.AdamW(network.generator.parameters()),
-        "phases": SimpleNamespace(phase=Phase.FULL_REPORT), "weights": {}, "erased_sentences": 4, "margin": 0.1,
-        "temperature": 0.2, "clip": 5.0, "amp": True,
+        "phases": SimpleNamespace(phase=Phase.FULL_REPORT), "weights": {}, "erasure": ERASURE, "clip": 5.0, "amp": True,
     }  # fmt: skip
     losses = [float(train_step(engine, batch, **arguments)["loss"]) for _ in range(40)]
     assert losses[-1] < 0.7 * losses[0]
@@ -158,8 +159,9 @@ def make_words(scores, case="a"):
 
 
 def test_keyword_metrics_on_known_cases():
-    right, wrong = make_words([0.9, 0.8, 0.1, 0.2, 1.0]), make_words([0.1, 0.2, 0.9, 0.8, 0.0])
-    assert keyword_metrics([right], "generator") == {"hit": 1.0, "chance": 0.5, "auc_sentence": 1.0, "auc_content": 1.0}
+    right, wrong = make_words([0.8, 0.9, 0.1, 0.2, 1.0]), make_words([0.1, 0.2, 0.9, 0.8, 0.0])
+    perfect = dict.fromkeys(("hit", "auc_sentence", "auc_content", "auc_word"), 1.0) | {"chance": 0.5}
+    assert keyword_metrics([right], "generator") == perfect
     assert keyword_metrics([wrong, wrong], "generator")["same"] == 1.0
     mixed = keyword_metrics([right, wrong], "generator")
     assert mixed["hit"] == 0.5 and mixed["same"] == 0.0

@@ -4,9 +4,10 @@ import pytest
 import torch
 from monai.losses import DiceCELoss
 
-from akessfa.erasure import choose_sentences, erasure_targets, random_keep, spread_to_words
-from akessfa.loss import alignment_loss, attribution_targets, keyword_loss, segmentation_loss
-from akessfa.network import AKESSFA, Segmenter, sum_by_sentence
+from akessfa.erasure import choose_sentences, choose_words, keyword_targets, random_keep
+from akessfa.generator import sum_by_sentence
+from akessfa.loss import alignment_loss, attribution_targets, keyword_loss, segmentation_loss, word_share
+from akessfa.network import AKESSFA, Segmenter
 from common.text_encoders import TransformerTextEncoder
 
 LENGTH = 24
@@ -195,27 +196,54 @@ def test_chosen_sentences_are_different_present_and_erased_whole(batch):
     is_word = batch["attention_mask"].float()
     erasure = choose_sentences(batch["sentence_ids"], is_word, 4)
     assert erasure.valid.tolist() == [[True] * 3 + [False], [True] * 4, [True] * 4]
-    assert all(len(set(row.tolist())) == 4 for row in erasure.sentences)
+    assert all(len(set(row.tolist())) == 4 for row in erasure.ids)
     for row in range(3):
         for slot in range(4):
-            mine = batch["sentence_ids"][row] == erasure.sentences[row, slot]
+            mine = batch["sentence_ids"][row] == erasure.ids[row, slot]
             assert torch.equal(erasure.keep[row, slot] == 0, mine)
 
 
-def test_targets_name_the_sentence_that_costs_most_whatever_the_generator_says(batch):
-    class Fake(torch.nn.Module):  # segments well as long as sentence 2 is there
-        def forward(self, image, ids, mask, sentences, keep, region=None):
-            has = ((keep * (sentences[:, None] == 2)).sum(2) > 0).float()[:, :, None, None]
-            logits = 20 * (batch["label"] * 2 - 1) * (2 * has - 1)
-            return type("S", (), {"logits": logits})()
+def test_chosen_words_are_different_candidates_and_erased_alone():
+    candidates = torch.tensor([[False, True, True, True, False], [False, False, True, False, False]])
+    erasure = choose_words(candidates, 2)
+    assert erasure.valid.tolist() == [[True, True], [True, False]]
+    assert set(erasure.ids[0].tolist()) < {1, 2, 3} and erasure.ids[1, 0] == 2
+    assert (erasure.keep == 0).sum(2).tolist() == [[1, 1], [1, 1]] and erasure.keep[1, 0, 2] == 0
 
-    erasure = choose_sentences(batch["sentence_ids"], batch["attention_mask"].float(), 4)
-    targets = erasure_targets(Fake(), batch, erasure, margin=0.1, temperature=0.2)
-    words, known = spread_to_words(targets, erasure, batch["sentence_ids"], batch["attention_mask"].float())
+
+SETTINGS = {"sentences": 4, "margin": 0.1, "temperature": 0.2, "share": 0.5}
+
+
+def loss_of(keep):
+    """A segmenter that needs words 13 and 14, of sentence 2, each for half of the loss."""
+    return 2.0 - keep[:, :, 13] - keep[:, :, 14]
+
+
+def test_targets_name_the_sentence_that_costs_most_whatever_the_generator_says(batch):
+    is_word = batch["attention_mask"].float()
+    words, known = keyword_targets(loss_of, batch["sentence_ids"], is_word, words=0, **SETTINGS)
     assert (words[:, 12:18] > 0.99).all() and (words[:, :12] < 0.01).all() and (words[0, 18:] == 0).all()
-    assert torch.equal(known, batch["attention_mask"].float())
+    assert torch.equal(known, is_word)
     wanted = keyword_loss(torch.where(words > 0.5, 9.0, -9.0), words, known)
     assert wanted < 0.01 < keyword_loss(torch.zeros_like(words), words, known)
+
+
+def test_targets_name_the_words_of_the_winning_sentence_that_cost(batch):
+    is_word = batch["attention_mask"].float()
+    words, weight = keyword_targets(loss_of, batch["sentence_ids"], is_word, words=6, **SETTINGS)
+    assert (words[:, 13:15] > 0.99).all() and (words[:, [12, 15, 16, 17]] == 0).all()
+    assert torch.equal(weight, is_word)  # all six words were erased
+    for _ in range(5):
+        some, weight = keyword_targets(loss_of, batch["sentence_ids"], is_word, words=3, **SETTINGS)
+        assert ((weight[:, 12:18] == 2) | (weight[:, 12:18] == 0)).all()  # three stand for six
+        assert (weight[:, 12:18].sum(1) == 6).all() and torch.equal(weight[:, :12], is_word[:, :12])
+        torch.testing.assert_close(some[weight > 0], words[weight > 0])
+
+
+def test_a_words_share_is_of_its_sentences_cost_and_of_the_margin_at_least():
+    cost, whole = torch.tensor([[0.05, 0.4, -0.1], [0.05, 0.4, -0.1]]), torch.tensor([[0.8], [0.01]])
+    shares = word_share(cost, whole, margin=0.1, share=0.25)
+    torch.testing.assert_close(shares, torch.tensor([[0.25, 1.0, 0.0], [1.0, 1.0, 0.0]]))
 
 
 def test_sum_by_sentence():

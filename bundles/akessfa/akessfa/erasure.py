@@ -1,4 +1,4 @@
-"""Hard masks over the words of a report, and what erasing one sentence costs the segmenter.
+"""Hard masks over the words of a report, and what erasing sentences and words costs the segmenter.
 
 A mask is float (B, L), 1 keeps a word and 0 erases it. Sentences are encoded apart, so erasing every word of a sentence
 is the same as deleting it.
@@ -6,18 +6,18 @@ is the same as deleting it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from torch import nn
 
-from .loss import attribution_targets, segmentation_loss
+from .loss import attribution_targets, word_share
 
 
 class Erasure(NamedTuple):
-    """K sentences chosen from each report: their ids (B, K), whether the slot is used, masks without each (B, K, L)."""
+    """K things chosen from each report: ids (B, K), whether the slot is used, masks without each (B, K, L)."""
 
-    sentences: torch.Tensor
+    ids: torch.Tensor
     valid: torch.Tensor
     keep: torch.Tensor
 
@@ -37,32 +37,78 @@ def choose_sentences(sentence_ids: torch.Tensor, is_word: torch.Tensor, count: i
     batch = len(sentence_ids)
     total = int(sentence_ids.max()) + 1
     present = torch.zeros(batch, total, device=sentence_ids.device).scatter_add_(1, sentence_ids, is_word) > 0
-    order = torch.rand(batch, total, device=sentence_ids.device) - (~present).float()
-    chosen = order.topk(min(count, total), dim=1).indices  # absent sentences come last
-    valid = present.gather(1, chosen)
+    chosen, valid = _draw(present, count)
     keep = (sentence_ids[:, None, :] != chosen[:, :, None]).float()
     return Erasure(chosen, valid, keep)
 
 
-@torch.no_grad()
-def erasure_targets(
-    segmenter: nn.Module, batch: dict[str, torch.Tensor], erasure: Erasure, *, margin: float, temperature: float
-) -> torch.Tensor:
-    """Targets of the keyword generator for the erased sentences, (B, K); they depend on the segmenter alone.
+def choose_words(candidates: torch.Tensor, count: int) -> Erasure:
+    """Choose up to ``count`` random words of each report to erase, among ``candidates`` (B, L) bool."""
+    chosen, valid = _draw(candidates, count)
+    keep = torch.ones(*chosen.shape, candidates.shape[1], device=candidates.device)
+    return Erasure(chosen, valid, keep.scatter(2, chosen[:, :, None], 0.0))
 
-    ``batch`` holds ``image, label, input_ids, attention_mask, sentence_ids``. Call it with the segmenter in eval mode.
+
+def _draw(present: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Indices (B, K) of random true places of ``present`` (B, N), K at most ``count``; and which of them are true."""
+    order = torch.rand(present.shape, device=present.device) - (~present).float()  # absent ones come last
+    chosen = order.topk(min(count, present.shape[1]), dim=1).indices
+    return chosen, present.gather(1, chosen)
+
+
+@torch.no_grad()
+def keyword_targets(
+    loss_of: Callable[[torch.Tensor], torch.Tensor],
+    sentence_ids: torch.Tensor,
+    is_word: torch.Tensor,
+    *,
+    sentences: int,
+    words: int,
+    margin: float,
+    temperature: float,
+    share: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Targets of the keyword generator and the weight of each word's, (B, L); they depend on the segmenter alone.
+
+    First random sentences are erased, each alone; then random words of the sentence that costs most: a word's target is
+    its sentence's, times how much of the cost is its own.
+
+    Args:
+        loss_of: the segmenter's loss (B, V) under masks (B, V, L).
+        sentence_ids, is_word: (B, L).
+        sentences, words: how many are erased; with 0 words the target of a word is its sentence's.
+        margin, temperature: of :func:`akessfa.loss.attribution_targets`.
+        share: of :func:`akessfa.loss.word_share`.
     """
-    full = torch.ones_like(erasure.keep[:, :1])
-    text = [batch[key] for key in ("input_ids", "attention_mask", "sentence_ids")]
-    logits = segmenter(batch["image"], *text, torch.cat([full, erasure.keep], dim=1)).logits
-    losses = segmentation_loss(logits.float(), batch["label"])  # (B, 1 + K)
-    return attribution_targets(losses[:, 1:] - losses[:, :1], erasure.valid, margin=margin, temperature=temperature)
+    erasure = choose_sentences(sentence_ids, is_word, sentences)
+    losses = loss_of(torch.cat([torch.ones_like(is_word)[:, None], erasure.keep], dim=1))
+    cost = losses[:, 1:] - losses[:, :1]
+    targets = attribution_targets(cost, erasure.valid, margin=margin, temperature=temperature)
+    spread, weight = spread_to_words(targets, erasure, sentence_ids, is_word)
+    if words == 0:
+        return spread, weight
+    highest, winner = cost.masked_fill(~erasure.valid, float("-inf")).max(1, keepdim=True)
+    candidates = (sentence_ids == erasure.ids.gather(1, winner)) & (is_word > 0)
+    erased = choose_words(candidates, words)
+    own = word_share(loss_of(erased.keep) - losses[:, :1], highest, margin=margin, share=share)
+    return refine(spread, weight, candidates, erased, own)
 
 
 def spread_to_words(
     targets: torch.Tensor, erasure: Erasure, sentence_ids: torch.Tensor, is_word: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give each word its sentence's target; return targets and which words have one, both (B, L)."""
-    mine = (sentence_ids[:, None, :] == erasure.sentences[:, :, None]) & erasure.valid[:, :, None]  # (B, K, L)
+    """Give each word its sentence's target (B, K); return targets and which words have one, both (B, L)."""
+    mine = (sentence_ids[:, None, :] == erasure.ids[:, :, None]) & erasure.valid[:, :, None]  # (B, K, L)
     known = mine.any(1).float() * is_word
     return (targets[:, :, None] * mine).sum(1) * known, known
+
+
+def refine(
+    targets: torch.Tensor, weight: torch.Tensor, candidates: torch.Tensor, erased: Erasure, own: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Multiply the targets of the erased words by their ``own`` share (B, K); they stand for all ``candidates``."""
+    counted = erased.valid.float()
+    factor = torch.zeros_like(targets).scatter_add(1, erased.ids, own * counted)
+    stands_for = candidates.sum(1, keepdim=True) / counted.sum(1, keepdim=True).clamp(min=1.0)
+    heavy = torch.zeros_like(weight).scatter_add(1, erased.ids, stands_for * counted)
+    return torch.where(candidates, targets * factor, targets), torch.where(candidates, weight * heavy, weight)

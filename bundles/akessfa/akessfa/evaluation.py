@@ -6,9 +6,10 @@ import torch
 from monai.engines import SupervisedEvaluator
 from monai.engines.utils import IterationEvents
 
+from .generator import sum_by_sentence
 from .iteration import TEXT, to_device
 from .loss import segmentation_loss
-from .network import AKESSFA, sum_by_sentence
+from .network import AKESSFA
 
 
 def evaluate_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool, top_k: int) -> dict:
@@ -51,7 +52,7 @@ def evaluate_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool, top_k:
 def word_scores(network: AKESSFA, data: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Scores over words, (B, L), by the keyword generator, by attention mass, and by leaving each sentence out."""
     text = [data[key] for key in TEXT]
-    evidence = network.segmenter.examine(data["image"], *text)
+    evidence = network.segmenter.examine(network.segmenter.encode_image(data["image"]), *text)
     is_word = network.segmenter.is_word(*text[:2])
     logits = network.generator(evidence.words, evidence.pixels, evidence.mass, is_word, text[2])
     return {

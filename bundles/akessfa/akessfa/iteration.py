@@ -7,8 +7,8 @@ from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from torch import nn
 
-from .erasure import choose_sentences, erasure_targets, random_keep, spread_to_words
-from .loss import alignment_loss, keyword_loss
+from .erasure import keyword_targets, random_keep
+from .loss import alignment_loss, keyword_loss, segmentation_loss
 from .network import AKESSFA
 from .phases import Phase, PhaseSchedule
 
@@ -34,17 +34,15 @@ def train_step(
     generator_optimizer: torch.optim.Optimizer,
     phases: PhaseSchedule,
     weights: dict[str, float],
-    erased_sentences: int,
-    margin: float,
-    temperature: float,
+    erasure: dict[str, float],
     clip: float,
     amp: bool,
 ) -> dict:
     """Take the segmenter's step and, in the game before it, the generator's; return every term by name in ``terms``.
 
     ``segmenter`` and ``generator`` are the network's parts, wrapped where there are several processes; ``weights``
-    those of ``image_only, full, dropped, keywords, alignment`` (default 1); ``margin, temperature`` those
-    of :func:`akessfa.loss.attribution_targets`; ``clip`` the largest gradient norm; ``amp`` bfloat16 autocast.
+    those of ``image_only, full, dropped, keywords, alignment`` (default 1); ``erasure`` the settings of
+    :func:`akessfa.erasure.keyword_targets`; ``clip`` the largest gradient norm; ``amp`` bfloat16 autocast.
     """
     data = to_device(batch, engine.state.device)
     network: AKESSFA = engine.network  # type: ignore[assignment]
@@ -52,9 +50,8 @@ def train_step(
     terms, keywords = {}, None
     if phases.phase == Phase.GAME:
         terms["generator"], keywords = _generator_step(
-            network, generator, generator_optimizer, data, autocast,
-            count=erased_sentences, margin=margin, temperature=temperature, clip=clip,
-        )  # fmt: skip
+            network, generator, generator_optimizer, data, autocast, erasure=erasure, clip=clip
+        )
     network.train()
     versions = _versions(data, phases.phase, keywords)
     with autocast:
@@ -97,29 +94,31 @@ def _generator_step(
     data: dict[str, torch.Tensor],
     autocast: torch.autocast,
     *,
-    count: int,
-    margin: float,
-    temperature: float,
+    erasure: dict[str, float],
     clip: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Teach the generator which erased sentence costs most; the segmenter is only asked, in eval mode.
+    """Teach the generator which erased sentence and words cost most; the segmenter is only asked, in eval mode.
 
     Returns:
         The loss, and the keyword probabilities (B, L) before the step.
     """
     segmenter, text = network.segmenter, [data[key] for key in TEXT]
+    is_word = segmenter.is_word(*text[:2])
     network.eval()
     with torch.no_grad(), autocast:
-        evidence = segmenter.examine(data["image"], *text)
-        is_word = segmenter.is_word(data["input_ids"], data["attention_mask"])
-        erasure = choose_sentences(data["sentence_ids"], is_word, count)
-        targets = erasure_targets(segmenter, data, erasure, margin=margin, temperature=temperature)
+        features = segmenter.encode_image(data["image"])
+        evidence = segmenter.examine(features, *text)
+
+        def loss_of(keep: torch.Tensor) -> torch.Tensor:
+            logits = segmenter.segment(features, text[0], text[1], text[2], keep)[0]
+            return segmentation_loss(logits.float(), data["label"])
+
+        targets, weight = keyword_targets(loss_of, text[2], is_word, **erasure)  # type: ignore[arg-type]
     generator.train()
-    word_targets, known = spread_to_words(targets, erasure, data["sentence_ids"], is_word)
     with autocast:
-        scores = generator(evidence.words, evidence.pixels, evidence.mass, is_word, data["sentence_ids"])
+        scores = generator(evidence.words, evidence.pixels, evidence.mass, is_word, text[2])
     scores = scores.float() / network.temperature
-    loss = keyword_loss(scores, word_targets, known)
+    loss = keyword_loss(scores, targets, weight)
     _step(optimizer, loss, clip)
     return loss, torch.sigmoid(scores.detach()) * is_word
 

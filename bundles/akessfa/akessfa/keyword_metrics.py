@@ -42,10 +42,11 @@ def keyword_metrics(items: list[Words], method: str) -> dict[str, float]:
     Returns:
         ``hit``: the top nodule sentence is the image's own. ``auc_sentence``: area under the ROC curve of own against
         other nodule sentences, all images pooled. ``auc_content``: of own against other sentences' attribute words.
+        ``auc_word``: of attribute words against the other words of the own sentences, mean over images.
         ``same``: share of image pairs of one report with the same top sentence. ``chance``: hit of a random choice.
         Empty where no report has both kinds of sentences.
     """
-    hits, chance, sentences, contents, tops = [], [], [], [], defaultdict(list)
+    hits, chance, sentences, contents, inner, tops = [], [], [], [], [], defaultdict(list)
     for words in items:
         ids, scores, own = sentence_scores(words, method)
         if not own.any() or own.all():
@@ -56,6 +57,7 @@ def keyword_metrics(items: list[Words], method: str) -> dict[str, float]:
         sentences.append((own, scores))
         content = words.attribute & words.about_nodule
         contents.append((words.own[content], words.scores[method][content]))
+        inner.append((words.attribute[words.own], words.scores[method][words.own]))
     if not hits:
         return {}
     pairs = [a == b for group in tops.values() for a, b in combinations(group, 2)]
@@ -64,6 +66,7 @@ def keyword_metrics(items: list[Words], method: str) -> dict[str, float]:
         "chance": float(np.mean(chance)),
         "auc_sentence": _auc(sentences),
         "auc_content": _auc(contents),
+        "auc_word": float(np.mean([_auc([pair]) for pair in inner if 0 < pair[0].mean() < 1] or [0.5])),
         **({"same": float(np.mean(pairs))} if pairs else {}),
     }
 

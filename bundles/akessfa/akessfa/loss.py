@@ -49,7 +49,20 @@ def attribution_targets(cost: torch.Tensor, valid: torch.Tensor, *, margin: floa
     return torch.softmax(scores, dim=1)[:, 1:]
 
 
-def keyword_loss(scores: torch.Tensor, targets: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-    """Mean binary cross-entropy of keyword logits (B, L) over the words whose sentence was erased, ``known`` (B, L)."""
+def word_share(cost: torch.Tensor, whole: torch.Tensor, *, margin: float, share: float) -> torch.Tensor:
+    """How much of what its sentence costs a word costs alone, (B, K) in [0, 1] (our completion).
+
+    Args:
+        cost: (B, K), the loss without the word minus the loss with the full report.
+        whole: (B, 1), the same without its whole sentence.
+        margin: a sentence that costs less is taken to cost so much.
+        share: of the sentence's cost that makes a full keyword; words that say the same stand in for each other, so
+            few cost more.
+    """
+    return (cost / (share * whole.clamp(min=margin))).clamp(0, 1)
+
+
+def keyword_loss(scores: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Weighted mean of the binary cross-entropy of keyword logits, all (B, L); 0 weighs a word without a target."""
     entropy = F.binary_cross_entropy_with_logits(scores, targets, reduction="none")
-    return (entropy * known).sum() / known.sum().clamp(min=1.0)
+    return (entropy * weight).sum() / weight.sum().clamp(min=1.0)

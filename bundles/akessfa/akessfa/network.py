@@ -14,7 +14,9 @@ from monai.networks.nets.basic_unet import UpCat
 from torch import nn
 
 from common.backbones import ResNetFeatures
-from common.fusion import CrossAttention, PixelWordAttention
+from common.fusion import PixelWordAttention
+
+from .generator import KeywordGenerator
 
 
 class Segmentation(NamedTuple):
@@ -130,15 +132,29 @@ class Segmenter(nn.Module):
             region: (B, 1, H, W) in [0, 1], the true nodule in training: asks for the affinity to version 0.
         """
         features = self.encode_image(image)
+        logits, words, kept = self.segment(features, input_ids, attention_mask, sentence_ids, keep)
+        affinity = torch.zeros(0, device=image.device)
+        if region is not None:
+            affinity = self.affinity(features, words[:, 0], kept[:, 0], sentence_ids, region)
+        return Segmentation(logits, affinity)
+
+    def segment(
+        self,
+        features: list[torch.Tensor],
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        sentence_ids: torch.Tensor,
+        keep: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Logits (B, V, H, W), words (B, V, L, D), kept words (B, V, L), from the features of :meth:`encode_image`."""
         versions = keep.shape[1]
         wide = [f.repeat_interleave(versions, dim=0) for f in features] if versions > 1 else features
         ids = [t.repeat_interleave(versions, dim=0) for t in (input_ids, attention_mask, sentence_ids)]
         kept = keep.flatten(0, 1) * self.is_word(ids[0], ids[1])
         words = self.text_encoder(ids[0], ids[1], ids[2], kept).tokens
-        logits, affinity = self.decode(wide, words, kept)[0], torch.zeros(0, device=image.device)
-        if region is not None:
-            affinity = self.affinity(features, words[::versions], kept[::versions], sentence_ids, region)
-        return Segmentation(logits.view(image.shape[0], versions, logits.shape[2], logits.shape[3]), affinity)
+        logits = self.decode(wide, words, kept)[0][:, 0]
+        split = [-1, versions]
+        return logits.unflatten(0, split), words.unflatten(0, split), kept.unflatten(0, split)
 
     def affinity(
         self,
@@ -180,10 +196,13 @@ class Segmenter(nn.Module):
         return ((attention_mask > 0) & ~special).float()
 
     def examine(
-        self, image: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor, sentence_ids: torch.Tensor
+        self,
+        features: list[torch.Tensor],
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        sentence_ids: torch.Tensor,
     ) -> Evidence:
-        """Segment with the full report and keep what explains it."""
-        features = self.encode_image(image)
+        """Segment with the full report, from the features of :meth:`encode_image`, and keep what explains it."""
         keep = self.is_word(input_ids, attention_mask)
         words = self.text_encoder(input_ids, attention_mask, sentence_ids, keep).tokens
         logits, weights = self.decode(features, words, keep)
@@ -196,54 +215,8 @@ class Segmenter(nn.Module):
             mass = (
                 mass + torch.bmm(seen[:, None], weight[:, :, 1:])[:, 0] / seen.sum(1, keepdim=True).clamp(min=1e-6) / 3
             )
-            attention.append(weight[:, :, 1:].reshape(image.shape[0], height, width, -1))
+            attention.append(weight[:, :, 1:].reshape(weight.shape[0], height, width, -1))
         return Evidence(logits.float(), words, features[2].flatten(2).transpose(1, 2), mass, attention)
-
-
-class KeywordGenerator(nn.Module):
-    """AKE: how much each word of the report is about this image, as logits; what hurts most when erased.
-
-    Words look at the image; the segmenter's attention on the word's sentence is a hint whose weight is learned.
-    """
-
-    def __init__(self, *, text_dim: int, pixel_dim: int, heads: int = 4, mass_weight: float = 0.3) -> None:
-        super().__init__()
-        self.look = CrossAttention(dim=text_dim, memory_dim=pixel_dim, heads=heads)
-        self.norm = nn.LayerNorm(text_dim)
-        self.score = nn.Sequential(nn.Linear(3 * text_dim, text_dim), nn.ReLU(), nn.Linear(text_dim, 1))
-        self.mass_weight = nn.Parameter(torch.tensor(mass_weight), requires_grad=mass_weight != 0)
-
-    def forward(
-        self,
-        words: torch.Tensor,
-        pixels: torch.Tensor,
-        mass: torch.Tensor,
-        is_word: torch.Tensor,
-        sentence_ids: torch.Tensor,
-    ) -> torch.Tensor:
-        """Score words.
-
-        Args:
-            words: (B, L, D).
-            pixels: (B, N, C).
-            mass: (B, L), attention of the predicted foreground on each word.
-            is_word: (B, L), 1 for words and 0 for padding and special tokens.
-            sentence_ids: int64 (B, L).
-
-        Returns:
-            Logits (B, L); meaningless where ``is_word`` is 0.
-        """
-        seen = self.norm(self.look(words, pixels))
-        logits = self.score(torch.cat([words, seen, words * seen], dim=2))[:, :, 0]
-        hint = torch.log(sum_by_sentence(mass * is_word, sentence_ids) + 1e-3)
-        mean = (hint * is_word).sum(1, keepdim=True) / is_word.sum(1, keepdim=True).clamp(min=1.0)
-        return logits + self.mass_weight * (hint - mean)
-
-
-def sum_by_sentence(values: torch.Tensor, sentence_ids: torch.Tensor) -> torch.Tensor:
-    """For each word the sum of ``values`` (B, L) over its sentence, (B, L)."""
-    same = (sentence_ids[:, :, None] == sentence_ids[:, None, :]).to(values.dtype)
-    return torch.bmm(same, values[:, :, None])[:, :, 0]
 
 
 class AKESSFA(nn.Module):
@@ -293,7 +266,8 @@ class AKESSFA(nn.Module):
         self, image: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor, sentence_ids: torch.Tensor
     ) -> Explanation:
         """Segment with the full report and say which words are about this image; arguments as ``forward``."""
-        evidence = self.segmenter.examine(image, input_ids, attention_mask, sentence_ids)
+        features = self.segmenter.encode_image(image)
+        evidence = self.segmenter.examine(features, input_ids, attention_mask, sentence_ids)
         is_word = self.segmenter.is_word(input_ids, attention_mask)
         scores = self.generator(evidence.words, evidence.pixels, evidence.mass, is_word, sentence_ids)
         keywords = torch.sigmoid(scores.float() / self.temperature) * is_word

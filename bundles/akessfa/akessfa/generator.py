@@ -1,0 +1,54 @@
+"""AKE's generator: which words of the report are about this image (our completion)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from common.fusion import CrossAttention
+
+
+class KeywordGenerator(nn.Module):
+    """AKE: how much each word of the report is about this image, as logits; what hurts most when erased.
+
+    Words look at the image; the segmenter's attention on the word's sentence is a hint whose weight is learned.
+    """
+
+    def __init__(self, *, text_dim: int, pixel_dim: int, heads: int = 4, mass_weight: float = 0.3) -> None:
+        super().__init__()
+        self.look = CrossAttention(dim=text_dim, memory_dim=pixel_dim, heads=heads)
+        self.norm = nn.LayerNorm(text_dim)
+        self.score = nn.Sequential(nn.Linear(3 * text_dim, text_dim), nn.ReLU(), nn.Linear(text_dim, 1))
+        self.mass_weight = nn.Parameter(torch.tensor(mass_weight), requires_grad=mass_weight != 0)
+
+    def forward(
+        self,
+        words: torch.Tensor,
+        pixels: torch.Tensor,
+        mass: torch.Tensor,
+        is_word: torch.Tensor,
+        sentence_ids: torch.Tensor,
+    ) -> torch.Tensor:
+        """Score words.
+
+        Args:
+            words: (B, L, D).
+            pixels: (B, N, C).
+            mass: (B, L), attention of the predicted foreground on each word.
+            is_word: (B, L), 1 for words and 0 for padding and special tokens.
+            sentence_ids: int64 (B, L).
+
+        Returns:
+            Logits (B, L); meaningless where ``is_word`` is 0.
+        """
+        seen = self.norm(self.look(words, pixels))
+        logits = self.score(torch.cat([words, seen, words * seen], dim=2))[:, :, 0]
+        hint = torch.log(sum_by_sentence(mass * is_word, sentence_ids) + 1e-3)
+        mean = (hint * is_word).sum(1, keepdim=True) / is_word.sum(1, keepdim=True).clamp(min=1.0)
+        return logits + self.mass_weight * (hint - mean)
+
+
+def sum_by_sentence(values: torch.Tensor, sentence_ids: torch.Tensor) -> torch.Tensor:
+    """For each word the sum of ``values`` (B, L) over its sentence, (B, L)."""
+    same = (sentence_ids[:, :, None] == sentence_ids[:, None, :]).to(values.dtype)
+    return torch.bmm(same, values[:, :, None])[:, :, 0]
