@@ -121,13 +121,14 @@ class TransformerTextEncoder(nn.Module):
         return TextFeatures(tokens, mean_of_tokens(tokens, mask), mask)
 
 
-class _PretrainedTextEncoder(nn.Module):
-    """What the encoders of transformers share; ``forward`` is that of every encoder here.
+class PretrainedTextEncoder(nn.Module):
+    """An encoder of transformers; made by :func:`bert_text_encoder` and :func:`clip_text_encoder`.
 
     Args:
-        layers: :class:`_BertLayers` or :class:`_ClipLayers`.
-        blocks: the Transformer layers inside, which ``trainable_layers`` counts from the last.
+        layers: the encoder as tensors in, tensor out.
+        blocks: the Transformer layers inside.
         causal: a token attends to itself and earlier ones, and each sentence's last token stands for the sentence.
+        trainable_layers: None trains all; n trains the last n layers; 0 freezes all, which then stay in eval mode.
     """
 
     def __init__(
@@ -160,39 +161,33 @@ class _PretrainedTextEncoder(nn.Module):
         pooled = mask & last_of_sentence(attention_mask, place) if self.causal else mask
         return TextFeatures(tokens, mean_of_tokens(tokens, pooled), mask)
 
-    def train(self, mode: bool = True) -> _PretrainedTextEncoder:
+    def train(self, mode: bool = True) -> PretrainedTextEncoder:
         super().train(mode)
         if self.frozen:
             self.encoder.eval()
         return self
 
 
-class BertTextEncoder(_PretrainedTextEncoder):
+def bert_text_encoder(*, weights: str | BertModel, trainable_layers: Optional[int] = None) -> PretrainedTextEncoder:
     """Any BERT-type encoder of transformers (BERT, RoBERTa-free variants with ``BertModel``'s layout, MiniLM, ...).
 
     Args:
         weights: a local folder or hub name, loaded by ``from_pretrained``; or a ``BertModel`` made by the caller.
-        trainable_layers: None trains all; n trains the last n layers; 0 freezes all, which then stay in eval mode.
+        trainable_layers: of :class:`PretrainedTextEncoder`.
     """
-
-    def __init__(self, *, weights: str | BertModel, trainable_layers: Optional[int] = None) -> None:
-        bert = (
-            weights if isinstance(weights, BertModel) else AutoModel.from_pretrained(weights, add_pooling_layer=False)
-        )
-        super().__init__(_BertLayers(bert), bert.encoder.layer, causal=False, trainable_layers=trainable_layers)
+    bert = weights if isinstance(weights, BertModel) else AutoModel.from_pretrained(weights, add_pooling_layer=False)
+    return PretrainedTextEncoder(_BertLayers(bert), bert.encoder.layer, causal=False, trainable_layers=trainable_layers)
 
 
-class ClipTextEncoder(_PretrainedTextEncoder):
+def clip_text_encoder(*, weights: str | CLIPTextModel, trainable_layers: Optional[int] = None) -> PretrainedTextEncoder:
     """CLIP's text tower; causal within each sentence. ``pooled`` is the mean of the sentences' last tokens.
 
     Args:
         weights: a local folder or hub name, loaded by ``from_pretrained``; or a ``CLIPTextModel`` made by the caller.
-        trainable_layers: None trains all; n trains the last n layers; 0 freezes all, which then stay in eval mode.
+        trainable_layers: of :class:`PretrainedTextEncoder`.
     """
-
-    def __init__(self, *, weights: str | CLIPTextModel, trainable_layers: Optional[int] = None) -> None:
-        clip = weights if isinstance(weights, CLIPTextModel) else CLIPTextModel.from_pretrained(weights)
-        super().__init__(_ClipLayers(clip), clip.encoder.layers, causal=True, trainable_layers=trainable_layers)
+    clip = weights if isinstance(weights, CLIPTextModel) else CLIPTextModel.from_pretrained(weights)
+    return PretrainedTextEncoder(_ClipLayers(clip), clip.encoder.layers, causal=True, trainable_layers=trainable_layers)
 
 
 class _BertLayers(nn.Module):

@@ -3,9 +3,9 @@ import torch
 from transformers import BertConfig, BertModel, CLIPTextConfig, CLIPTextModel
 
 from common.text_encoders import (
-    BertTextEncoder,
-    ClipTextEncoder,
     TransformerTextEncoder,
+    bert_text_encoder,
+    clip_text_encoder,
     sentence_attention,
     sentence_positions,
 )
@@ -31,8 +31,8 @@ def encoders():
     torch.manual_seed(1)
     return {
         "transformer": TransformerTextEncoder(vocab_size=50, width=16, heads=2),
-        "bert": BertTextEncoder(weights=bert()),
-        "clip": ClipTextEncoder(weights=clip()),
+        "bert": bert_text_encoder(weights=bert()),
+        "clip": clip_text_encoder(weights=clip()),
     }
 
 
@@ -108,7 +108,7 @@ def test_scripted_equals_eager_at_other_shapes(encoder):
 def test_bert_on_one_sentence_equals_transformers():
     model = bert().eval()
     expected = model(input_ids=IDS[1:], attention_mask=MASK[1:]).last_hidden_state
-    actual = BertTextEncoder(weights=model).eval()(IDS[1:], MASK[1:], torch.zeros_like(IDS[1:])).tokens
+    actual = bert_text_encoder(weights=model).eval()(IDS[1:], MASK[1:], torch.zeros_like(IDS[1:])).tokens
     torch.testing.assert_close(actual, expected)
 
 
@@ -116,13 +116,13 @@ def test_clip_on_one_sentence_equals_transformers():
     model = clip().eval()
     ids = torch.tensor([[2, 7, 8, 9, 3]])
     expected = model(input_ids=ids)
-    actual = ClipTextEncoder(weights=model).eval()(ids, torch.ones_like(ids), torch.zeros_like(ids))
+    actual = clip_text_encoder(weights=model).eval()(ids, torch.ones_like(ids), torch.zeros_like(ids))
     torch.testing.assert_close(actual.tokens, expected.last_hidden_state)
     torch.testing.assert_close(actual.pooled, expected.pooler_output)
 
 
 @pytest.mark.parametrize(
-    ("kind", "model", "layers"), [(BertTextEncoder, bert, "layer"), (ClipTextEncoder, clip, "layers")]
+    ("kind", "model", "layers"), [(bert_text_encoder, bert, "layer"), (clip_text_encoder, clip, "layers")]
 )
 def test_frozen_partly_frozen_and_trained(kind, model, layers):
     frozen = kind(weights=model(), trainable_layers=0).train()
@@ -138,8 +138,8 @@ def test_frozen_partly_frozen_and_trained(kind, model, layers):
 def test_weights_load_from_a_folder(tmp_path):
     model = bert().eval()
     model.save_pretrained(tmp_path)
-    loaded = BertTextEncoder(weights=str(tmp_path)).eval()
-    expected = BertTextEncoder(weights=model).eval()(IDS, MASK, SENTENCES).tokens
+    loaded = bert_text_encoder(weights=str(tmp_path)).eval()
+    expected = bert_text_encoder(weights=model).eval()(IDS, MASK, SENTENCES).tokens
     torch.testing.assert_close(loaded(IDS, MASK, SENTENCES).tokens, expected)
 
 
