@@ -26,4 +26,4 @@ $(VENV)/ready-dev: $(VENV)/ready
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs dist bundles/*/models bundles/*/eval bundles/*/data
+	rm -rf $(VENV) runs dist bundles/*/models bundles/*/eval bundles/*/data bundles/*/finetuned
