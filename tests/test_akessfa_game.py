@@ -72,6 +72,11 @@ def test_each_phase_has_its_terms_and_only_the_game_teaches_the_generator(batch,
     assert changed(segmenter, network.segmenter)
 
 
+def test_without_alignment_its_term_is_gone_and_the_image_alone_is_segmented_once(batch):
+    terms = step(make_network(), batch, Phase.IMAGE_ONLY, weights={"alignment": 0.0})["terms"]
+    assert terms.keys() == {"image_only"}
+
+
 def test_the_generators_step_leaves_segmenter_and_batch_norm(batch):
     network = make_network()
     before, generator = snapshot(network.segmenter), snapshot(network.generator)

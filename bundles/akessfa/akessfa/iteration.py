@@ -53,14 +53,17 @@ def train_step(
             network, generator, generator_optimizer, data, autocast, erasure=erasure, clip=clip
         )
     network.train()
-    versions = _versions(data, phases.phase, keywords)
+    aligned = weights.get("alignment", 1.0) > 0
+    versions = _versions(data, phases.phase, keywords, aligned=aligned)
     with autocast:
         keep = torch.stack(list(versions.values()), dim=1)
-        logits, affinity = segmenter(data["image"], *(data[key] for key in TEXT), keep, data["label"])
+        region = data["label"] if aligned else None
+        logits, affinity = segmenter(data["image"], *(data[key] for key in TEXT), keep, region)
     losses = dict(zip(versions, engine.loss_function(logits.float(), data["label"]).mean(0), strict=True))
-    losses["alignment"] = alignment_loss(affinity, data["input_ids"], data["label"])
+    if aligned:
+        losses["alignment"] = alignment_loss(affinity, data["input_ids"], data["label"])
     if phases.phase == Phase.IMAGE_ONLY:
-        del losses["full"]  # there for the alignment alone
+        losses.pop("full", None)  # there for the alignment alone
     loss = torch.stack([weights.get(name, 1.0) * term for name, term in losses.items()]).sum()
     _step(engine.optimizer, loss, clip)
     engine.state.output = {
@@ -74,11 +77,13 @@ def train_step(
     return engine.state.output
 
 
-def _versions(data: dict[str, torch.Tensor], phase: Phase, keywords: torch.Tensor | None) -> dict[str, torch.Tensor]:
+def _versions(
+    data: dict[str, torch.Tensor], phase: Phase, keywords: torch.Tensor | None, *, aligned: bool
+) -> dict[str, torch.Tensor]:
     """The versions of the report that the segmenter sees in ``phase``, the full one first: name -> keep mask (B, L)."""
     full = torch.ones_like(data["sentence_ids"]).float()
     if phase == Phase.IMAGE_ONLY:
-        return {"full": full, "image_only": torch.zeros_like(full)}
+        return ({"full": full} if aligned else {}) | {"image_only": torch.zeros_like(full)}
     if phase == Phase.FULL_REPORT:
         return {"full": full}
     versions = {"full": full, "dropped": random_keep(data["sentence_ids"])}
