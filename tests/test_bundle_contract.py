@@ -96,16 +96,17 @@ def test_evaluation_writes_flat_metrics_and_a_row_a_case(made, bundle):
 
 def test_inference_writes_its_results(made, bundle):
     folder, _ = made
-    report = "A hypoechoic round nodule is seen in the upper left part. The isthmus is not thickened."
-    arguments = inference_flags(bundle, folder, report=report)
+    extra = TINY[bundle]["infer"]
+    arguments = inference_flags(bundle, folder, **extra)
     monai("run", "--config_file", f"bundles/{bundle}/configs/inference.json", *arguments)
     out = folder / "predictions"
     (prediction,) = json.loads((out / "predictions.json").read_text())
-    assert prediction["report"] == report
+    assert extra.items() <= prediction.items()
     for name in TINY[bundle]["results"]:
         assert (out / name).stat().st_size > 0
     image = Image.open(folder / "synthetic" / TINY[bundle]["image"])
-    assert Image.open(out / TINY[bundle]["results"][0]).size == image.size
+    masks = [name for name in TINY[bundle]["results"] if name.endswith("_mask.png")]
+    assert all(Image.open(out / name).size == image.size for name in masks)
     assert "http" not in (out / "index.html").read_text().replace("http-equiv", "")
 
 
@@ -293,7 +294,7 @@ def test_the_unpacked_zip_needs_nothing_else(made, bundle, tmp_path):
     assert all(Path(path).is_relative_to(here) for path in loaded.values()) and loaded.keys() == {"common", bundle}
     evaluate = "['configs/train.json','configs/evaluate.json']"
     execute([*alone, "run", "--config_file", evaluate, *flags(tiny["network"], tiny["data"])], here)
-    arguments = flags(tiny["network"], image=here / "data" / "synthetic" / tiny["image"], report="A nodule.")
+    arguments = flags(tiny["network"], image=here / "data" / "synthetic" / tiny["image"])
     execute([*alone, "run", "--config_file", "configs/inference.json", *arguments], here)
     assert {"metrics.json", "predictions.json"} <= {path.name for path in (here / "eval").iterdir()}
     export = flags(tiny["network"], filepath="models/model.ts", ckpt_file="models/model.pt")

@@ -43,6 +43,7 @@ def read_ddti(root: str, split: str) -> list[dict]:
             "label": inside(folder, f"mask/{row['image']}"),
             "case": row["case"],
             "tirads": row.get("tirads") or "",
+            "malignant": row.get("malignant") or "",
         }
         for row in rows
         if three_way_split(row["case"]) == split

@@ -2,8 +2,9 @@
 
 ``root/{images,masks}/NAME.png``, ``reports.json`` = ``[{"report_id", "text", "images": [NAME, ...]}]`` and
 ``splits.json`` = ``{"train": [report_id, ...], "validation": [...], "test": [...]}``. A flat ``cases.csv`` with the
-columns ``image,mask,report_id,report`` (paths relative to ``root``; optional ``split``) is read, too. Synthetic data
-add ``sentences`` with the truth about each sentence: ``[{"text", "images", "attributes"}]``.
+columns ``image,mask,report_id,report`` (paths relative to ``root``; optional ``split``, ``tirads``, ``malignant``) is
+read, too. Synthetic data add ``sentences`` with the truth about each sentence, ``[{"text", "images", "attributes"}]``,
+and ``nodules`` with ``image`` and ``malignant``.
 """
 
 from __future__ import annotations
@@ -46,6 +47,9 @@ def _case(folder: Path, name: str, report: dict) -> dict:
         "report": report["text"],
         "case": str(report["report_id"]),
     }
+    malignant = [nodule["malignant"] for nodule in report.get("nodules", []) if nodule["image"] == name]
+    if malignant:
+        case["malignant"] = str(max(malignant))
     if "sentences" in report:
         case["sentences"] = [{**sentence, "own": name in sentence["images"]} for sentence in report["sentences"]]
     return case
@@ -69,6 +73,7 @@ def read_ratn_table(root: str, split: str) -> list[dict]:
             "label": inside(Path(root), row["mask"]),
             "report": row["report"],
             "case": row["report_id"],
+            **{name: row[name] for name in ("tirads", "malignant") if name in row},
         }
         for row in rows
         if (row.get("split") or three_way_split(row["report_id"])) == split

@@ -1,0 +1,157 @@
+"""HFCN: benign or malignant from a nodule's image, by the whole feature map and by crops of it.
+
+"A Hybrid Feature Cropping Network" (IEEE Access 8:64064-64074, 2020) fixes the two branches, the upsampled crops of the
+feature map (five, about three quarters of its side), their softmax average and the weighted sum of both branches.
+Backbone, cut, sampling and all sizes here are our completion.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import NamedTuple, Optional
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from common.backbones import ResNetFeatures
+
+GRIDS = {1: [4], 5: [0, 2, 4, 6, 8], 9: [0, 1, 2, 3, 4, 5, 6, 7, 8]}  # places of a 3 x 3 grid, row by row
+
+
+class Branches(NamedTuple):
+    """Log-probabilities (benign, malignant) of the branches, and where the crops lie."""
+
+    whole: torch.Tensor  # (B, 2), the global branch
+    crops: torch.Tensor  # (B, N, 2)
+    windows: torch.Tensor  # int64 (B, N, 2), top and left of each crop on the feature map
+    activation: torch.Tensor  # (B, h, w), class-activation map of the global branch: malignant minus benign
+
+
+class Classifier(nn.Module):
+    """The last stage of a ResNet, global average pooling, dropout and a linear layer."""
+
+    def __init__(self, stage: nn.Module, *, channels: int, dropout: float) -> None:
+        super().__init__()
+        self.stage = stage
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(channels, 2)
+
+    def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits (B, 2) and the map (B, C, h, w) that they are the mean of."""
+        maps = self.stage(features)
+        return self.linear(self.dropout(maps.mean(dim=(2, 3)))), maps
+
+
+class HFCN(nn.Module):
+    """Global branch and feature-cropping branch on one trunk.
+
+    Args:
+        depth, width, weights: of :class:`common.backbones.ResNetFeatures`.
+        crops: N; at test 1 (the centre), 5 (corners and centre) or 9 (a grid).
+        ratio: side of a crop as a share of the feature map's.
+        random_crops: in training the windows lie anywhere; else as at test.
+        share_classifier: both branches use one classifier; the paper's figure draws two.
+        global_weight: w of ``P = w * P_global + (1 - w) * P_crops``.
+
+    Raises:
+        ValueError: ``crops``, ``ratio`` or ``global_weight`` out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        depth: int = 18,
+        width: int = 64,
+        weights: Optional[str] = None,
+        crops: int = 5,
+        ratio: float = 0.75,
+        random_crops: bool = True,
+        share_classifier: bool = False,
+        global_weight: float = 0.5,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        if crops not in GRIDS:
+            raise ValueError(f"crops: {crops} is none of {sorted(GRIDS)}")
+        if not 0 < ratio <= 1 or not 0 <= global_weight <= 1:
+            raise ValueError(f"ratio: {ratio} and global_weight: {global_weight} must lie in (0, 1] and [0, 1]")
+        features = ResNetFeatures(depth=depth, in_channels=1, weights=weights, width=width)
+        self.trunk = nn.Sequential(features.stem, features.pool, features.layer1, features.layer2, features.layer3)
+        self.whole = Classifier(features.layer4, channels=features.channels[3], dropout=dropout)
+        self.local = self.whole if share_classifier else copy.deepcopy(self.whole)
+        self.mean, self.std = 0.449, 0.226  # ImageNet's, of grey values: the means over its three channels
+        self.ratio, self.random_crops, self.global_weight = ratio, random_crops, global_weight
+        places = torch.tensor([[place // 3, place % 3] for place in GRIDS[crops]])
+        self.register_buffer("places", places / 2.0, persistent=False)  # (N, 2) in {0, 0.5, 1}
+        self.register_buffer("threshold", torch.tensor(0.5))  # chosen on validation, saved with the weights
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Fused log-probabilities (B, 2) of ``image``, float (B, 1, H, W) in [0, 1]."""
+        return self.fuse(self.branches(image))
+
+    @torch.jit.export
+    def branches(self, image: torch.Tensor) -> Branches:
+        """What both branches say of ``image``, float (B, 1, H, W) in [0, 1]."""
+        features = self.trunk((image - self.mean) / self.std)
+        logits, maps = self.whole(features)
+        windows = self.choose_windows(features)
+        crops = self.crop(features, windows)  # (B*N, C, h, w)
+        local = self.local(crops)[0].unflatten(0, [-1, windows.shape[1]])
+        difference = self.whole.linear.weight[1] - self.whole.linear.weight[0]
+        activation = (maps * difference[None, :, None, None]).sum(1)
+        return Branches(F.log_softmax(logits, dim=1), F.log_softmax(local, dim=2), windows, activation)
+
+    def fuse(self, branches: Branches) -> torch.Tensor:
+        """``log(w * P_global + (1 - w) * P_crops)``, (B, 2)."""
+        if self.global_weight == 1.0:
+            return branches.whole
+        crops = average(branches.crops) + math.log(1.0 - self.global_weight)
+        if self.global_weight == 0.0:
+            return crops
+        return torch.logaddexp(branches.whole + math.log(self.global_weight), crops)
+
+    def choose_windows(self, features: torch.Tensor) -> torch.Tensor:
+        """Top and left corners, int64 (B, N, 2): the grid's, or random ones in training."""
+        batch, height, width = features.shape[0], features.shape[2], features.shape[3]
+        count = self.places.shape[0]
+        room = torch.tensor(
+            [height - side(height, self.ratio), width - side(width, self.ratio)], device=features.device
+        )
+        if self.training and self.random_crops:
+            places = torch.rand(batch, count, 2, device=features.device)
+            return (places * (room + 1)).floor().long().minimum(room)
+        return (self.places * room).round().long()[None].expand(batch, -1, -1)
+
+    def crop(self, features: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
+        """Cut ``windows`` (B, N, 2) out of ``features`` (B, C, h, w) in one gather, upsampled to (B*N, C, h, w)."""
+        height, width = features.shape[2], features.shape[3]
+        rows = windows[:, :, 0, None] + torch.arange(side(height, self.ratio), device=features.device)  # (B, N, k)
+        columns = windows[:, :, 1, None] + torch.arange(side(width, self.ratio), device=features.device)
+        image = torch.arange(features.shape[0], device=features.device)[:, None, None, None]
+        cut = features.permute(0, 2, 3, 1)[image, rows[:, :, :, None], columns[:, :, None, :]]  # (B, N, k, k, C)
+        cut = cut.flatten(0, 1).permute(0, 3, 1, 2)
+        return F.interpolate(cut, size=[height, width], mode="bilinear", align_corners=False)
+
+
+class BranchesAndFusion(nn.Module):
+    """Branches and fused log-probabilities (B, 2) in one call, which data parallel can wrap."""
+
+    def __init__(self, network: HFCN) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: torch.Tensor) -> tuple[Branches, torch.Tensor]:
+        branches = self.network.branches(image)
+        return branches, self.network.fuse(branches)
+
+
+def side(length: int, ratio: float) -> int:
+    """Side of a crop of a map's side ``length``: at least one position."""
+    return max(1, int(length * ratio + 0.5))
+
+
+def average(log_probabilities: torch.Tensor) -> torch.Tensor:
+    """Logarithm of the mean probability over the crops, (B, N, 2) to (B, 2)."""
+    return torch.logsumexp(log_probabilities, dim=1) - math.log(log_probabilities.shape[1])
