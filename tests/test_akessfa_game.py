@@ -61,7 +61,7 @@ def changed(before, module):
         (Phase.IMAGE_ONLY, {"image_only", "alignment"}),
         (Phase.FULL_REPORT, {"full", "alignment"}),
         (Phase.DROPOUT, {"full", "dropped", "alignment"}),
-        (Phase.GAME, {"full", "dropped", "keywords", "alignment", "generator"}),
+        (Phase.GAME, {"full", "dropped", "keywords", "alignment", "generator", "generator_word"}),
     ],
 )
 def test_each_phase_has_its_terms_and_only_the_game_teaches_the_generator(batch, phase, terms):

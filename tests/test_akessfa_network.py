@@ -221,23 +221,27 @@ def loss_of(keep):
 
 def test_targets_name_the_sentence_that_costs_most_whatever_the_generator_says(batch):
     is_word = batch["attention_mask"].float()
-    words, known = keyword_targets(loss_of, batch["sentence_ids"], is_word, words=0, **SETTINGS)
-    assert (words[:, 12:18] > 0.99).all() and (words[:, :12] < 0.01).all() and (words[0, 18:] == 0).all()
-    assert torch.equal(known, is_word)
-    wanted = keyword_loss(torch.where(words > 0.5, 9.0, -9.0), words, known)
-    assert wanted < 0.01 < keyword_loss(torch.zeros_like(words), words, known)
+    targets = keyword_targets(loss_of, batch["sentence_ids"], is_word, words=0, **SETTINGS)
+    wanted = targets.sentence
+    assert (wanted[:, 12:18] > 0.99).all() and (wanted[:, :12] < 0.01).all() and (wanted[0, 18:] == 0).all()
+    assert torch.equal(targets.sentence_weight, is_word)
+    assert (targets.word == 1).all() and torch.equal(targets.word_weight, is_word)
+    right = keyword_loss(torch.where(wanted > 0.5, 9.0, -9.0), wanted, is_word)
+    assert right < 0.01 < keyword_loss(torch.zeros_like(wanted), wanted, is_word)
 
 
 def test_targets_name_the_words_of_the_winning_sentence_that_cost(batch):
     is_word = batch["attention_mask"].float()
-    words, weight = keyword_targets(loss_of, batch["sentence_ids"], is_word, words=6, **SETTINGS)
-    assert (words[:, 13:15] > 0.99).all() and (words[:, [12, 15, 16, 17]] == 0).all()
-    assert torch.equal(weight, is_word)  # all six words were erased
+    targets = keyword_targets(loss_of, batch["sentence_ids"], is_word, words=6, **SETTINGS)
+    assert (targets.word[:, 13:15] > 0.99).all() and (targets.word[:, [12, 15, 16, 17]] == 0).all()
+    assert (targets.word_weight[:, 12:18] > 0.99).all()  # all six words were erased, and their sentence explains all
+    assert (targets.word_weight[:, :12] == 0).all() and (targets.word_weight[:, 18:] == 0).all()
     for _ in range(5):
-        some, weight = keyword_targets(loss_of, batch["sentence_ids"], is_word, words=3, **SETTINGS)
-        assert ((weight[:, 12:18] == 2) | (weight[:, 12:18] == 0)).all()  # three stand for six
-        assert (weight[:, 12:18].sum(1) == 6).all() and torch.equal(weight[:, :12], is_word[:, :12])
-        torch.testing.assert_close(some[weight > 0], words[weight > 0])
+        some = keyword_targets(loss_of, batch["sentence_ids"], is_word, words=3, **SETTINGS)
+        assert ((some.word_weight > 0).sum(1) == 3).all() and (some.word_weight[:, :12] == 0).all()
+        erased = some.word_weight > 0
+        torch.testing.assert_close(some.word[erased], targets.word[erased])
+        torch.testing.assert_close(some.sentence, targets.sentence)
 
 
 def test_a_words_share_is_of_its_sentences_cost_and_of_the_margin_at_least():

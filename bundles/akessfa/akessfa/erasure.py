@@ -56,6 +56,15 @@ def _draw(present: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor
     return chosen, present.gather(1, chosen)
 
 
+class KeywordTargets(NamedTuple):
+    """What the keyword generator shall say of each word and how much that counts, all (B, L)."""
+
+    sentence: torch.Tensor  # in [0, 1]: how much the word's sentence explains the segmentation
+    sentence_weight: torch.Tensor  # 1 for words of erased sentences
+    word: torch.Tensor  # in [0, 1]: how much of its sentence's cost is the word's own
+    word_weight: torch.Tensor  # above 0 for erased words
+
+
 @torch.no_grad()
 def keyword_targets(
     loss_of: Callable[[torch.Tensor], torch.Tensor],
@@ -67,31 +76,36 @@ def keyword_targets(
     margin: float,
     temperature: float,
     share: float,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Targets of the keyword generator and the weight of each word's, (B, L); they depend on the segmenter alone.
+) -> KeywordTargets:
+    """Erase random sentences, each alone, then random words of the sentence that costs most, each alone.
 
-    First random sentences are erased, each alone; then random words of the sentence that costs most: a word's target is
-    its sentence's, times how much of the cost is its own.
+    The targets depend on the segmenter alone. A word counts as much as its sentence explains.
 
     Args:
         loss_of: the segmenter's loss (B, V) under masks (B, V, L).
         sentence_ids, is_word: (B, L).
-        sentences, words: how many are erased; with 0 words the target of a word is its sentence's.
+        sentences, words: how many are erased; with 0 words every word carries its sentence.
         margin, temperature: of :func:`akessfa.loss.attribution_targets`.
         share: of :func:`akessfa.loss.word_share`.
     """
     erasure = choose_sentences(sentence_ids, is_word, sentences)
     losses = loss_of(torch.cat([torch.ones_like(is_word)[:, None], erasure.keep], dim=1))
     cost = losses[:, 1:] - losses[:, :1]
-    targets = attribution_targets(cost, erasure.valid, margin=margin, temperature=temperature)
-    spread, weight = spread_to_words(targets, erasure, sentence_ids, is_word)
+    explained = attribution_targets(cost, erasure.valid, margin=margin, temperature=temperature)
+    spread, known = spread_to_words(explained, erasure, sentence_ids, is_word)
     if words == 0:
-        return spread, weight
+        return KeywordTargets(spread, known, torch.ones_like(is_word), is_word)
     highest, winner = cost.masked_fill(~erasure.valid, float("-inf")).max(1, keepdim=True)
-    candidates = (sentence_ids == erasure.ids.gather(1, winner)) & (is_word > 0)
-    erased = choose_words(candidates, words)
+    erased = choose_words((sentence_ids == erasure.ids.gather(1, winner)) & (is_word > 0), words)
     own = word_share(loss_of(erased.keep) - losses[:, :1], highest, margin=margin, share=share)
-    return refine(spread, weight, candidates, erased, own)
+    counted = explained.gather(1, winner) * erased.valid
+    nothing = torch.zeros_like(is_word)
+    return KeywordTargets(
+        spread,
+        known,
+        nothing.scatter_add(1, erased.ids, own * erased.valid),
+        nothing.scatter_add(1, erased.ids, counted),
+    )
 
 
 def spread_to_words(
@@ -101,14 +115,3 @@ def spread_to_words(
     mine = (sentence_ids[:, None, :] == erasure.ids[:, :, None]) & erasure.valid[:, :, None]  # (B, K, L)
     known = mine.any(1).float() * is_word
     return (targets[:, :, None] * mine).sum(1) * known, known
-
-
-def refine(
-    targets: torch.Tensor, weight: torch.Tensor, candidates: torch.Tensor, erased: Erasure, own: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Multiply the targets of the erased words by their ``own`` share (B, K); they stand for all ``candidates``."""
-    counted = erased.valid.float()
-    factor = torch.zeros_like(targets).scatter_add(1, erased.ids, own * counted)
-    stands_for = candidates.sum(1, keepdim=True) / counted.sum(1, keepdim=True).clamp(min=1.0)
-    heavy = torch.zeros_like(weight).scatter_add(1, erased.ids, stands_for * counted)
-    return torch.where(candidates, targets * factor, targets), torch.where(candidates, weight * heavy, weight)

@@ -6,7 +6,7 @@ import torch
 from monai.engines import SupervisedEvaluator
 from monai.engines.utils import IterationEvents
 
-from .generator import sum_by_sentence
+from .generator import keyword_probabilities, sum_by_sentence
 from .iteration import TEXT, to_device
 from .loss import segmentation_loss
 from .network import AKESSFA
@@ -56,7 +56,7 @@ def word_scores(network: AKESSFA, data: dict[str, torch.Tensor]) -> dict[str, to
     is_word = network.segmenter.is_word(*text[:2])
     logits = network.generator(evidence.words, evidence.pixels, evidence.mass, is_word, text[2])
     return {
-        "generator": torch.sigmoid(logits.float() / network.temperature) * is_word,
+        "generator": keyword_probabilities(logits / network.temperature, is_word),
         "attention_mass": evidence.mass * is_word,
         "leave_one_out": leave_one_out(network, data, evidence.logits) * is_word,
     }

@@ -9,16 +9,17 @@ from common.fusion import CrossAttention
 
 
 class KeywordGenerator(nn.Module):
-    """AKE: how much each word of the report is about this image, as logits; what hurts most when erased.
+    """AKE: what of the report hurts most when erased, as two logits a word: its sentence, and the word within it.
 
-    Words look at the image; the segmenter's attention on the word's sentence is a hint whose weight is learned.
+    Words look at the image; the segmenter's attention on the word's sentence is a hint whose weight is learned. Taught
+    as one product, the easier half, which words carry a sentence, drowns the half that must look at the image.
     """
 
     def __init__(self, *, text_dim: int, pixel_dim: int, heads: int = 4, mass_weight: float = 0.3) -> None:
         super().__init__()
         self.look = CrossAttention(dim=text_dim, memory_dim=pixel_dim, heads=heads)
         self.norm = nn.LayerNorm(text_dim)
-        self.score = nn.Sequential(nn.Linear(3 * text_dim, text_dim), nn.ReLU(), nn.Linear(text_dim, 1))
+        self.score = nn.Sequential(nn.Linear(3 * text_dim, text_dim), nn.ReLU(), nn.Linear(text_dim, 2))
         self.mass_weight = nn.Parameter(torch.tensor(mass_weight), requires_grad=mass_weight != 0)
 
     def forward(
@@ -39,13 +40,19 @@ class KeywordGenerator(nn.Module):
             sentence_ids: int64 (B, L).
 
         Returns:
-            Logits (B, L); meaningless where ``is_word`` is 0.
+            Logits (B, L, 2): the word's sentence is about this image; the word carries its sentence. Meaningless where
+            ``is_word`` is 0.
         """
         seen = self.norm(self.look(words, pixels))
-        logits = self.score(torch.cat([words, seen, words * seen], dim=2))[:, :, 0]
+        logits = self.score(torch.cat([words, seen, words * seen], dim=2))
         hint = torch.log(sum_by_sentence(mass * is_word, sentence_ids) + 1e-3)
         mean = (hint * is_word).sum(1, keepdim=True) / is_word.sum(1, keepdim=True).clamp(min=1.0)
-        return logits + self.mass_weight * (hint - mean)
+        return torch.stack([logits[:, :, 0] + self.mass_weight * (hint - mean), logits[:, :, 1]], dim=2)
+
+
+def keyword_probabilities(logits: torch.Tensor, is_word: torch.Tensor) -> torch.Tensor:
+    """Probability that a word is about this image, (B, L): its sentence is, times that it carries its sentence."""
+    return torch.sigmoid(logits.float()).prod(dim=2) * is_word
 
 
 def sum_by_sentence(values: torch.Tensor, sentence_ids: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,7 @@ from monai.engines.utils import IterationEvents
 from torch import nn
 
 from .erasure import keyword_targets, random_keep
+from .generator import keyword_probabilities
 from .loss import alignment_loss, keyword_loss, segmentation_loss
 from .network import AKESSFA
 from .phases import Phase, PhaseSchedule
@@ -47,9 +48,10 @@ def train_step(
     data = to_device(batch, engine.state.device)
     network: AKESSFA = engine.network  # type: ignore[assignment]
     autocast = torch.autocast(data["image"].device.type, dtype=torch.bfloat16, enabled=amp)
-    terms, keywords = {}, None
+    terms: dict[str, torch.Tensor] = {}
+    keywords = None
     if phases.phase == Phase.GAME:
-        terms["generator"], keywords = _generator_step(
+        terms, keywords = _generator_step(
             network, generator, generator_optimizer, data, autocast, erasure=erasure, clip=clip
         )
     network.train()
@@ -101,11 +103,11 @@ def _generator_step(
     *,
     erasure: dict[str, float],
     clip: float,
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """Teach the generator which erased sentence and words cost most; the segmenter is only asked, in eval mode.
 
     Returns:
-        The loss, and the keyword probabilities (B, L) before the step.
+        The loss terms by name, and the keyword probabilities (B, L) before the step.
     """
     segmenter, text = network.segmenter, [data[key] for key in TEXT]
     is_word = segmenter.is_word(*text[:2])
@@ -118,14 +120,17 @@ def _generator_step(
             logits = segmenter.segment(features, text[0], text[1], text[2], keep)[0]
             return segmentation_loss(logits.float(), data["label"])
 
-        targets, weight = keyword_targets(loss_of, text[2], is_word, **erasure)  # type: ignore[arg-type]
+        targets = keyword_targets(loss_of, text[2], is_word, **erasure)  # type: ignore[arg-type]
     generator.train()
     with autocast:
         scores = generator(evidence.words, evidence.pixels, evidence.mass, is_word, text[2])
     scores = scores.float() / network.temperature
-    loss = keyword_loss(scores, targets, weight)
-    _step(optimizer, loss, clip)
-    return loss, torch.sigmoid(scores.detach()) * is_word
+    losses = {
+        "generator": keyword_loss(scores[:, :, 0], targets.sentence, targets.sentence_weight),
+        "generator_word": keyword_loss(scores[:, :, 1], targets.word, targets.word_weight),
+    }
+    _step(optimizer, losses["generator"] + losses["generator_word"], clip)
+    return losses, keyword_probabilities(scores.detach(), is_word)
 
 
 def _step(optimizer: torch.optim.Optimizer, loss: torch.Tensor, clip: float) -> None:

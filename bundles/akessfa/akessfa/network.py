@@ -16,7 +16,7 @@ from torch import nn
 from common.backbones import ResNetFeatures
 from common.fusion import PixelWordAttention
 
-from .generator import KeywordGenerator
+from .generator import KeywordGenerator, keyword_probabilities
 
 
 class Segmentation(NamedTuple):
@@ -270,5 +270,5 @@ class AKESSFA(nn.Module):
         evidence = self.segmenter.examine(features, input_ids, attention_mask, sentence_ids)
         is_word = self.segmenter.is_word(input_ids, attention_mask)
         scores = self.generator(evidence.words, evidence.pixels, evidence.mass, is_word, sentence_ids)
-        keywords = torch.sigmoid(scores.float() / self.temperature) * is_word
+        keywords = keyword_probabilities(scores / self.temperature, is_word)
         return Explanation(evidence.logits, keywords, evidence.attention)
