@@ -1,0 +1,166 @@
+"""CLIP-TNseg: coarse segmentation from frozen CLIP features under a text condition, refined by a residual U-Net.
+
+"CLIP-TNseg" (IEEE Signal Processing Letters 32:1625-1629, 2025; arXiv 2412.05530), as in its published code: CLIPSeg's
+decoder (Lueddecke and Ecker 2022) with 64 output channels, a U-Net of residual blocks, a residual head. One CLIP where
+the published class holds two, and none of its unused parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Optional
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from common.fusion import FiLM
+
+from .frozen_clip import FrozenClip
+
+GROUPS = 32  # of every group norm
+
+
+class CoarseBranch(nn.Module):
+    """From CLIP's taps and a condition to a map of the image's size: CLIPSeg's decoder.
+
+    Args:
+        taps: how many taps there are, the first one the shallowest.
+        tap_dim, condition_dim: widths of CLIP's image tower and of its embedding.
+        dim: width of the decoder.
+        patch: CLIP's patch size.
+    """
+
+    def __init__(self, *, taps: int, tap_dim: int, condition_dim: int, dim: int = 64, patch: int = 16) -> None:
+        super().__init__()
+        self.reduce = nn.ModuleList(nn.Linear(tap_dim, dim) for _ in range(taps))
+        self.film = FiLM(condition_dim=condition_dim, channels=dim)
+        self.blocks = nn.ModuleList(
+            nn.TransformerEncoderLayer(dim, 4, 2048, batch_first=True) for _ in range(taps)
+        )  # post-norm, ReLU, dropout 0.1
+        self.upsample = nn.ConvTranspose2d(dim, dim, patch, stride=patch)
+
+    def forward(self, taps: list[torch.Tensor], condition: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        """Decode ``taps`` (B, 1 + height*width, tap_dim), class token first, to (B, dim, patch*height, patch*width)."""
+        x = torch.zeros(1, device=condition.device, dtype=condition.dtype)
+        for index, (reduce, block) in enumerate(zip(self.reduce, self.blocks)):  # noqa: B905 (TorchScript)
+            x = reduce(taps[len(taps) - 1 - index]) + x  # the deepest tap first
+            if index == 0:
+                x = self.film(x.transpose(1, 2), condition).transpose(1, 2)
+            x = block(x)
+        grid = x[:, 1:].transpose(1, 2).unflatten(2, [height, width])
+        return self.upsample(grid)
+
+
+class ResidualBlock(nn.Module):
+    """Twice group norm, SiLU, 3x3 convolution; plus the input, through a 1x1 convolution if the width changes."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.norm1, self.conv1 = nn.GroupNorm(GROUPS, inputs), nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.norm2, self.conv2 = nn.GroupNorm(GROUPS, outputs), nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.skip = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = self.conv1(F.silu(self.norm1(x)))
+        return self.conv2(F.silu(self.norm2(hidden))) + self.skip(x)
+
+
+class FineBranch(nn.Module):
+    """U-Net of residual blocks on the image itself; every step of the encoder is a skip connection of the decoder.
+
+    Args:
+        width: channels of the first level, a multiple of 32.
+        factors: channels of each level as multiples of ``width``; the size halves from level to level.
+        blocks: residual blocks a level in the encoder; the decoder has one more.
+    """
+
+    def __init__(
+        self, *, in_channels: int = 3, width: int = 32, factors: Sequence[int] = (1, 1, 2, 2, 4, 4), blocks: int = 2
+    ) -> None:
+        super().__init__()
+        channels = [width * factor for factor in factors]
+        steps: list[nn.Module] = [nn.Conv2d(in_channels, width, 3, padding=1)]
+        widths = [width]
+        for level, size in enumerate(channels):
+            if level > 0:
+                steps.append(nn.Conv2d(widths[-1], widths[-1], 3, stride=2, padding=1))
+                widths.append(widths[-1])
+            for _ in range(blocks):
+                steps.append(ResidualBlock(widths[-1], size))
+                widths.append(size)
+        self.encoder = nn.ModuleList(steps)
+        self.middle = nn.Sequential(*(ResidualBlock(widths[-1], widths[-1]) for _ in range(2)))
+        decoder, current = [], widths[-1]
+        for level, size in reversed(list(enumerate(channels))):
+            for index in range(blocks + 1):
+                block: list[nn.Module] = [ResidualBlock(current + widths.pop(), size)]
+                current = size
+                if level > 0 and index == blocks:
+                    block += [nn.Upsample(scale_factor=2.0, mode="nearest"), nn.Conv2d(size, size, 3, padding=1)]
+                decoder.append(nn.Sequential(*block))
+        self.decoder = nn.ModuleList(decoder)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) to (B, width, H, W); H and W are multiples of 2 ** (levels - 1)."""
+        skips, x = [], image
+        for step in self.encoder:
+            x = step(x)
+            skips.append(x)
+        x = self.middle(x)
+        for block in self.decoder:
+            x = block(torch.cat([x, skips.pop()], dim=1))
+        return x
+
+
+class CLIPTNseg(nn.Module):
+    """Both branches and the head.
+
+    Args:
+        clip: frozen.
+        dim: width of the coarse branch and of the head.
+        fine_width: of the fine branch.
+        coarse, fine: an ablation switches one branch off: its features are zero.
+    """
+
+    def __init__(
+        self, *, clip: FrozenClip, dim: int = 64, fine_width: int = 32, coarse: bool = True, fine: bool = True
+    ) -> None:
+        super().__init__()
+        self.clip = clip
+        self.coarse = CoarseBranch(
+            taps=len(clip.taps), tap_dim=clip.width, condition_dim=clip.embed_dim, dim=dim, patch=clip.patch
+        )
+        self.fine = FineBranch(width=fine_width)
+        self.head = nn.Sequential(ResidualBlock(dim + fine_width, dim), ResidualBlock(dim, dim), nn.Conv2d(dim, 1, 1))
+        self.use_coarse, self.use_fine = coarse, fine
+
+    def forward(
+        self,
+        image: torch.Tensor,
+        input_ids: Optional[torch.Tensor] = None,
+        attention_mask: Optional[torch.Tensor] = None,
+    ) -> torch.Tensor:
+        """Logits (B, 1, H, W) of what the phrase names.
+
+        Args:
+            image: float (B, 3, H, W), standardised with ImageNet's statistics; H and W are multiples of 32.
+            input_ids, attention_mask: int64 (B, L), the phrase between CLIP's begin and end tokens; without ids the
+                condition is zero.
+        """
+        if input_ids is None:
+            condition = torch.zeros(image.shape[0], self.clip.embed_dim, device=image.device)
+        else:
+            condition = self.clip.condition(input_ids, attention_mask)
+        return self.segment(image, self.clip(image), condition)
+
+    def segment(self, image: torch.Tensor, taps: list[torch.Tensor], condition: torch.Tensor) -> torch.Tensor:
+        """As ``forward``, from taps (B, T, D) and condition (B, E) that were computed before."""
+        height, width = image.shape[2] // self.clip.patch, image.shape[3] // self.clip.patch
+        coarse = self.coarse(taps, condition, height, width)
+        fine = self.fine(image)
+        if not self.use_coarse:
+            coarse = torch.zeros_like(coarse)
+        if not self.use_fine:
+            fine = torch.zeros_like(fine)
+        return self.head(torch.cat([coarse, fine], dim=1))
