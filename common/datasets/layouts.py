@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from common.datasets.ddti import read_ddti, read_ddti_xml
 from common.datasets.files import check_image, check_pairs, image_files
+from common.datasets.phrasecut import phrasecut_folder, read_phrasecut
 from common.datasets.ratn import read_ratn, read_ratn_table
 from common.datasets.tn3k import read_tg3k, read_tn3k
 
@@ -44,6 +45,11 @@ LAYOUTS = (
     ),
     Layout(
         "TG3K: thyroid-image/, thyroid-mask/, tg3k-trainval.json", lambda f: (f / "thyroid-image").is_dir(), read_tg3k
+    ),
+    Layout(
+        "PhraseCut: image_data_split.json, refer_{train,val,test}.json, images/",
+        lambda f: phrasecut_folder(f) is not None,
+        read_phrasecut,
     ),
 )
 

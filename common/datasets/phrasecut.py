@@ -1,0 +1,116 @@
+"""The format of PhraseCut (Wu et al. 2020), in which CLIP-TNseg's data are published: phrases with polygons.
+
+``image_data_split.json`` lists the images with their split, ``refer_{train,val,test}.json`` one task for each phrase of
+an image, ``images/{image_id}.jpg`` (or .png) the images. The files lie in the folder itself, in
+``data/VGPhraseCut_v0/`` or in ``third_party/thyroid/data/``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from contourpy import contour_generator
+from PIL import Image
+
+from common.datasets.files import inside, to_grey
+from common.datasets.phrases import phrase_of
+
+FOLDERS = (".", "data/VGPhraseCut_v0", "third_party/thyroid/data")
+SPLITS = {"train": "train", "validation": "val", "test": "test"}
+
+
+def phrasecut_folder(root: Path) -> Path | None:
+    """The folder under ``root`` that holds ``image_data_split.json``, if one does."""
+    return next((root / name for name in FOLDERS if (root / name / "image_data_split.json").is_file()), None)
+
+
+def read_phrasecut(root: str, split: str) -> list[dict]:
+    """Return a dictionary for each phrase of ``split``: ``image, label`` (polygons), ``report, phrase, case``.
+
+    Raises:
+        FileNotFoundError: a JSON file or an image is missing.
+        ValueError: an unknown ``split``, or a task without polygons.
+    """
+    folder = phrasecut_folder(Path(root))
+    if folder is None:
+        raise FileNotFoundError(f"dataset_dir: no image_data_split.json in {root!r}; PhraseCut has one")
+    if split not in SPLITS:
+        raise ValueError(f"split: {split!r} is none of {sorted(SPLITS)}")
+    path = folder / f"refer_{SPLITS[split]}.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"dataset_dir: no file {str(path)!r}; a PhraseCut folder has one for each split")
+    return [_case(folder, task) for task in json.loads(path.read_text(encoding="utf-8-sig"))]
+
+
+def _case(folder: Path, task: dict) -> dict:
+    polygons = [polygon for instance in task["Polygons"] for polygon in instance]
+    if not polygons:
+        raise ValueError(f"{folder}: task {task['task_id']!r} has no polygon; remove it")
+    names = [inside(folder, f"images/{task['image_id']}{suffix}") for suffix in (".jpg", ".png")]
+    image = next((name for name in names if Path(name).is_file()), names[0])
+    phrase = task["phrase"]
+    return {"image": image, "label": polygons, "report": phrase, "phrase": phrase, "case": str(task["image_id"])}
+
+
+def write_phrasecut(root: str, cases: dict[str, Sequence[dict]]) -> None:
+    """Write cases by split ("train", ...) in this format; images become 8-bit grey PNG files named 0, 1, ...
+
+    A case has ``image``, ``label`` (a mask's file) and what :func:`common.datasets.phrases.phrase_of` needs. Cases with
+    an empty mask are left out: the format has no place for them.
+
+    Raises:
+        FileExistsError: ``root`` is there already.
+    """
+    folder = Path(root)
+    (folder / "images").mkdir(parents=True, exist_ok=False)
+    entries: list[dict] = []
+    for split, group in cases.items():
+        tasks = []
+        for case in group:
+            with Image.open(case["label"]) as mask:
+                polygons = trace(np.asarray(mask.convert("L")) > 127)
+            if not polygons:
+                continue
+            name = len(entries)
+            with Image.open(case["image"]) as image:
+                to_grey(image).save(folder / "images" / f"{name}.png")
+                width, height = image.size
+            entries.append({"image_id": name, "width": width, "height": height, "split": SPLITS[split]})
+            tasks.append(_task(name, phrase_of(case), polygons))
+        (folder / f"refer_{SPLITS[split]}.json").write_text(json.dumps(tasks), encoding="utf-8")
+    (folder / "image_data_split.json").write_text(json.dumps(entries), encoding="utf-8")
+
+
+def _task(image: int, phrase: str, polygons: list[list[list[float]]]) -> dict:
+    boxes = []
+    for polygon in polygons:
+        low, high = np.min(polygon, axis=0), np.max(polygon, axis=0)
+        boxes.append([*low.tolist(), *(high - low).tolist()])
+    return {
+        "task_id": f"{image}__0",
+        "image_id": image,
+        "ann_ids": list(range(len(polygons))),
+        "instance_boxes": boxes,
+        "Polygons": [[polygon] for polygon in polygons],
+        "phrase": phrase,
+        "phrase_structure": {
+            "name": "nodule", "attributes": [], "relation_ids": [], "relation_descriptions": [], "type": "",
+        },
+    }  # fmt: skip
+
+
+def trace(mask: np.ndarray) -> list[list[list[float]]]:
+    """Outlines ``[[x, y], ...]`` in pixels of a boolean mask (H, W); holes are not kept."""
+    padded = np.pad(mask.astype(float), 1)
+    lines: list[np.ndarray] = contour_generator(z=padded).lines(0.99)  # type: ignore[assignment]
+    outer = [line - 1 for line in lines if len(line) >= 4 and _area(line) > 0]  # through the border pixels' centres
+    return [np.round(line[:-1]).tolist() for line in outer]
+
+
+def _area(line: np.ndarray) -> float:
+    """Signed area: contourpy turns outlines and holes in opposite directions."""
+    x, y = line[:, 0], line[:, 1]
+    return float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]) / 2)
