@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from hfcn.data import CropNoduled, list_cases
+from hfcn.data import CropNoduled, inference_transforms, list_cases
 from hfcn.loss import branch_losses, inverse_frequency
 from hfcn.metrics import best_threshold, calibration_error, classification_metrics, pool_cases
 from hfcn.network import HFCN, Branches, BranchesAndFusion, average
@@ -255,3 +255,11 @@ def test_the_crop_shows_the_nodule(synthetic):
     crop = CropNoduled(margin=0.0)({"image": torch.tensor(image)[None], "label": torch.tensor(mask)[None]})["image"]
     (box,) = ndimage.find_objects((mask > 0).astype(int))
     assert crop.shape[1] == max(s.stop - s.start for s in box)
+
+
+def test_rows_come_first(tmp_path):
+    pixels = np.zeros((40, 80), np.uint8)
+    pixels[:20] = 200  # bright above
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    image = inference_transforms(size=32, margin=0.1, with_mask=False)({"image": str(tmp_path / "a.png")})["image"]
+    assert image.shape == (1, 32, 32) and image[0, 4].mean() > 0.7 and image[0, -4].mean() < 0.01

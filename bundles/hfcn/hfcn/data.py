@@ -20,6 +20,7 @@ from monai.transforms import (
     ScaleIntensityRanged,
     SelectItemsd,
     Transform,
+    Transposed,
 )
 
 from common.datasets.files import to_grey
@@ -28,10 +29,14 @@ from common.datasets.layouts import list_images, read_dataset
 
 
 def load_nodule(*, size: int, margin: float, with_mask: bool) -> list:
-    """Load ``image``, float32 (1, size, size) in [0, 1]: the square around its mask ``label``, or the whole image."""
+    """Load ``image``, float32 (1, size, size) in [0, 1]: the square around its mask ``label``, or the whole image.
+
+    Rows come first, as in the images that published weights were trained on; MONAI's reader gives columns first.
+    """
     return [
         LoadImaged(keys="image", reader=PILReader(converter=to_grey), ensure_channel_first=True),  # type: ignore[arg-type]
         *([LoadMaskd(), CropNoduled(margin=margin)] if with_mask else []),
+        Transposed(keys="image", indices=(0, 2, 1)),
         ScaleIntensityRanged(keys="image", a_min=0, a_max=255, b_min=0, b_max=1, clip=True),
         Resized(keys="image", spatial_size=(size, size), mode="bilinear", anti_aliasing=True),
         EnsureTyped(keys="image", dtype=torch.float32),
@@ -44,7 +49,7 @@ def training_transforms(*, size: int, margin: float) -> Compose:
         [
             *load_nodule(size=size, margin=margin, with_mask=True),
             EnsureTyped(keys="image", track_meta=False),  # random transforms on plain tensors cost a fraction
-            RandFlipd(keys="image", prob=0.5, spatial_axis=0),
+            RandFlipd(keys="image", prob=0.5, spatial_axis=1),
             RandRotated(keys="image", prob=0.5, range_x=math.radians(10), padding_mode="border"),
             RandScaleIntensityd(keys="image", factors=0.2, prob=0.5),
             RandShiftIntensityd(keys="image", offsets=0.1, prob=0.5),

@@ -37,7 +37,7 @@ class WritePredictions:
         self.folder.mkdir(parents=True, exist_ok=True)
         for item, data in zip(engine.state.output, engine.state.batch, strict=True):  # type: ignore[call-overload]
             name = str(data["image"].meta[ImageMetaKey.FILENAME_OR_OBJ])
-            picture = draw(np.asarray(data["image"][0]).T, item, self.network.ratio)
+            picture = draw(np.asarray(data["image"][0]), item, self.network.ratio)
             prediction = self._describe(name, item)
             picture.save(self.folder / prediction["overlay"])
             self.predictions.append(prediction)
@@ -70,16 +70,16 @@ def draw(image: np.ndarray, item: dict, ratio: float, *, height: int = 384) -> I
     """``image`` (H, W) in [0, 1] with the activation that speaks for malignant, and with the crops' windows."""
     grey = (np.clip(image, 0, 1) * 255).astype(np.uint8)
     activation: torch.Tensor = item["activation"].clamp(min=0).cpu()
-    left = visualize.attention_map(grey, activation.numpy().T, title="activation: malignant", height=height)
+    left = visualize.attention_map(grey, activation.numpy(), title="activation: malignant", height=height)
     width = round(grey.shape[1] * height / grey.shape[0])
     right = Image.fromarray(grey).convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
     pen = ImageDraw.Draw(right)
     places = 2 * torch.tensor(activation.shape)  # the trunk's map has twice the activation's side
     extent = [side(int(length), ratio) for length in places]
     for index, (window, prob) in enumerate(zip(item["windows"].tolist(), item["crop_probs"].tolist(), strict=True)):
-        across, down = (window[axis] / int(places[axis]) for axis in range(2))  # the first axis of a loaded image is x
-        box = [across * width, down * height, across * width + extent[0] / int(places[0]) * width - 1,
-               down * height + extent[1] / int(places[1]) * height - 1]  # fmt: skip
+        down, across = (window[axis] / int(places[axis]) for axis in range(2))
+        box = [across * width, down * height, across * width + extent[1] / int(places[1]) * width - 1,
+               down * height + extent[0] / int(places[0]) * height - 1]  # fmt: skip
         pen.rectangle(box, outline=COLOURS[index % len(COLOURS)], width=2)
         label = (box[0] + 6 + 60 * (index % 3), box[1] + 4 + 18 * (index // 3))
         pen.text(label, f"{prob:.2f}", fill=COLOURS[index % len(COLOURS)])

@@ -1,0 +1,177 @@
+"""Contrastive pre-training of a small CLIP on pairs of image and phrase, for where no published CLIP can be had.
+
+Radford et al. 2021, with one difference: pairs of a batch that share a phrase are all counted as matches.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+
+import torch
+import torch.nn.functional as F
+from ignite import distributed as idist
+from ignite.engine import Engine, Events
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from monai.engines.utils import IterationEvents
+from monai.utils import evenly_divisible_all_gather
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
+
+SPECIAL = ("[PAD]", "[UNK]", "[BOS]", "[EOS]")  # ids 0 to 3
+
+
+def fit_tokenizer(prompts: Iterable[str]) -> PreTrainedTokenizerFast:
+    """Word-level tokenizer of ``prompts`` (each Chinese character is a word) that adds begin and end tokens.
+
+    ``AutoTokenizer`` loads what its ``save_pretrained`` writes, as it loads the published CLIP's tokenizer.
+
+    Raises:
+        ValueError: no prompt holds a word.
+    """
+    tokenizer = Tokenizer(models.WordLevel(unk_token=SPECIAL[1]))
+    tokenizer.normalizer = normalizers.Lowercase()  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # type: ignore[assignment]
+    tokenizer.train_from_iterator(prompts, trainers.WordLevelTrainer(special_tokens=list(SPECIAL), show_progress=False))
+    if tokenizer.get_vocab_size() == len(SPECIAL):
+        raise ValueError("prompts: no word in any of them, so there is no vocabulary to fit; check the phrases")
+    ends = [(name, SPECIAL.index(name)) for name in SPECIAL[2:]]
+    tokenizer.post_processor = processors.TemplateProcessing(single="[BOS] $A [EOS]", special_tokens=ends)  # type: ignore[assignment]
+    names = dict(zip(("pad_token", "unk_token", "bos_token", "eos_token"), SPECIAL, strict=True))
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
+
+
+def tokenizer_of(cases: Iterable[Mapping]) -> PreTrainedTokenizerFast:
+    """:func:`fit_tokenizer` on each distinct ``prompt`` of ``cases``."""
+    return fit_tokenizer(dict.fromkeys(case["prompt"] for case in cases))
+
+
+def small_clip(
+    *,
+    vocab_size: int,
+    image_size: int,
+    width: int = 256,
+    layers: int = 6,
+    text_width: int = 192,
+    text_layers: int = 3,
+    embed_dim: int = 256,
+    max_length: int = 77,
+) -> CLIPModel:
+    """A CLIP with patch 16, from scratch: the published class with a smaller configuration, 7 M parameters."""
+    text = {
+        "vocab_size": vocab_size, "hidden_size": text_width, "intermediate_size": 4 * text_width,
+        "num_hidden_layers": text_layers, "num_attention_heads": text_width // 48,
+        "max_position_embeddings": max_length, "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3,
+    }  # fmt: skip
+    vision = {
+        "hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": layers,
+        "num_attention_heads": width // 64, "image_size": image_size, "patch_size": 16,
+    }  # fmt: skip
+    return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=embed_dim))
+
+
+def embeddings(clip: CLIPModel, batch: Mapping, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Unit vectors (B, E) of the images and of the phrases of a batch."""
+    image = batch["image"].as_tensor() if hasattr(batch["image"], "as_tensor") else batch["image"]
+    seen = clip.get_image_features(image.to(device), interpolate_pos_encoding=True).pooler_output
+    read = clip.get_text_features(batch["input_ids"].to(device)).pooler_output
+    return F.normalize(seen.float(), dim=1), F.normalize(read.float(), dim=1)
+
+
+def contrastive_loss(
+    image: torch.Tensor, text: torch.Tensor, input_ids: torch.Tensor, scale: torch.Tensor
+) -> torch.Tensor:
+    """Symmetric InfoNCE of unit vectors (B, E); pairs with equal ``input_ids`` (B, L) share the target.
+
+    ``scale``: logarithm of the inverse temperature, kept below ln 100.
+    """
+    logits = scale.clamp(max=4.6052).exp() * image @ text.t()
+    equal = (input_ids[:, None] == input_ids[None]).all(2).float()
+    target = equal / equal.sum(1, keepdim=True)
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.t(), target)) / 2
+
+
+def pretrain_step(engine: SupervisedTrainer, batch: dict, *, amp: bool) -> dict:
+    """One step of contrastive training."""
+    device, clip = engine.state.device, engine.network.train()
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
+        image, text = embeddings(clip, batch, device)  # type: ignore[arg-type]
+    loss = contrastive_loss(image, text, batch["input_ids"].to(device), clip.logit_scale)  # type: ignore[arg-type]
+    engine.optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(clip.parameters(), 1.0)
+    engine.optimizer.step()
+    engine.state.output = {"loss": loss.detach(), "terms": {"contrast": float(loss.detach())}}
+    engine.fire_event(IterationEvents.MODEL_COMPLETED)
+    return engine.state.output
+
+
+def embed_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool) -> dict:
+    """Embeddings of a validation batch."""
+    device, clip = engine.state.device, engine.network.eval()
+    with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
+        image, text = embeddings(clip, batch, device)  # type: ignore[arg-type]
+    engine.state.output = {"image_embedding": image, "text_embedding": text, "input_ids": batch["input_ids"].to(device)}
+    engine.fire_event(IterationEvents.FORWARD_COMPLETED)
+    engine.fire_event(IterationEvents.MODEL_COMPLETED)
+    return engine.state.output
+
+
+def retrieval(
+    image: torch.Tensor, text: torch.Tensor, input_ids: torch.Tensor, *, top: tuple[int, ...] = (1, 5)
+) -> dict:
+    """Recall@k of an image's own phrase among the distinct phrases, beside chance, k / number of phrases.
+
+    Args:
+        image, text: unit vectors (N, E).
+        input_ids: (N, L), tells which phrases are equal.
+    """
+    _, own = torch.unique(input_ids, dim=0, return_inverse=True)
+    first = torch.stack([(own == index).nonzero()[0, 0] for index in range(int(own.max()) + 1)])
+    ranked = (image @ text[first].t()).argsort(dim=1, descending=True)
+    metrics = {}
+    for k in top:
+        metrics[f"recall_at_{k}"] = float((ranked[:, :k] == own[:, None]).any(1).float().mean())
+        metrics[f"chance_at_{k}"] = min(1.0, k / len(first))
+    return metrics
+
+
+class Retrieval:
+    """Handler of the validation: :func:`retrieval` over all its pairs; recall@5 decides which CLIP is the best.
+
+    Args:
+        folder: where ``save_pretrained`` writes the best CLIP and its tokenizer, whole or not at all.
+    """
+
+    def __init__(self, *, clip: CLIPModel, tokenizer: PreTrainedTokenizerFast, folder: str) -> None:
+        self.clip, self.tokenizer, self.folder = clip, tokenizer, folder
+        self.parts: dict[str, list[torch.Tensor]] = {}
+        self.best = -1.0
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, lambda _: self.parts.clear())
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.COMPLETED, self._finish)
+
+    def _collect(self, engine: Engine) -> None:
+        for item in engine.state.output:  # type: ignore[union-attr]
+            for name in ("image_embedding", "text_embedding", "input_ids"):
+                self.parts.setdefault(name, []).append(item[name].cpu())
+
+    def _finish(self, engine: Engine) -> None:
+        stacked = {name: torch.stack(values) for name, values in self.parts.items()}
+        if idist.get_world_size() > 1:
+            stacked = {name: evenly_divisible_all_gather(value, concat=True) for name, value in stacked.items()}
+        engine.state.metrics.update(retrieval(*stacked.values()))
+        if engine.state.metrics["recall_at_5"] > self.best and idist.get_rank() == 0:
+            self.best = engine.state.metrics["recall_at_5"]
+            self._save()
+
+    def _save(self) -> None:
+        part = f"{self.folder}.part"
+        shutil.rmtree(part, ignore_errors=True)
+        self.clip.save_pretrained(part)  # safetensors
+        self.tokenizer.save_pretrained(part)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        os.replace(part, self.folder)

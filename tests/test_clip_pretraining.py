@@ -1,0 +1,106 @@
+"""Contrastive pre-training of the small CLIP: loss, retrieval, tokenizer, and the whole config for one epoch."""
+
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from clip_tnseg.data import TokenizePromptd, pair_transforms, read_prompts
+from clip_tnseg.frozen_clip import FrozenClip
+from clip_tnseg.pretrain import contrastive_loss, fit_tokenizer, retrieval, small_clip
+from transformers import AutoTokenizer
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_the_tokenizer_survives_its_folder_and_adds_both_ends(tmp_path):
+    tokenizer = fit_tokenizer(["an image of a round nodule", "左侧 低回声"])
+    tokenizer.save_pretrained(tmp_path)
+    again = AutoTokenizer.from_pretrained(tmp_path)
+    ids = again("An image of a square nodule", padding="max_length", max_length=12)["input_ids"]
+    assert ids == tokenizer("an image of a square nodule", padding="max_length", max_length=12)["input_ids"]
+    assert ids[0] == 2 and ids[7] == 3 and ids[8:] == [0] * 4 and ids.count(1) == 1
+    assert 1 not in again("低回声")["input_ids"]
+    with pytest.raises(ValueError, match="prompts: no word"):
+        fit_tokenizer([""])
+
+
+def test_a_long_prompt_keeps_its_end_token():
+    tokenizer = fit_tokenizer(["a b c d e f g h"])
+    ids = TokenizePromptd(tokenizer, max_length=5)({"prompt": "a b c d e f g h"})["input_ids"]
+    assert ids.shape == (5,) and ids[0] == 2 and ids[-1] == 3
+
+
+def test_loss_is_clips_where_phrases_differ_and_shares_the_target_where_not():
+    torch.manual_seed(0)
+    image, text = (F.normalize(torch.randn(4, 8), dim=1) for _ in range(2))
+    scale, ids = torch.tensor(1.0), torch.arange(4)[:, None]
+    logits = scale.exp() * image @ text.t()
+    wanted = (F.cross_entropy(logits, torch.arange(4)) + F.cross_entropy(logits.t(), torch.arange(4))) / 2
+    torch.testing.assert_close(contrastive_loss(image, text, ids, scale), wanted)
+    alike, same = image[:1].expand(4, -1), torch.zeros(4, 1, dtype=torch.int64)
+    assert contrastive_loss(alike, alike, same, scale).item() == pytest.approx(math.log(4))
+
+
+def test_retrieval_counts_distinct_phrases():
+    text = torch.eye(4)[[0, 1, 2, 2]]
+    ids = torch.tensor([[5], [6], [7], [7]])
+    perfect = retrieval(text, text, ids, top=(1, 2))
+    assert perfect == {"recall_at_1": 1.0, "chance_at_1": 1 / 3, "recall_at_2": 1.0, "chance_at_2": 2 / 3}
+    assert retrieval(text[[1, 0, 2, 2]], text, ids, top=(1,))["recall_at_1"] == 0.5
+
+
+def test_the_loss_reaches_both_towers_and_the_temperature():
+    torch.manual_seed(0)
+    clip = small_clip(vocab_size=20, image_size=32, width=64, layers=1, text_width=48, text_layers=1, embed_dim=16)
+    image, ids = torch.randn(3, 3, 32, 32), torch.tensor([[2, 5, 3], [2, 6, 3], [2, 7, 3]])
+    seen = F.normalize(clip.get_image_features(image).pooler_output, dim=1)
+    read = F.normalize(clip.get_text_features(ids).pooler_output, dim=1)
+    contrastive_loss(seen, read, ids, clip.logit_scale).backward()
+    for part in (clip.vision_model, clip.text_model, clip.visual_projection, clip.text_projection):
+        assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in part.parameters())
+    assert clip.logit_scale.grad.abs() > 0
+
+
+def test_pairs_are_standardised_colour_images_rows_first(synthetic):
+    cases = read_prompts(root=str(synthetic), split="train")
+    transforms = pair_transforms(
+        tokenizer=fit_tokenizer(case["prompt"] for case in cases), size=32, max_length=24, augment=False
+    )
+    pair = transforms(cases[0])
+    assert pair["image"].shape == (3, 32, 32) and pair.keys() == {"image", "input_ids", "attention_mask"}
+    grey = [pair["image"][c] * s + m for c, (s, m) in enumerate(((0.229, 0.485), (0.224, 0.456), (0.225, 0.406)))]
+    torch.testing.assert_close(grey[0], grey[2], atol=1e-5, rtol=0)
+    assert grey[0].min() >= -1e-5 and grey[0].max() <= 1 + 1e-5
+
+
+def test_default_clip_is_small():
+    assert 5e6 < sum(p.numel() for p in small_clip(vocab_size=200, image_size=128).parameters()) < 10e6
+
+
+def test_the_config_trains_and_its_folder_loads(tmp_path):
+    sizes = {
+        "synthetic_dir": tmp_path / "data", "synthetic#reports": 10, "synthetic#size": 64, "image_size": 64,
+        "epochs": 1, "batch_size": 8, "clip_dir": tmp_path / "clip", "network_def#layers": 2,
+        "network_def#width": 64, "network_def#text_layers": 1,
+    }  # fmt: skip
+    flags = [part for name, value in sizes.items() for part in (f"--{name}", str(value))]
+    command = [
+        sys.executable,
+        "-m",
+        "monai.bundle",
+        "run",
+        "--config_file",
+        "bundles/clip_tnseg/configs/pretrain_clip.json",
+    ]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*command, *flags], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "recall_at_5" in done.stdout and (tmp_path / "clip" / "model.safetensors").is_file()
+    clip = FrozenClip(weights=str(tmp_path / "clip"), taps=(0, 1))
+    ids = AutoTokenizer.from_pretrained(tmp_path / "clip")("an ultrasound image of a nodule", return_tensors="pt")
+    assert clip.condition(ids["input_ids"]).shape == (1, 256) and not list(tmp_path.glob("*.part"))
