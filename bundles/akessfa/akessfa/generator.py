@@ -51,8 +51,13 @@ class KeywordGenerator(nn.Module):
 
 
 def keyword_probabilities(logits: torch.Tensor, is_word: torch.Tensor) -> torch.Tensor:
-    """Probability that a word is about this image, (B, L): its sentence is, times that it carries its sentence."""
-    return torch.sigmoid(logits.float()).prod(dim=2) * is_word
+    """Probability that a word is about this image, (B, L): that its sentence is, of which every word has half.
+
+    The other half is for words that carry the sentence. With all of it, words would differ more by what they are than
+    by the image: erased alone, most attribute words cost little, for the others stand in for them.
+    """
+    sentence, word = torch.sigmoid(logits.float()).unbind(dim=2)
+    return sentence * (1 + word) / 2 * is_word
 
 
 def sum_by_sentence(values: torch.Tensor, sentence_ids: torch.Tensor) -> torch.Tensor:
