@@ -255,7 +255,7 @@ def test_monais_own_onnx_export(made, bundle):
     places = {
         "filepath": folder / "image_only.onnx",
         "ckpt_file": folder / "models" / "model.pt",
-        "input_shape": "[1,1,64,64]",
+        "input_shape": str([1, *TINY[bundle]["inputs"]["image"]]),
     }
     monai(
         "onnx_export",

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from hfcn.data import CropNoduled, inference_transforms, list_cases
+from hfcn.data import inference_transforms, list_cases
 from hfcn.loss import branch_losses, inverse_frequency
 from hfcn.metrics import best_threshold, calibration_error, classification_metrics, pool_cases
 from hfcn.network import HFCN, Branches, BranchesAndFusion, average
@@ -14,6 +14,7 @@ from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
+from common.datasets.crop import CropNoduled
 from common.datasets.malignancy import malignancy, read_malignancy
 
 

@@ -5,8 +5,11 @@ Radford et al. 2021, with one difference: pairs of a batch that share a phrase a
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -17,12 +20,15 @@ from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from monai.utils import evenly_divisible_all_gather
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, CLIPConfig, CLIPModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from .frozen_clip import FrozenClip
+
+logger = logging.getLogger(__name__)
 SPECIAL = ("[PAD]", "[UNK]", "[BOS]", "[EOS]")  # ids 0 to 3
 
 
-def fit_tokenizer(prompts: Iterable[str]) -> PreTrainedTokenizerFast:
+def fit_tokenizer(prompts: Iterable[str], *, max_size: int = 512) -> PreTrainedTokenizerFast:
     """Word-level tokenizer of ``prompts`` (each Chinese character is a word) that adds begin and end tokens.
 
     ``AutoTokenizer`` loads what its ``save_pretrained`` writes, as it loads the published CLIP's tokenizer.
@@ -33,7 +39,8 @@ def fit_tokenizer(prompts: Iterable[str]) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.WordLevel(unk_token=SPECIAL[1]))
     tokenizer.normalizer = normalizers.Lowercase()  # type: ignore[assignment]
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # type: ignore[assignment]
-    tokenizer.train_from_iterator(prompts, trainers.WordLevelTrainer(special_tokens=list(SPECIAL), show_progress=False))
+    trainer = trainers.WordLevelTrainer(vocab_size=max_size, special_tokens=list(SPECIAL), show_progress=False)
+    tokenizer.train_from_iterator(prompts, trainer=trainer)
     if tokenizer.get_vocab_size() == len(SPECIAL):
         raise ValueError("prompts: no word in any of them, so there is no vocabulary to fit; check the phrases")
     ends = [(name, SPECIAL.index(name)) for name in SPECIAL[2:]]
@@ -42,9 +49,50 @@ def fit_tokenizer(prompts: Iterable[str]) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
 
 
-def tokenizer_of(cases: Iterable[Mapping]) -> PreTrainedTokenizerFast:
+def tokenizer_of(cases: Iterable[Mapping], *, max_size: int) -> PreTrainedTokenizerFast:
     """:func:`fit_tokenizer` on each distinct ``prompt`` of ``cases``."""
-    return fit_tokenizer(dict.fromkeys(case["prompt"] for case in cases))
+    return fit_tokenizer(dict.fromkeys(case["prompt"] for case in cases), max_size=max_size)
+
+
+def tokenizer_or_pretrain(
+    *, folder: str, bundle_root: str, data_dir: str, overrides: Mapping[str, object]
+) -> PreTrainedTokenizerBase:
+    """The tokenizer of the CLIP in ``folder``; where there is none, ``configs/pretrain_clip.json`` makes it first.
+
+    Raises:
+        RuntimeError: the pre-training failed; its own message stands above.
+    """
+    if not os.path.isfile(os.path.join(folder, "config.json")) and idist.get_rank() == 0:
+        logger.info("no CLIP in %s: pre-training a small one on the images and phrases of %s", folder, data_dir)
+        values = {**overrides, "clip_dir": folder, "bundle_root": bundle_root, "dataset_dir": data_dir}
+        _run_pretraining(os.path.join(bundle_root, "configs", "pretrain_clip.json"), values)
+    idist.barrier()
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def _run_pretraining(config: str, overrides: Mapping[str, object]) -> None:
+    """Run ``config`` in a process of its own, and alone even where this one is one of several ranks."""
+    flags = [part for name, value in overrides.items() for part in (f"--{name}", str(value))]
+    ranks = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    environment = {name: value for name, value in os.environ.items() if name not in ranks}
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", config, *flags]
+    if subprocess.run(command, env=environment, check=False).returncode != 0:
+        raise RuntimeError(f"clip_dir: pre-training a CLIP into {overrides['clip_dir']!r} failed; its message is above")
+
+
+def load_clip(*, clip: FrozenClip, folder: str) -> None:
+    """Load the weights that ``save_pretrained`` wrote to ``folder`` into ``clip``.
+
+    Raises:
+        FileNotFoundError: no CLIP in ``folder``.
+        ValueError: another architecture.
+    """
+    if not os.path.isfile(os.path.join(folder, "config.json")):
+        raise FileNotFoundError(f"clip_dir: no CLIP in {folder!r}; run pretrain_clip.json, or pass a folder with one")
+    try:
+        clip.load_state_dict(FrozenClip(weights=folder, taps=clip.taps).state_dict())
+    except RuntimeError as error:
+        raise ValueError(f"clip_dir: the CLIP in {folder!r} has other sizes than network_def#clip: {error}") from error
 
 
 def small_clip(
