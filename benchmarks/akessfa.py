@@ -65,12 +65,17 @@ def measure(name: str, seed: int, folder: Path, pretrained: Path | None, overrid
             run([*configs, "evaluate.json"], *common, "--reports", reports, "--output_dir", str(output))
 
 
-def case_interval(per_case: Path, column: str, patient_of: dict[str, str]) -> tuple[float, float, float]:
-    """Mean of ``column`` over images, with a bootstrap interval that resamples patients."""
+def by_patient(per_case: Path, column: str, patient_of: dict[str, str]) -> dict[str, list[float]]:
+    """Values of ``column`` for each patient."""
     groups: dict[str, list[float]] = defaultdict(list)
     with open(per_case, newline="") as file:
         for row in csv.DictReader(file):
             groups[patient_of[Path(row["case"]).name]].append(float(row[column]))
+    return groups
+
+
+def mean_interval(groups: dict[str, list[float]]) -> tuple[float, float, float]:
+    """Mean over images, with a bootstrap interval that resamples patients."""
     sums = np.array([sum(values) for values in groups.values()])
     counts = np.array([len(values) for values in groups.values()])
     interval = bootstrap(
@@ -78,6 +83,21 @@ def case_interval(per_case: Path, column: str, patient_of: dict[str, str]) -> tu
         vectorized=True, method="percentile", rng=np.random.default_rng(0),
     ).confidence_interval  # fmt: skip
     return float(sums.sum() / counts.sum()), float(interval.low), float(interval.high)
+
+
+def differences(out: Path, names: list[str], seeds: list[int], patient_of: dict[int, dict[str, str]]) -> str:
+    """Dice with the own report minus that of the network trained on images alone, paired by image."""
+    rows = []
+    for name in names:
+        for seed in seeds:
+            tested = [out / f"{name.replace(' ', '_')}_{seed}" / "test_own", out / f"image_only_{seed}" / "test_empty"]
+            if name == "image only" or not all((folder / "metrics.json").is_file() for folder in tested):
+                continue
+            own, alone = (by_patient(folder / "per_case.csv", "dice", patient_of[seed]) for folder in tested)
+            gains = {key: [a - b for a, b in zip(own[key], alone[key], strict=True)] for key in own}
+            mean, low, high = mean_interval(gains)
+            rows.append(f"{name} | {seed} | own report minus image only | {mean:+.3f} [{low:+.3f}, {high:+.3f}]")
+    return "\n".join(rows)
 
 
 def table(out: Path, names: list[str], seeds: list[int], patient_of: dict[int, dict[str, str]]) -> str:
@@ -91,7 +111,7 @@ def table(out: Path, names: list[str], seeds: list[int], patient_of: dict[int, d
             for reports in kinds_of(name):
                 folder = out / f"{name.replace(' ', '_')}_{seed}" / f"test_{reports}"
                 metrics = json.loads((folder / "metrics.json").read_text())
-                mean, low, high = case_interval(folder / "per_case.csv", "dice", patient_of[seed])
+                mean, low, high = mean_interval(by_patient(folder / "per_case.csv", "dice", patient_of[seed]))
                 methods = ("generator", "attention_mass", "leave_one_out")
                 keywords = [
                     " / ".join(f"{metrics[f'{method}_{key}']:.2f}" for method in methods)
@@ -134,7 +154,8 @@ def main() -> None:
             folder = arguments.out / f"{name.replace(' ', '_')}_{seed}"
             measure(name, seed, folder, arguments.pretrained, [*dataset, *extra])
         patient_of[seed] = {Path(case["image"]).name: case["case"] for case in read_dataset(dataset[1], "test")}
-    logger.info("%s", table(arguments.out, arguments.variants, arguments.seeds, patient_of))
+    for summary in (table, differences):
+        logger.info("%s", summary(arguments.out, arguments.variants, arguments.seeds, patient_of))
 
 
 def _draw(folder: str, seed: int) -> None:
