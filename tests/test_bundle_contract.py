@@ -317,7 +317,7 @@ def test_two_ranks_give_the_metrics_of_one_process(made, bundle):
         "run",
     ]
     done = execute([*torchrun, "--config_file", train_files(bundle, "multi_gpu_train"), *common, *places], ROOT)
-    distributed = dict(re.findall(r"(\w+) (\d\.\d+)", done.stdout.split("| validation ")[1].split("|")[0]))
+    distributed = dict(re.findall(r"(\w+) (\d\.\d+)", done.stdout.split("| validation ")[-1].split("|")[0]))
     arguments = flags(ckpt_dir=folder / "ranks", output_dir=folder / "ranks_eval", split="validation")
     monai("run", "--config_file", train_files(bundle, "evaluate"), *common, *arguments)
     alone = json.loads((folder / "ranks_eval" / "metrics.json").read_text())
