@@ -46,7 +46,7 @@ def test_page_is_one_file():
     figure = visualize.image_html(Image.new("RGB", (4, 4)), "a < b")
     page = visualize.page_html("Title", visualize.section_html("One", figure, visualize.table_html({"dice": 0.5})))
     assert page.startswith("<!doctype html>") and "0.500" in page and "a &lt; b" in page
-    assert "http" not in page
+    assert "://" not in page
 
 
 def test_side_by_side_and_stack():
