@@ -55,8 +55,7 @@ def train_step(
             network, generator, generator_optimizer, data, autocast, erasure=erasure, clip=clip
         )
     network.train()
-    aligned = weights.get("alignment", 1.0) > 0
-    versions = _versions(data, phases.phase, keywords, aligned=aligned)
+    versions = _versions(data, phases.phase, keywords, aligned=(aligned := weights.get("alignment", 1.0) > 0))
     with autocast:
         keep = torch.stack(list(versions.values()), dim=1)
         region = data["label"] if aligned else None
