@@ -42,20 +42,20 @@ def train_step(
     """Take the segmenter's step and, in the game before it, the generator's; return every term by name in ``terms``.
 
     ``segmenter`` and ``generator`` are the network's parts, wrapped where there are several processes; ``weights``
-    those of ``image_only, full, dropped, keywords, alignment`` (default 1); ``erasure`` the settings of
+    those of the terms ``image_only, full, dropped, keywords, alignment`` (default 1); ``erasure`` the settings of
     :func:`akessfa.erasure.keyword_targets`; ``clip`` the largest gradient norm; ``amp`` bfloat16 autocast.
     """
     data = to_device(batch, engine.state.device)
     network: AKESSFA = engine.network  # type: ignore[assignment]
     autocast = torch.autocast(data["image"].device.type, dtype=torch.bfloat16, enabled=amp)
-    terms: dict[str, torch.Tensor] = {}
-    keywords = None
+    terms, keywords = dict[str, torch.Tensor](), None
     if phases.phase == Phase.GAME:
         terms, keywords = _generator_step(
             network, generator, generator_optimizer, data, autocast, erasure=erasure, clip=clip
         )
     network.train()
-    versions = _versions(data, phases.phase, keywords, aligned=(aligned := weights.get("alignment", 1.0) > 0))
+    aligned = weights.get("alignment", 1.0) > 0
+    versions = _versions(data, phases.phase, keywords, aligned=aligned)
     with autocast:
         keep = torch.stack(list(versions.values()), dim=1)
         region = data["label"] if aligned else None
