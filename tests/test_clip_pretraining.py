@@ -68,14 +68,18 @@ def test_the_loss_reaches_both_towers_and_the_temperature():
 
 def test_pairs_are_standardised_colour_images_rows_first(synthetic):
     cases = read_prompts(root=str(synthetic), split="train")
-    transforms = pair_transforms(
-        tokenizer=fit_tokenizer(case["prompt"] for case in cases), size=32, max_length=24, augment=False
+    tokenizer = fit_tokenizer(case["prompt"] for case in cases)
+    plain, lit = (
+        pair_transforms(tokenizer=tokenizer, size=32, max_length=24, highlighted=share, augment=False)(cases[0])
+        for share in (0.0, 1.0)
     )
-    pair = transforms(cases[0])
-    assert pair["image"].shape == (3, 32, 32) and pair.keys() == {"image", "input_ids", "attention_mask"}
-    grey = [pair["image"][c] * s + m for c, (s, m) in enumerate(((0.229, 0.485), (0.224, 0.456), (0.225, 0.406)))]
+    assert plain["image"].shape == (3, 32, 32) and plain.keys() == {"image", "input_ids", "attention_mask"}
+    grey = [plain["image"][c] * s + m for c, (s, m) in enumerate(((0.229, 0.485), (0.224, 0.456), (0.225, 0.406)))]
     torch.testing.assert_close(grey[0], grey[2], atol=1e-5, rtol=0)
     assert grey[0].min() >= -1e-5 and grey[0].max() <= 1 + 1e-5
+    kept = lit["image"][0] == plain["image"][0]
+    assert 0 < kept.float().mean() < 0.3  # the nodule alone
+    assert (lit["image"][0] * 0.229 + 0.485)[~kept].max() < 0.11
 
 
 def test_default_clip_is_small():

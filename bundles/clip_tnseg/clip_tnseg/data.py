@@ -32,13 +32,20 @@ from common.datasets.labels import LoadMaskd
 from common.datasets.layouts import list_images, read_dataset
 from common.datasets.phrases import PLAIN, TEMPLATE, with_phrases
 
+from .features import ReadTapsd, TapFiles
+
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as published; not CLIP's own
 TOKENS = ("input_ids", "attention_mask")
 
 
-def read_prompts(*, root: str, split: str) -> list[dict]:
-    """Cases of a data set with ``phrase`` and ``prompt``."""
-    return with_phrases(read_dataset(root, split))
+def read_prompts(*, root: str, split: str, fixed_phrase: str | None = None) -> list[dict]:
+    """Cases of a data set with ``phrase``, ``prompt``, and ``source``, the path of the image.
+
+    Args:
+        fixed_phrase: an ablation: every image has this phrase.
+    """
+    cases = [{**case, "source": case["image"]} for case in read_dataset(root, split)]
+    return with_phrases(cases if fixed_phrase is None else [{**case, "phrase": fixed_phrase} for case in cases])
 
 
 def load_image(*, size: int) -> list:
@@ -60,18 +67,27 @@ def standardise() -> NormalizeIntensityd:
     )
 
 
-def pair_transforms(*, tokenizer: PreTrainedTokenizerBase, size: int, max_length: int, augment: bool) -> Compose:
-    """An image with its prompt, for contrastive training; ``augment`` varies brightness and contrast."""
-    varied = [
-        RandScaleIntensityd(keys="image", factors=0.2, prob=0.5),
-        RandShiftIntensityd(keys="image", offsets=0.1, prob=0.5),
-    ]
+def whole_image(*, size: int) -> list:
+    """The image as CLIP sees it when its taps are written to files: stretched as in validation."""
+    return [*load_image(size=size), standardise()]
+
+
+def pair_transforms(
+    *, tokenizer: PreTrainedTokenizerBase, size: int, max_length: int, highlighted: float, augment: bool
+) -> Compose:
+    """An image with its prompt, for contrastive training.
+
+    Args:
+        highlighted: share of the images whose nodule is highlighted: which of several nodules a prompt means cannot be
+            seen in a plain image, and visual prompts are highlighted, too.
+        augment: vary brightness and contrast.
+    """
     return Compose(
         [
-            *load_image(size=size),
-            *(varied if augment else []),
-            standardise(),
+            *load_pair(size=size),
             TokenizePromptd(tokenizer, max_length=max_length),
+            RandHighlightNoduled(prob=highlighted),
+            *vary(factor=0.2, offset=0.1, prob=0.5 if augment else 0.0),
             SelectItemsd(keys=["image", *TOKENS]),
         ]
     )
@@ -93,32 +109,62 @@ class TokenizePromptd(Transform):
 def training_transforms(
     *, tokenizer: PreTrainedTokenizerBase, size: int, max_length: int, cases: Sequence[dict]
 ) -> Compose:
-    """A random square with enough nodule, its prompt, and a visual prompt out of ``cases``."""
+    """A random square with enough nodule, its prompt, and which of ``cases`` is its visual prompt."""
     return Compose(
         [
-            VisualPromptd(cases, size=size),
             *load_pair(size=None),
             RandForegroundSquared(),
             Resized(keys=["image", "label"], spatial_size=(size, size), mode=["bilinear", "nearest"]),
-            RandScaleIntensityd(keys="image", factors=0.1, prob=0.5),
-            RandShiftIntensityd(keys="image", offsets=0.05, prob=0.5),
-            RepeatChanneld(keys="image", repeats=3),
-            standardise(),
+            *vary(),
             TokenizePromptd(tokenizer, max_length=max_length),
-            SelectItemsd(keys=["image", "label", "visual", "has_visual", *TOKENS]),
+            RandVisualPromptd(cases),
+            SelectItemsd(keys=["image", "label", "visual", *TOKENS]),
         ]
     )
 
 
-def validation_transforms(*, tokenizer: PreTrainedTokenizerBase, size: int, max_length: int) -> Compose:
-    """The whole image, stretched, with its prompt."""
+def cached_training_transforms(
+    *, tokenizer: PreTrainedTokenizerBase, size: int, max_length: int, cases: Sequence[dict], taps: TapFiles
+) -> Compose:
+    """As :func:`training_transforms`, but whole images with ``taps`` from files.
+
+    What stays random: brightness and contrast of what the fine branch sees, visual prompts and their weights.
+    """
+    return Compose(
+        [
+            *load_pair(size=size),
+            TokenizePromptd(tokenizer, max_length=max_length),
+            *vary(),
+            RandVisualPromptd(cases),
+            ReadTapsd(taps),
+            SelectItemsd(keys=["image", "label", "visual", "taps", *TOKENS]),
+        ]
+    )
+
+
+def vary(*, factor: float = 0.1, offset: float = 0.05, prob: float = 0.5) -> list:
+    """Vary contrast and brightness of some images, then three channels, standardised."""
+    return [
+        RandScaleIntensityd(keys="image", factors=factor, prob=prob),
+        RandShiftIntensityd(keys="image", offsets=offset, prob=prob),
+        RepeatChanneld(keys="image", repeats=3),
+        standardise(),
+    ]
+
+
+def validation_transforms(
+    *, tokenizer: PreTrainedTokenizerBase, size: int, max_length: int, taps: TapFiles | None = None
+) -> Compose:
+    """The whole image, stretched, with its prompt; and its taps where they are in files."""
+    read = [] if taps is None else [ReadTapsd(taps)]
     return Compose(
         [
             *load_pair(size=size),
             RepeatChanneld(keys="image", repeats=3),
             standardise(),
             TokenizePromptd(tokenizer, max_length=max_length),
-            SelectItemsd(keys=["image", "label", *TOKENS]),
+            *read,
+            SelectItemsd(keys=["image", "label", *(["taps"] if read else []), *TOKENS]),
         ]
     )
 
@@ -164,38 +210,49 @@ class RandForegroundSquared(RandomizableTransform):
         return dict(data) | cut
 
 
-class VisualPromptd(RandomizableTransform):
-    """Add ``visual``, float32 (3, size, size): another image with the same phrase, its nodule highlighted (4.3).
+class RandVisualPromptd(RandomizableTransform):
+    """Add ``visual``, int64: the index in ``cases`` of another image with the same phrase; -1: there is none (4.3)."""
 
-    The background is blurred and darkened to a tenth; then the square around the nodule's box, 10 % wider.
-    ``has_visual`` is 0 where no other image has the phrase.
-    """
-
-    def __init__(self, cases: Sequence[dict], *, size: int) -> None:
+    def __init__(self, cases: Sequence[dict]) -> None:
         super().__init__(prob=1.0)
-        self.size, self.groups = size, defaultdict(list)
-        for case in cases:
-            self.groups[case["phrase"]].append(case)
-        self.load = Compose([*load_pair(size=None)])
-        self.finish = Compose(
-            [
-                CropNoduled(margin=0.1),
-                Resized(keys="image", spatial_size=(size, size), mode="bilinear", anti_aliasing=True),
-                RepeatChanneld(keys="image", repeats=3),
-                standardise(),
-            ]
-        )
+        self.groups: dict[str, list[int]] = defaultdict(list)
+        for index, case in enumerate(cases):
+            self.groups[case["phrase"]].append(index)
+        self.sources = [case["source"] for case in cases]
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        others = [index for index in self.groups[data["phrase"]] if self.sources[index] != data["source"]]
+        chosen = others[int(self.R.randint(len(others)))] if others else -1
+        return {**data, "visual": torch.tensor(chosen)}
+
+
+class RandHighlightNoduled(RandomizableTransform):
+    """Blur the background of ``image`` (1, H, W) outside ``label`` and darken it to a tenth (4.3), in some images."""
+
+    def __init__(self, *, prob: float = 1.0) -> None:
+        super().__init__(prob=prob)
         self.blur = GaussianSmooth(sigma=3.0)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        others = [case for case in self.groups[data["phrase"]] if case["image"] != data["image"]]
-        if not others:
-            return {**data, "visual": torch.zeros(3, self.size, self.size), "has_visual": torch.tensor(0.0)}
-        other = self.load(others[int(self.R.randint(len(others)))])
-        mask = other["label"] > 0
-        lit = torch.where(mask, other["image"], 0.1 * self.blur(other["image"]))
-        shown = self.finish({"image": lit, "label": other["label"]})["image"]
-        return {**data, "visual": shown.as_tensor(), "has_visual": torch.tensor(1.0)}
+        self.randomize(None)
+        if not self._do_transform:
+            return dict(data)
+        return {**data, "image": torch.where(data["label"] > 0, data["image"], 0.1 * self.blur(data["image"]))}
+
+
+def visual_transforms(*, size: int) -> Compose:
+    """An image as a visual prompt: its nodule highlighted, then the square around its box, 10 % wider."""
+    return Compose(
+        [
+            *load_pair(size=None),
+            RandHighlightNoduled(),
+            CropNoduled(margin=0.1),
+            Resized(keys="image", spatial_size=(size, size), mode="bilinear", anti_aliasing=True),
+            RepeatChanneld(keys="image", repeats=3),
+            standardise(),
+            SelectItemsd(keys="image"),
+        ]
+    )
 
 
 def inference_transforms(*, tokenizer: PreTrainedTokenizerBase, size: int, max_length: int) -> Compose:

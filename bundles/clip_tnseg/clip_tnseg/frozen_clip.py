@@ -28,7 +28,8 @@ class FrozenClip(nn.Module):
         if list(taps) != sorted(set(taps)) or taps[-1] >= vision.num_hidden_layers:
             raise ValueError(f"taps: {list(taps)} must rise and stay below {vision.num_hidden_layers}, CLIP's blocks")
         self.taps = list(taps)
-        self.width, self.patch, self.embed_dim = vision.hidden_size, vision.patch_size, clip.config.projection_dim
+        self.width, self.patch = vision.hidden_size, vision.patch_size
+        self.embed_dim = int(clip.visual_projection.out_features)
         self.image = _ImageTower(clip, self.taps)
         self.text = _TextTower(clip)
         self.requires_grad_(False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.engines.utils import IterationEvents
@@ -11,8 +13,8 @@ from .frozen_clip import FrozenClip
 from .network import CLIPTNseg
 
 
-class Conditions:
-    """Text conditions of a frozen CLIP, each phrase computed once."""
+class TextConditions:
+    """Conditions of phrases, each phrase computed once."""
 
     def __init__(self, clip: FrozenClip) -> None:
         self.clip = clip
@@ -29,6 +31,32 @@ class Conditions:
         return torch.stack([self.known[key] for key in keys])
 
 
+class VisualConditions:
+    """Conditions of visual prompts, all computed at the first use; every image is lit in one way only.
+
+    Args:
+        prompts: items with ``image`` (3, H, W), of :func:`clip_tnseg.data.visual_transforms`.
+    """
+
+    def __init__(self, clip: FrozenClip, prompts: Sequence[dict], *, batch_size: int = 16) -> None:
+        self.clip, self.prompts, self.batch_size = clip, prompts, batch_size
+        self.known: torch.Tensor | None = None
+
+    def __call__(self, indices: torch.Tensor) -> torch.Tensor:
+        """Conditions (B, E) of prompts ``indices`` (B,); -1 stands for none and gives zeros."""
+        if self.known is None:
+            self.known = self._embed(indices.device)
+        return self.known[indices] * (indices >= 0)[:, None]
+
+    def _embed(self, device: torch.device) -> torch.Tensor:
+        found = []
+        for start in range(0, len(self.prompts), self.batch_size):
+            stop = min(start + self.batch_size, len(self.prompts))
+            images = torch.stack([as_tensor(self.prompts[index]["image"]) for index in range(start, stop)])
+            found.append(self.clip.image_embedding(images.to(device)).float())
+        return torch.cat(found)
+
+
 class FromFeatures(nn.Module):
     """The trained part as a module of its own, from frozen features, which data parallel can wrap."""
 
@@ -43,7 +71,7 @@ class FromFeatures(nn.Module):
 
 def mix_prompts(text: torch.Tensor, visual: torch.Tensor, has_visual: torch.Tensor) -> torch.Tensor:
     """``w * text + (1 - w) * visual`` (B, E), w from U(0, 1) for each image; w = 1 without a visual prompt (4.3)."""
-    share = torch.where(has_visual > 0, torch.rand_like(has_visual), torch.ones_like(has_visual))[:, None]
+    share = torch.where(has_visual, torch.rand_like(text[:, 0]), torch.ones_like(text[:, 0]))[:, None]
     return share * text + (1 - share) * visual
 
 
@@ -52,31 +80,28 @@ def train_step(
     batch: dict,
     *,
     trained: nn.Module,
-    conditions: Conditions,
-    visual_prompts: bool,
-    fixed_condition: bool,
+    text_conditions: TextConditions | None,
+    visual_conditions: VisualConditions | None,
     clip: float,
     amp: bool,
 ) -> dict:
-    """Take one step.
+    """Take one step, on the batch's ``taps`` if it brings them, else on CLIP's.
 
     Args:
         trained: :class:`FromFeatures` of the network, wrapped where there are several processes.
-        visual_prompts: mix the text condition with that of another image.
-        fixed_condition: an ablation: the condition is zero.
+        text_conditions: None, an ablation: the condition is zero.
+        visual_conditions: to mix the text condition with; None: text alone.
         clip: largest gradient norm.
     """
     device = engine.state.device
-    image, label, ids = (_tensor(batch[key]).to(device) for key in ("image", "label", "input_ids"))
+    image, label = (as_tensor(batch[key]).to(device) for key in ("image", "label"))
     network: CLIPTNseg = engine.network.train()  # type: ignore[assignment]
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
         with torch.no_grad():
-            taps, condition = network.clip(image), conditions(ids)
-            if visual_prompts:
-                seen = network.clip.image_embedding(_tensor(batch["visual"]).to(device)).float()
-                condition = mix_prompts(condition, seen, batch["has_visual"].to(device))
-            if fixed_condition:
-                condition = torch.zeros_like(condition)
+            taps, condition = _taps(batch, network, image), _condition(batch, network, image, text_conditions)
+            if visual_conditions is not None and text_conditions is not None:
+                visual = batch["visual"].to(device)
+                condition = mix_prompts(condition, visual_conditions(visual), visual >= 0)
         logits = trained(image, taps, condition)
     loss = engine.loss_function(logits.float(), label)
     engine.optimizer.zero_grad()
@@ -94,20 +119,38 @@ def train_step(
     return engine.state.output
 
 
-def predict_step(engine: SupervisedEvaluator, batch: dict, *, fixed_condition: bool, amp: bool) -> dict:
+def predict_step(
+    engine: SupervisedEvaluator, batch: dict, *, text_conditions: TextConditions | None, amp: bool
+) -> dict:
     """Segment by the text condition: ``pred`` (logits), with ``label`` where there is one."""
     device = engine.state.device
-    image, ids = (_tensor(batch[key]).to(device) for key in ("image", "input_ids"))
+    image = as_tensor(batch["image"]).to(device)
     network: CLIPTNseg = engine.network.eval()  # type: ignore[assignment]
     with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
-        logits = network(image) if fixed_condition else network(image, ids)
+        condition = _condition(batch, network, image, text_conditions)
+        logits = network.segment(image, _taps(batch, network, image), condition)
     engine.state.output = {"image": batch["image"], "pred": logits.float()}
     if "label" in batch:
-        engine.state.output["label"] = _tensor(batch["label"]).to(device)
+        engine.state.output["label"] = as_tensor(batch["label"]).to(device)
     engine.fire_event(IterationEvents.FORWARD_COMPLETED)
     engine.fire_event(IterationEvents.MODEL_COMPLETED)
     return engine.state.output
 
 
-def _tensor(value: torch.Tensor) -> torch.Tensor:
+def _taps(batch: dict, network: CLIPTNseg, image: torch.Tensor) -> list[torch.Tensor]:
+    if "taps" in batch:
+        return list(batch["taps"].to(image.device).float().unbind(1))
+    return network.taps(image)
+
+
+def _condition(
+    batch: dict, network: CLIPTNseg, image: torch.Tensor, text_conditions: TextConditions | None
+) -> torch.Tensor:
+    if text_conditions is None:
+        return image.new_zeros(len(image), network.clip.embed_dim)
+    return text_conditions(batch["input_ids"].to(image.device))
+
+
+def as_tensor(value: torch.Tensor) -> torch.Tensor:
+    """A plain tensor, of one with or without MONAI's metadata."""
     return value.as_tensor() if hasattr(value, "as_tensor") else value

@@ -120,7 +120,10 @@ class CLIPTNseg(nn.Module):
         clip: frozen.
         dim: width of the coarse branch and of the head.
         fine_width: of the fine branch.
-        coarse, fine: an ablation switches one branch off: its features are zero.
+        coarse, fine: an ablation leaves one branch out.
+
+    Raises:
+        ValueError: both branches are left out.
     """
 
     def __init__(
@@ -128,12 +131,15 @@ class CLIPTNseg(nn.Module):
     ) -> None:
         super().__init__()
         self.clip = clip
-        self.coarse = CoarseBranch(
-            taps=len(clip.taps), tap_dim=clip.width, condition_dim=clip.embed_dim, dim=dim, patch=clip.patch
-        )
-        self.fine = FineBranch(width=fine_width)
-        self.head = nn.Sequential(ResidualBlock(dim + fine_width, dim), ResidualBlock(dim, dim), nn.Conv2d(dim, 1, 1))
-        self.use_coarse, self.use_fine = coarse, fine
+        if not coarse and not fine:
+            raise ValueError("network_def: coarse and fine are both false; keep one branch at least")
+        self.coarse, self.fine, channels = None, None, 0
+        if coarse:
+            sizes = {"taps": len(clip.taps), "tap_dim": clip.width, "condition_dim": clip.embed_dim}
+            self.coarse, channels = CoarseBranch(**sizes, dim=dim, patch=clip.patch), dim
+        if fine:
+            self.fine, channels = FineBranch(width=fine_width), channels + fine_width
+        self.head = nn.Sequential(ResidualBlock(channels, dim), ResidualBlock(dim, dim), nn.Conv2d(dim, 1, 1))
 
     def forward(
         self,
@@ -152,15 +158,21 @@ class CLIPTNseg(nn.Module):
             condition = torch.zeros(image.shape[0], self.clip.embed_dim, device=image.device)
         else:
             condition = self.clip.condition(input_ids, attention_mask)
-        return self.segment(image, self.clip(image), condition)
+        return self.segment(image, self.taps(image), condition)
+
+    def taps(self, image: torch.Tensor) -> list[torch.Tensor]:
+        """CLIP's taps of ``image``; none where no branch reads them."""
+        taps: list[torch.Tensor] = []
+        if self.coarse is not None:
+            taps = self.clip(image)
+        return taps
 
     def segment(self, image: torch.Tensor, taps: list[torch.Tensor], condition: torch.Tensor) -> torch.Tensor:
         """As ``forward``, from taps (B, T, D) and condition (B, E) that were computed before."""
-        height, width = image.shape[2] // self.clip.patch, image.shape[3] // self.clip.patch
-        coarse = self.coarse(taps, condition, height, width)
-        fine = self.fine(image)
-        if not self.use_coarse:
-            coarse = torch.zeros_like(coarse)
-        if not self.use_fine:
-            fine = torch.zeros_like(fine)
-        return self.head(torch.cat([coarse, fine], dim=1))
+        features: list[torch.Tensor] = []
+        if self.coarse is not None:
+            height, width = image.shape[2] // self.clip.patch, image.shape[3] // self.clip.patch
+            features.append(self.coarse(taps, condition, height, width))
+        if self.fine is not None:
+            features.append(self.fine(image))
+        return self.head(torch.cat(features, dim=1))
