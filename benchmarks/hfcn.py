@@ -8,18 +8,16 @@ runs.
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 from scipy import stats
 
+from benchmarks.ablations import data_of, folder_of, parse, run
+
 logger = logging.getLogger(__name__)
-CONFIGS = Path("bundles/hfcn/configs")
 VARIANTS = {
     "HFCN, N = 5": [],
     "backbone only": ["ablations/backbone_only.json"],
@@ -30,19 +28,12 @@ VARIANTS = {
 COLUMNS = ("roc_auc", "average_precision", "f1", "accuracy", "recall", "specificity", "calibration_error")
 
 
-def run(configs: list[str], *overrides: str) -> None:
-    """Run a bundle's configs in a process of its own."""
-    files = str([str(CONFIGS / name) for name in configs])
-    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", files, *overrides]
-    subprocess.run(command, check=True)
-
-
 def measure(name: str, folder: Path, overrides: list[str]) -> dict[str, float]:
     """Train one variant, unless its metrics are there, and return the metrics of the test set."""
     if not (folder / "metrics.json").is_file():
         places = ["--ckpt_dir", str(folder), "--output_dir", str(folder)]
-        run(["train.json", *VARIANTS[name]], *places, *overrides)
-        run(["train.json", *VARIANTS[name], "evaluate.json"], *places, *overrides)
+        run("hfcn", ["train.json", *VARIANTS[name]], *places, *overrides)
+        run("hfcn", ["train.json", *VARIANTS[name], "evaluate.json"], *places, *overrides)
     return json.loads((folder / "metrics.json").read_text())
 
 
@@ -66,24 +57,16 @@ def table(results: dict[str, list[dict[str, float]]]) -> str:
 
 
 def main() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    cut = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
-    own, extra = sys.argv[1:cut], sys.argv[cut + 1 :]
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--dataset_dir")
+    parser, own, extra = parse(str(__doc__), VARIANTS)
     parser.add_argument("--runs", type=int, nargs="+", help="folds, or seeds of the synthetic data")
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     arguments = parser.parse_args(own)
     results: dict[str, list[dict[str, float]]] = {name: [] for name in arguments.variants}
     for index in arguments.runs or range(5 if arguments.dataset_dir else 3):
-        if arguments.dataset_dir:
-            data = ["--dataset_dir", arguments.dataset_dir, "--test_fold", str(index)]
-        else:
-            data = ["--synthetic_dir", str(arguments.out / f"synthetic_{index}"), "--synthetic#seed", str(index)]
+        data = ["--dataset_dir", data_of(arguments.out, arguments.dataset_dir, index, reports=600, size=128)]
+        fold = ["--test_fold", str(index)] if arguments.dataset_dir else []
         for name in arguments.variants:
-            folder = arguments.out / f"{name.replace(' ', '_').replace(',', '')}_{index}"
-            results[name].append(measure(name, folder, [*data, "--seed", str(index), *extra]))
+            folder = folder_of(arguments.out, name, index)
+            results[name].append(measure(name, folder, [*data, *fold, "--seed", str(index), *extra]))
     logger.info("%s", table(results))
 
 

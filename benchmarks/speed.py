@@ -1,25 +1,38 @@
-"""Speed of AKE-SSFA as ratios: milliseconds an image, GFLOPs, and the share of the matmul rate of the same run.
+"""Speed of the networks as ratios: milliseconds, GFLOPs, and the share of the matmul rate of the same moment.
 
-``python -m benchmarks.speed``; the multiply-adds are counted by torch's FlopCounterMode (2 FLOPs each). The matmul rate
-is the best of several 2048^3 products in the same data type, measured before each row: machines drift.
+``python -m benchmarks.speed [--bundles akessfa clip_tnseg hfcn]``. Multiply-adds are counted by torch's FlopCounterMode
+(2 FLOPs each). The matmul rate is the best of several 2048^3 products in the same data type, measured before each row:
+machines drift. Every row runs in a process of its own, whose largest resident memory it shows. Weights are random.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import multiprocessing
+import resource
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 
 import torch
+from clip_tnseg.frozen_clip import FrozenClip
+from clip_tnseg.iteration import FromFeatures
+from clip_tnseg.network import CLIPTNseg
+from hfcn.network import HFCN
+from monai.losses import DiceLoss
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import CLIPConfig, CLIPModel
 
 from akessfa.network import AKESSFA, Segmenter
 from common.text_encoders import TransformerTextEncoder
 
 logger = logging.getLogger(__name__)
 WORDS = 96
+HEADER = "network | parameters | GFLOPs/image | ms/image | GFLOP/s | matmul GFLOP/s | share | peak GB"
 
 
 def seconds(call: Callable[[], object], runs: int) -> float:
@@ -39,46 +52,119 @@ def matmul_rate(dtype: torch.dtype) -> float:
     return 2 * 2048**3 / seconds(lambda: a @ b, 5) / 1e9
 
 
-def row(depth: int, size: int, batch: int, dtype: torch.dtype, runs: int) -> str:
-    """One line of the table for inference with keywords."""
+def row(name: str, network: nn.Module, call: Callable[[], object], batch: int, dtype: torch.dtype, runs: int) -> str:
+    """One line of the table: ``call`` runs ``network`` on a batch."""
+    millions = sum(p.numel() for p in network.parameters()) / 1e6
+
+    def cast() -> None:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+            call()
+
+    with FlopCounterMode(display=False) as counter:
+        cast()
+    rate, taken = matmul_rate(dtype), seconds(cast, runs)
+    reached, gflops = counter.get_total_flops() / taken / 1e9, counter.get_total_flops() / batch / 1e9
+    kind = "bf16" if dtype == torch.bfloat16 else "fp32"
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return (
+        f"{name}, batch {batch}, {kind} | {millions:.1f} M | {gflops:.2f} | {1000 * taken / batch:.1f} | "
+        f"{reached:.0f} | {rate:.0f} | {100 * reached / rate:.0f} % | {peak:.1f}"
+    )
+
+
+def akessfa(depth: int, size: int, batch: int, dtype: torch.dtype, runs: int) -> str:
+    """Inference with keywords."""
     encoder = TransformerTextEncoder(vocab_size=4096, width=128)
     network = AKESSFA(segmenter=Segmenter(text_encoder=encoder, depth=depth)).eval()
     ids = torch.randint(4, 4096, (batch, WORDS))
-    arguments = (
-        torch.rand(batch, 1, size, size),
-        ids,
-        torch.ones_like(ids),
-        (torch.arange(WORDS) // 12).repeat(batch, 1),
-    )
-    millions = sum(p.numel() for p in network.parameters()) / 1e6
+    sentences = (torch.arange(WORDS) // 12).repeat(batch, 1)
+    image = torch.rand(batch, 1, size, size)
+    call = torch.no_grad()(lambda: network.explain(image, ids, torch.ones_like(ids), sentences))
+    return row(f"AKE-SSFA ResNet-{depth} {size}x{size}", network, call, batch, dtype, runs)
 
-    def infer() -> None:
-        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-            network.explain(*arguments)
 
-    with FlopCounterMode(display=False) as counter:
-        infer()
-    rate, taken = matmul_rate(dtype), seconds(infer, runs)
-    reached = counter.get_total_flops() / taken / 1e9
-    name = "bf16" if dtype == torch.bfloat16 else "fp32"
-    gflops = counter.get_total_flops() / batch / 1e9
-    return (
-        f"ResNet-{depth} {size}x{size} batch {batch} {name} | {millions:.1f} M | {gflops:.2f} | "
-        f"{1000 * taken / batch:.1f} | {reached:.0f} | {rate:.0f} | {100 * reached / rate:.0f} %"
+def clip_tnseg() -> CLIPTNseg:
+    """The published sizes."""
+    text = {"bos_token_id": 49406, "eos_token_id": 49407}
+    config = CLIPConfig(text_config=text, vision_config={"patch_size": 16}, projection_dim=512)
+    return CLIPTNseg(clip=FrozenClip(weights=CLIPModel(config)))
+
+
+def clip_tnseg_inference(size: int, cached: bool, batch: int, dtype: torch.dtype, runs: int) -> str:
+    """Image and phrase to logits; ``cached``: the phrase's condition was computed before."""
+    network, image, ids = clip_tnseg().eval(), torch.rand(batch, 3, size, size), torch.full((batch, 77), 49407)
+    with torch.no_grad():
+        condition = network.clip.condition(ids)
+    once = torch.no_grad()(lambda: network.segment(image, network.taps(image), condition))
+    each = torch.no_grad()(lambda: network(image, ids))
+    name = f"CLIP-TNseg {size}x{size}, text {'cached' if cached else 'encoded'}"
+    return row(name, network, once if cached else each, batch, dtype, runs)
+
+
+def clip_tnseg_training(size: int, cached: bool, batch: int, dtype: torch.dtype, runs: int) -> str:
+    """Forward and backward of a training step with cached text; ``cached``: the taps are, too."""
+    network, image = clip_tnseg().train(), torch.rand(batch, 3, size, size)
+    trained, loss = FromFeatures(network), DiceLoss(sigmoid=True)
+    label, condition = torch.ones(batch, 1, size, size), torch.rand(batch, 512)
+    with torch.no_grad():
+        known = network.taps(image)
+
+    def step() -> None:
+        with torch.no_grad():
+            taps = known if cached else network.taps(image)
+        loss(trained(image, taps, condition).float(), label).backward()
+
+    return row(
+        f"CLIP-TNseg step {size}x{size}, taps {'cached' if cached else 'computed'}", network, step, batch, dtype, runs
     )
+
+
+def hfcn(crops: int, looped: bool, batch: int, dtype: torch.dtype, runs: int) -> str:
+    """The feature-cropping branch behind the trunk: all crops in one batch, or one after the other."""
+    network = HFCN(crops=crops).eval()
+    with torch.no_grad():
+        features = network.trunk(torch.rand(batch, 1, 224, 224))
+    windows = network.choose_windows(features)
+
+    @torch.no_grad()
+    def together() -> torch.Tensor:
+        return network.local(network.crop(features, windows))[0]
+
+    @torch.no_grad()
+    def one_by_one() -> list[torch.Tensor]:
+        return [network.local(network.crop(features, windows[:, n : n + 1]))[0] for n in range(crops)]
+
+    name = f"HFCN crops 224x224, N = {crops}, {'loop' if looped else 'one batch'}"
+    return row(name, network.local, one_by_one if looped else together, batch, dtype, runs)
+
+
+def rows(bundle: str) -> Iterator[Callable[[torch.dtype, int], str]]:
+    """The rows of a bundle's table, each to be called with data type and runs."""
+    if bundle == "akessfa":
+        yield from (
+            partial(akessfa, depth, size, b) for depth, size in ((18, 96), (18, 160), (34, 224)) for b in (1, 8)
+        )
+    if bundle == "clip_tnseg":
+        yield from (partial(clip_tnseg_inference, 352, cached, batch) for batch in (1, 8) for cached in (False, True))
+        yield from (partial(clip_tnseg_training, 352, cached, 4) for cached in (False, True))
+    if bundle == "hfcn":
+        yield from (partial(hfcn, n, looped, b) for b in (1, 8) for n in (5, 9) for looped in (False, True))
 
 
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    parser = argparse.ArgumentParser(description=__doc__)
+    bundles = ["akessfa", "clip_tnseg", "hfcn"]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundles", nargs="+", choices=bundles, default=bundles)
     parser.add_argument("--runs", type=int, default=7)
-    runs = parser.parse_args().runs
+    arguments = parser.parse_args()
     logger.info("%d threads", torch.get_num_threads())
-    logger.info("network | parameters | GFLOPs/image | ms/image | GFLOP/s | matmul GFLOP/s | share")
-    for depth, size in ((18, 96), (18, 160), (34, 224)):
-        for batch in (1, 8):
+    logger.info(HEADER)
+    own = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=own, max_tasks_per_child=1) as pool:
+        for call in (call for bundle in arguments.bundles for call in rows(bundle)):
             for dtype in (torch.float32, torch.bfloat16):
-                logger.info("%s", row(depth, size, batch, dtype, runs))
+                logger.info("%s", pool.submit(call, dtype, arguments.runs).result())
 
 
 if __name__ == "__main__":

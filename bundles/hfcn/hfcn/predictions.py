@@ -1,69 +1,40 @@
-"""What inference writes: ``predictions.json``, a picture for each image, and one page."""
+"""What inference writes: probabilities, and a picture of what both branches look at."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
 import torch
-from ignite.engine import Engine, Events
-from monai.utils import ImageMetaKey
 from PIL import Image, ImageDraw
 
 from common import visualize
+from common.prediction_files import PredictionFiles, Shown
 
 from .network import HFCN, side
 
+COLOURS = ((255, 176, 0), (0, 200, 255), (120, 220, 80), (255, 110, 110), (200, 140, 255))
 
-class WritePredictions:
-    """Handler: write each prediction as it comes and the summary as inference ends.
 
-    Args:
-        output_dir: for ``NAME_overlay.png``, ``predictions.json`` and ``index.html``.
-        pages: images on the page at most; the files hold all.
-    """
+def prediction_files(*, network: HFCN, output_dir: str) -> PredictionFiles:
+    """The handler of inference: class and probabilities at the threshold that ``network`` brings."""
 
-    def __init__(self, *, network: HFCN, output_dir: str, pages: int = 24) -> None:
-        self.network, self.folder, self.pages = network, Path(output_dir), pages
-        self.predictions: list[dict] = []
-        self.sections: list[str] = []
+    def show(_: str, item: dict, data: dict) -> Shown:
+        entry = describe(item, float(network.threshold))  # type: ignore[arg-type]
+        picture = draw(np.asarray(data["image"][0]), item, network.ratio)
+        return Shown(entry, {"overlay": picture}, f"{entry['class']}, probability of malignant {entry['prob']:.2f}")
 
-    def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
-        engine.add_event_handler(Events.COMPLETED, self._finish)
+    about = "Left: what speaks for malignant on the whole map. Right: the crops and their probability of malignant."
+    return PredictionFiles(output_dir=output_dir, show=show, title="HFCN: benign or malignant", note=about)
 
-    def _collect(self, engine: Engine) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for item, data in zip(engine.state.output, engine.state.batch, strict=True):  # type: ignore[call-overload]
-            name = str(data["image"].meta[ImageMetaKey.FILENAME_OR_OBJ])
-            picture = draw(np.asarray(data["image"][0]), item, self.network.ratio)
-            prediction = self._describe(name, item)
-            picture.save(self.folder / prediction["overlay"])
-            self.predictions.append(prediction)
-            if len(self.sections) < self.pages:
-                verdict = f"{prediction['class']}, probability of malignant {prediction['prob']:.2f}"
-                self.sections.append(visualize.section_html(Path(name).name, visualize.image_html(picture, verdict)))
 
-    def _describe(self, name: str, item: dict) -> dict:
-        threshold = float(self.network.threshold)  # type: ignore[arg-type]
-        values = {key: round(float(item[key]), 4) for key in ("prob", "prob_global", "prob_crops")}
-        return {
-            "image": name,
-            "overlay": f"{Path(name).stem}_overlay.png",
-            "class": "malignant" if float(item["prob"]) >= threshold else "benign",
-            "threshold": round(threshold, 4),
-            **values,
-            "crop_probs": [round(value, 4) for value in item["crop_probs"].tolist()],
-        }
-
-    def _finish(self, _: Engine) -> None:
-        text = json.dumps(self.predictions, indent=2, ensure_ascii=False)
-        (self.folder / "predictions.json").write_text(text, encoding="utf-8")
-        about = "Left: what speaks for malignant on the whole map. Right: the crops and their probability of malignant."
-        note = f"<p><small>{len(self.predictions)} images. {about}</small></p>"
-        page = visualize.page_html("HFCN: benign or malignant", note, *self.sections)
-        (self.folder / "index.html").write_text(page, encoding="utf-8")
+def describe(item: dict, threshold: float) -> dict:
+    """An entry of ``predictions.json``."""
+    values = {key: round(float(item[key]), 4) for key in ("prob", "prob_global", "prob_crops")}
+    return {
+        "class": "malignant" if float(item["prob"]) >= threshold else "benign",
+        "threshold": round(threshold, 4),
+        **values,
+        "crop_probs": [round(value, 4) for value in item["crop_probs"].tolist()],
+    }
 
 
 def draw(image: np.ndarray, item: dict, ratio: float, *, height: int = 384) -> Image.Image:
@@ -84,6 +55,3 @@ def draw(image: np.ndarray, item: dict, ratio: float, *, height: int = 384) -> I
         label = (box[0] + 6 + 60 * (index % 3), box[1] + 4 + 18 * (index // 3))
         pen.text(label, f"{prob:.2f}", fill=COLOURS[index % len(COLOURS)])
     return visualize.side_by_side([left, right])
-
-
-COLOURS = ((255, 176, 0), (0, 200, 255), (120, 220, 80), (255, 110, 110), (200, 140, 255))
