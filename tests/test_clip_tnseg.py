@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from clip_tnseg.fast_inference import speed_up
 from clip_tnseg.frozen_clip import FrozenClip
 from clip_tnseg.network import CLIPTNseg, FineBranch, ResidualBlock
 from clip_tnseg.published import load_openai_clip, load_published
+from torch import nn
 from transformers import CLIPConfig, CLIPModel
 
 from tests import published_numbers
@@ -139,6 +141,19 @@ def test_precomputed_taps_and_conditions_give_the_same_logits(network, batch):
         torch.testing.assert_close(
             network.segment(image, network.clip(image), network.clip.condition(ids)), network(image, ids)
         )
+
+
+@pytest.mark.parametrize("options", [{}, {"coarse": False}, {"fine": False}])
+@pytest.mark.parametrize("amp", [False, True])
+def test_fast_inference_gives_the_same_logits(batch, options, amp):
+    network = make_network(**options).eval()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=amp):
+        before = network(*batch)
+        speed_up(network, amp=amp)
+        torch.testing.assert_close(network(*batch), before, atol=2e-2 if amp else 1e-4, rtol=0)
+    linear = [module for module in network.clip.modules() if isinstance(module, nn.Linear)]
+    assert bool(linear) == amp
+    assert network.head[-1].weight.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize(("option", "branch"), [("coarse", "fine"), ("fine", "coarse")])

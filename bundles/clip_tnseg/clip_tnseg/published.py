@@ -8,7 +8,7 @@ import torch
 
 from .network import CLIPTNseg
 
-UNUSED = ("CGB.reduce.", "CGB.clip_model.")  # in published files, never used; CLIP comes from its own file
+UNUSED = ("CGB.reduce.", "CGB.clip_model.", "CGB.model.")  # never used, and CLIP, which comes from its own file
 RULES = (
     (r"^CGB\.film_(mul|add)\.", r"coarse.film.\1."),
     (r"^CGB\.reduces\.", "coarse.reduce."),
