@@ -62,8 +62,9 @@ class ResidualBlock(nn.Module):
         self.skip = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        hidden = self.conv1(F.silu(self.norm1(x)))
-        return self.conv2(F.silu(self.norm2(hidden))) + self.skip(x)
+        inplace = not torch.is_grad_enabled()  # training needs what SiLU was computed from
+        hidden = self.conv1(F.silu(self.norm1(x), inplace=inplace))
+        return self.conv2(F.silu(self.norm2(hidden), inplace=inplace)) + self.skip(x)
 
 
 class FineBranch(nn.Module):
