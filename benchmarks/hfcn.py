@@ -28,12 +28,13 @@ VARIANTS = {
 COLUMNS = ("roc_auc", "average_precision", "f1", "accuracy", "recall", "specificity", "calibration_error")
 
 
-def measure(name: str, folder: Path, overrides: list[str]) -> dict[str, float]:
+def measure(name: str, folder: Path, pretrained: Path | None, overrides: list[str]) -> dict[str, float]:
     """Train one variant, unless its metrics are there, and return the metrics of the test set."""
+    configs, places = ["train.json", *VARIANTS[name]], ["--ckpt_dir", str(folder), "--output_dir", str(folder)]
+    start = [] if pretrained is None else ["--pretrained", str(pretrained)]
     if not (folder / "metrics.json").is_file():
-        places = ["--ckpt_dir", str(folder), "--output_dir", str(folder)]
-        run("hfcn", ["train.json", *VARIANTS[name]], *places, *overrides)
-        run("hfcn", ["train.json", *VARIANTS[name], "evaluate.json"], *places, *overrides)
+        run("hfcn", [*configs, *(["finetune.json"] if start else [])], *start, *places, *overrides)
+        run("hfcn", [*configs, "evaluate.json"], *places, *overrides)
     return json.loads((folder / "metrics.json").read_text())
 
 
@@ -59,6 +60,7 @@ def table(results: dict[str, list[dict[str, float]]]) -> str:
 def main() -> None:
     parser, own, extra = parse(str(__doc__), VARIANTS)
     parser.add_argument("--runs", type=int, nargs="+", help="folds, or seeds of the synthetic data")
+    parser.add_argument("--pretrained", type=Path, help="--out of an earlier run: start from its variant's first seed")
     arguments = parser.parse_args(own)
     results: dict[str, list[dict[str, float]]] = {name: [] for name in arguments.variants}
     for index in arguments.runs or range(5 if arguments.dataset_dir else 3):
@@ -66,7 +68,8 @@ def main() -> None:
         fold = ["--test_fold", str(index)] if arguments.dataset_dir else []
         for name in arguments.variants:
             folder = folder_of(arguments.out, name, index)
-            results[name].append(measure(name, folder, [*data, *fold, "--seed", str(index), *extra]))
+            start = arguments.pretrained and folder_of(arguments.pretrained, name, 0)
+            results[name].append(measure(name, folder, start, [*data, *fold, "--seed", str(index), *extra]))
     logger.info("%s", table(results))
 
 

@@ -1,5 +1,6 @@
 """The bundle contract, over every bundle: each command from the root, the bundle's folder and the unpacked zip."""
 
+import functools
 import json
 import os
 import re
@@ -19,6 +20,8 @@ from common.pack import pack
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLES = sorted(path.parents[1].name for path in ROOT.glob("bundles/*/configs/metadata.json"))
 TINY = json.loads((ROOT / "tests" / "tiny.json").read_text())
+ABLATIONS = sorted(ROOT.glob("bundles/*/configs/ablations/*.json"))
+VARIANTS = [*(f"{path.parents[2].name}/ablations/{path.stem}" for path in ABLATIONS), "clip_tnseg/cache_features"]
 PLACES = {"ckpt_dir": "models", "output_dir": "eval", "synthetic_dir": "synthetic"}
 SCHEMA = Path(os.environ.get("MONAI_BUNDLE_SCHEMA", ROOT.parent / "shared" / "schema" / "meta_schema_20240725.json"))
 ALONE = """
@@ -59,9 +62,18 @@ def train_files(bundle, *names):
 
 
 @pytest.fixture(scope="session")
-def made(bundle, tmp_path_factory):
-    """A tiny training from the repository's root: its folder, and the overrides that the next commands need."""
-    folder = tmp_path_factory.mktemp(bundle)
+def made_of(tmp_path_factory):
+    """A bundle's tiny training, made once: its folder, and the overrides that the next commands need."""
+    return functools.cache(lambda bundle: train_tiny(bundle, tmp_path_factory.mktemp(bundle)))
+
+
+@pytest.fixture(scope="session")
+def made(bundle, made_of):
+    return made_of(bundle)
+
+
+def train_tiny(bundle, folder):
+    """Train from the repository's root."""
     tiny = TINY[bundle]
     places = {name: folder / place for name, place in PLACES.items()}
     common = flags(tiny["network"], tiny["data"], places)
@@ -131,10 +143,35 @@ def test_finetuning_starts_from_the_pretrained_network(made, bundle):
     start = ["--config_file", train_files(bundle, "finetune"), *common, *network, *flags(quick)]
     monai("run", *start, "--pretrained", str(folder / "models"))
     before, after = (torch.load(folder / name / "model.pt", weights_only=True) for name in ("models", "finetuned"))
-    learned = {name for name in before if not name.endswith(("running_mean", "running_var", "num_batches_tracked"))}
+    measured = ("running_mean", "running_var", "num_batches_tracked", "threshold")
+    learned = {name for name in before if not name.endswith(measured)}
     assert all(torch.equal(before[name], after[name]) for name in learned)
     done = monai("run", *start, "--pretrained", "nowhere", expect=1)
     assert re.match(r"FileNotFoundError: (pretrained|tokenizer): no file .*nowhere", one_line(done)), done.stderr
+
+
+@pytest.mark.parametrize("config", VARIANTS)
+def test_every_further_config_trains(made_of, config, tmp_path, monkeypatch):
+    bundle, name = config.split("/", 1)
+    folder, _ = made_of(bundle)
+    monkeypatch.chdir(ROOT)
+    places = {"ckpt_dir": tmp_path, "output_dir": tmp_path, "synthetic_dir": folder / "synthetic"}
+    if (folder / "models" / "clip").is_dir():
+        places["clip_dir"] = folder / "models" / "clip"
+    options = {**TINY[bundle]["network"], **TINY[bundle]["data"], **TINY[bundle]["train"], "epochs": 1}
+    known = ConfigParser.load_config_file(f"bundles/{bundle}/configs/{name}.json")
+    if "features_dir" in known:
+        places["features_dir"] = tmp_path / "features"
+    workflow = ConfigWorkflow(
+        config_file=[f"bundles/{bundle}/configs/train.json", f"bundles/{bundle}/configs/{name}.json"],
+        workflow_type="train",
+        logging_file=False,
+        **{key: str(value) for key, value in places.items()},
+        **{key: value for key, value in options.items() if key not in known},
+    )
+    workflow.initialize()
+    workflow.run()
+    assert {"model.pt", "checkpoint.pt"} <= {file.name for file in tmp_path.iterdir()}
 
 
 def test_metadata_follows_the_schema(bundle):
