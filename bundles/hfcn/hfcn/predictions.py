@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from common import visualize
 from common.prediction_files import PredictionFiles, Shown
@@ -53,5 +53,5 @@ def draw(image: np.ndarray, item: dict, ratio: float, *, height: int = 384) -> I
                down * height + extent[0] / int(places[0]) * height - 1]  # fmt: skip
         pen.rectangle(box, outline=COLOURS[index % len(COLOURS)], width=2)
         label = (box[0] + 6 + 60 * (index % 3), box[1] + 4 + 18 * (index // 3))
-        pen.text(label, f"{prob:.2f}", fill=COLOURS[index % len(COLOURS)])
+        pen.text(label, f"{prob:.2f}", fill=COLOURS[index % len(COLOURS)], font=ImageFont.load_default(size=15))
     return visualize.side_by_side([left, right])
