@@ -1,6 +1,6 @@
 """Ablations of CLIP-TNseg on one data set: train each variant, evaluate it on the test split, print one table.
 
-``python -m benchmarks.clip_tnseg --out runs/clip --clip_dir FOLDER --seeds 0 1 2 -- --image_size 64 --epochs 8``
+``python -m benchmarks.clip_tnseg --out runs/clip --clip_dir FOLDER --cached runs/taps -- --image_size 64 --epochs 5``
 Without --dataset_dir each seed draws its own synthetic data. The CLIP in --clip_dir (configs/pretrain_clip.json) serves
 all variants; its retrieval on the test split stands below the table. What follows ``--`` goes to every training and
 evaluation. Intervals are 95 % percentile bootstraps over cases (patients), 2,000 resamples.
@@ -28,22 +28,22 @@ VARIANTS = {
     "fine only": ["ablations/fine_only.json"],
     "no text": ["ablations/no_text.json"],
     "fixed text": ["ablations/fixed_text.json"],
-    "text only": ["ablations/text_only.json"],
+    "no visual prompts": ["ablations/text_only.json"],
 }
 COLUMNS = ("iou", "dice_two_class", "iou_two_class", "hd95")
 
 
 def phrases_of(name: str) -> tuple[str, ...]:
     """What a variant is tested with: each image's own phrase, and where it learned phrases the plain one, too."""
-    return ("own", "plain") if name in ("CLIP-TNseg", "coarse only", "text only") else ("own",)
+    return ("own", "plain") if name in ("CLIP-TNseg", "coarse only", "no visual prompts") else ("own",)
 
 
-def measure(name: str, folder: Path, overrides: list[str]) -> None:
+def measure(name: str, folder: Path, cached: Path | None, overrides: list[str]) -> None:
     """Train one variant, unless its weights are there, and evaluate it."""
     places = ["--ckpt_dir", str(folder), *overrides]
-    configs = ["train.json", *VARIANTS[name]]
+    configs, features = ["train.json", *VARIANTS[name]], [] if cached is None else ["--features_dir", str(cached)]
     if not (folder / "done").is_file():
-        run("clip_tnseg", configs, *places)
+        run("clip_tnseg", [*configs, *(["cache_features.json"] if features else [])], *places, *features)
         (folder / "done").touch()
     for phrases in phrases_of(name):
         output = folder / f"test_{phrases}"
@@ -91,14 +91,15 @@ def main() -> None:
     parser, own, extra = parse(str(__doc__), VARIANTS)
     parser.add_argument("--clip_dir", required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--reports", type=int, default=400, help="of the synthetic data")
+    parser.add_argument("--reports", type=int, default=1200, help="of the synthetic data")
+    parser.add_argument("--cached", type=Path, help="folder for CLIP's taps: train on whole images from them")
     arguments = parser.parse_args(own)
     patient_of, retrieved = {}, []
     for seed in arguments.seeds:
         data = data_of(arguments.out, arguments.dataset_dir, seed, reports=arguments.reports)
         fixed = ["--clip_dir", arguments.clip_dir, "--dataset_dir", data, "--seed", str(seed)]
         for name in arguments.variants:
-            measure(name, folder_of(arguments.out, name, seed), [*fixed, *extra])
+            measure(name, folder_of(arguments.out, name, seed), arguments.cached, [*fixed, *extra])
         patient_of[seed] = patients(data)
         config = json.loads((Path(arguments.clip_dir) / "config.json").read_text())
         size, length = config["vision_config"]["image_size"], config["text_config"]["max_position_embeddings"]

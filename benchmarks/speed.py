@@ -146,7 +146,7 @@ def rows(bundle: str) -> Iterator[Callable[[torch.dtype, int], str]]:
         )
     if bundle == "clip_tnseg":
         yield from (partial(clip_tnseg_inference, 352, cached, batch) for batch in (1, 8) for cached in (False, True))
-        yield from (partial(clip_tnseg_training, 352, cached, 4) for cached in (False, True))
+        yield from (partial(clip_tnseg_training, 352, cached, 2) for cached in (False, True))
     if bundle == "hfcn":
         yield from (partial(hfcn, n, looped, b) for b in (1, 8) for n in (5, 9) for looped in (False, True))
 
