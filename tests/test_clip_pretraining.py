@@ -24,7 +24,8 @@ def test_the_tokenizer_survives_its_folder_and_adds_both_ends(tmp_path):
     ids = again("An image of a square nodule", padding="max_length", max_length=12)["input_ids"]
     assert ids == tokenizer("an image of a square nodule", padding="max_length", max_length=12)["input_ids"]
     assert ids[0] == 2 and ids[7] == 3 and ids[8:] == [0] * 4 and ids.count(1) == 1
-    assert 1 not in again("低回声")["input_ids"]
+    assert 1 not in again("低回声")["input_ids"] and len(again("侧左")["input_ids"]) == 4
+    assert 1 not in again("侧左")["input_ids"]
     with pytest.raises(ValueError, match="prompts: no word"):
         fit_tokenizer([""])
 

@@ -37,7 +37,7 @@ def fit_tokenizer(prompts: Iterable[str], *, max_size: int = 512) -> PreTrainedT
         ValueError: no prompt holds a word.
     """
     tokenizer = Tokenizer(models.WordLevel(unk_token=SPECIAL[1]))
-    tokenizer.normalizer = normalizers.Lowercase()  # type: ignore[assignment]
+    tokenizer.normalizer = normalizers.BertNormalizer(strip_accents=False)  # type: ignore[assignment]
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # type: ignore[assignment]
     trainer = trainers.WordLevelTrainer(vocab_size=max_size, special_tokens=list(SPECIAL), show_progress=False)
     tokenizer.train_from_iterator(prompts, trainer=trainer)
