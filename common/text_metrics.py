@@ -122,8 +122,8 @@ def meteor(predictions: Sequence[Tokens], references: Sequence[Tokens]) -> float
     """Mean METEOR with the weights of METEOR 1.5 (Denkowski and Lavie 2014): alpha 0.85, beta 0.2, gamma 0.6.
 
     nltk matches equal words, then equal stems (Snowball, English). The Java program that papers quote also matches
-    synonyms and paraphrases and discounts function words. Its mean over the tests' 20 English pairs is 0.378, ours 0.377;
-    its corpus score, which pools the counts, is 0.333.
+    synonyms and paraphrases and discounts function words. On the 20 English pairs of the tests its mean is 0.378 and
+    this one 0.377; its corpus score, which pools the counts, is 0.333.
     """
     _check(predictions, references)
     options = {

@@ -53,10 +53,20 @@ def wave(spec):
     return torch.from_numpy((slow + fast).reshape(shape).astype(np.float32))
 
 
+def noise(spec):
+    """Feature-like input of ``{"shape", "name", "seed", "scale"[, "plus"]}``."""
+    values = spec["scale"] * base(spec["name"], math.prod(spec["shape"]), spec["seed"]) + spec.get("plus", 0.0)
+    return torch.from_numpy(values.reshape(spec["shape"]).astype(np.float32))
+
+
 def check(actual, recorded, tolerance=1e-4):
     """Assert that ``actual`` has the recorded shape, 64 values, mean magnitude, spread and sum."""
     values = actual.detach().double().numpy()
     assert list(values.shape) == recorded["shape"]
+    if "all" in recorded:
+        whole = np.array(recorded["all"]).reshape(values.shape)
+        np.testing.assert_allclose(values, whole, atol=tolerance * max(1.0, np.abs(whole).mean()), rtol=0)
+        return
     flat, bound = values.reshape(-1), tolerance * max(1.0, recorded["abs_mean"])
     count = min(64, flat.size)
     np.testing.assert_allclose(flat[np.arange(count) * flat.size // count], recorded["values"], atol=bound, rtol=0)

@@ -1,0 +1,79 @@
+"""Multi-head attention over keys and values that can be kept, and the layer norm of R2Gen's family."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class SampleLayerNorm(nn.Module):
+    """``gamma * (x - mean) / (std + eps) + beta`` with the sample standard deviation (divisor n - 1), eps added to it.
+
+    As in the published code of R2Gen, SGF and D2R-Net; ``nn.LayerNorm`` divides by n and adds eps to the variance.
+    """
+
+    def __init__(self, features: int, *, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.gamma, self.beta = nn.Parameter(torch.ones(features)), nn.Parameter(torch.zeros(features))
+        self.eps = eps
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        std, mean = torch.std_mean(x, dim=-1, keepdim=True)
+        return self.gamma * (x - mean) / (std + self.eps) + self.beta
+
+
+class MultiHeadAttention(nn.Module):
+    """Scaled dot-product attention in ``heads`` parts (Vaswani et al. 2017), keys and values projected apart.
+
+    Raises:
+        ValueError: ``dim`` is no multiple of ``heads``.
+    """
+
+    def __init__(self, *, dim: int, heads: int = 8, dropout: float = 0.1) -> None:
+        super().__init__()
+        if dim % heads:
+            raise ValueError(f"heads: {heads} do not divide the width {dim}")
+        self.query, self.key, self.value, self.out = (nn.Linear(dim, dim) for _ in range(4))
+        self.heads, self.dropout = heads, dropout
+
+    def split(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, T, dim) to (B, heads, T, dim / heads)."""
+        return x.unflatten(2, [self.heads, -1]).transpose(1, 2)
+
+    def keys_values(self, source: torch.Tensor) -> torch.Tensor:
+        """Keys and values (2, B, heads, S, dim / heads) of ``source`` (B, S, dim)."""
+        return torch.stack([self.split(self.key(source)), self.split(self.value(source))])
+
+    def attend(
+        self, x: torch.Tensor, keys_values: torch.Tensor, visible: Optional[torch.Tensor] = None
+    ) -> torch.Tensor:
+        """Attend from ``x`` (B, T, dim).
+
+        Args:
+            keys_values: (2, B, heads, S, dim / heads), of :meth:`keys_values`.
+            visible: bool, broadcast to (B, heads, T, S); each query sees one key at least.
+        """
+        found = F.scaled_dot_product_attention(
+            self.split(self.query(x)),
+            keys_values[0],
+            keys_values[1],
+            attn_mask=visible,
+            dropout_p=self.dropout if self.training else 0.0,
+        )
+        return self.out(found.transpose(1, 2).flatten(2))
+
+    def forward(self, x: torch.Tensor, source: torch.Tensor, visible: Optional[torch.Tensor] = None) -> torch.Tensor:
+        """Attend from ``x`` (B, T, dim) to ``source`` (B, S, dim)."""
+        return self.attend(x, self.keys_values(source), visible)
+
+    @torch.jit.export
+    def weights(self, x: torch.Tensor, source: torch.Tensor, visible: Optional[torch.Tensor] = None) -> torch.Tensor:
+        """The attention itself, (B, heads, T, S), for pictures."""
+        query, key = self.split(self.query(x)), self.split(self.key(source))
+        scores = query @ key.transpose(2, 3) / query.shape[3] ** 0.5
+        if visible is not None:
+            scores = scores.masked_fill(~visible, float("-inf"))
+        return scores.softmax(dim=3)

@@ -1,0 +1,266 @@
+"""Report decoder and beam search: equal to the published networks, cache equals none, search equals brute force."""
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from common.attention import MultiHeadAttention, SampleLayerNorm
+from common.beam_search import BeamSearch
+from common.report_decoder import MemoryEncoder, ReportDecoder, sinusoids
+from tests import published_numbers
+
+BEGIN, END, PAD = 1, 2, 0
+
+
+@pytest.fixture(scope="module")
+def cases():
+    return published_numbers.load("layers")["cases"]
+
+
+def test_layer_norm_equals_the_published(cases):
+    case = cases["layer_norm"]
+    norm = SampleLayerNorm(16)
+    norm.load_state_dict(published_numbers.state_dict(case["entries"]))
+    x = published_numbers.noise(case["inputs"]["x"])
+    published_numbers.check(norm(x), case["outputs"]["output"])
+
+
+def renamed(entries):
+    names = {"linears.0": "query", "linears.1": "key", "linears.2": "value", "linears.3": "out"}
+    state = published_numbers.state_dict(entries)
+    return {f"{names[name[:9]]}{name[9:]}": value for name, value in state.items()}
+
+
+def test_attention_equals_the_published(cases):
+    case = cases["multi_head_attention"]
+    attention = MultiHeadAttention(dim=32, heads=4).eval()
+    attention.load_state_dict(renamed(case["entries"]))
+    query, source = (published_numbers.noise(case["inputs"][name]) for name in ("query", "key_value"))
+    visible = torch.ones(2, 1, 1, 9, dtype=torch.bool)
+    visible[1, :, :, 6:] = False
+    published_numbers.check(attention(query, source, visible), case["outputs"]["cross, keys 6-8 of sample 1 masked"])
+    weights = attention.weights(query, source, visible)
+    assert weights.shape == (2, 4, 6, 9) and (weights[1, :, :, 6:] == 0).all()
+    heads = weights @ attention.split(attention.value(source))
+    torch.testing.assert_close(attention.out(heads.transpose(1, 2).flatten(2)), attention(query, source, visible))
+
+
+def test_positions_alternate_sine_and_cosine():
+    found = sinusoids(7, 6)
+    assert found.shape == (7, 6)
+    assert found[3, 2:4].tolist() == pytest.approx(
+        [torch.sin(torch.tensor(3 / 10000 ** (2 / 6))).item(), torch.cos(torch.tensor(3 / 10000 ** (2 / 6))).item()]
+    )
+
+
+def make_decoder(vocabulary=12, **options):
+    torch.manual_seed(0)
+    decoder = ReportDecoder(
+        vocab_size=vocabulary, dim=16, hidden=24, heads=4, layers=2, max_length=80, **options
+    ).eval()
+    for layer in decoder.layers:
+        nn.init.normal_(layer.cross.query.weight)  # so that the report depends on the memory
+        nn.init.normal_(layer.cross.out.weight)
+    nn.init.normal_(decoder.logit.weight)
+    return decoder
+
+
+@pytest.fixture
+def memory():
+    return torch.randn(3, 7, 16, generator=torch.Generator().manual_seed(1))
+
+
+def test_steps_equal_teacher_forcing(memory):
+    decoder, ids = make_decoder(), torch.randint(1, 12, (3, 70), generator=torch.Generator().manual_seed(2))
+    visible = torch.ones(3, 7, dtype=torch.bool)
+    visible[1, 4:] = False
+    with torch.no_grad():
+        wanted = decoder(ids, memory, visible)
+        state, found = decoder.start(memory, visible, 1), []
+        for position in range(70):  # beyond the room of the first allocation
+            log_probs, state = decoder.step(ids[:, position, None], position, state)
+            found.append(log_probs[:, 0])
+    torch.testing.assert_close(torch.stack(found, 1), wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_padding_and_other_studies_change_nothing(memory):
+    decoder = make_decoder()
+    ids = torch.tensor([[1, 5, 6, 7], [1, 8, 9, 10], [1, 3, 4, 5]])
+    with torch.no_grad():
+        wanted = decoder(ids, memory)
+        padded = decoder(torch.cat([ids, torch.zeros(3, 3, dtype=torch.int64)], 1), memory)[:, :4]
+        more = torch.cat([memory, torch.randn(3, 2, 16)], 1)
+        masked = decoder(ids, more, torch.arange(9).expand(3, -1) < 7)
+        torch.testing.assert_close(padded, wanted)
+        torch.testing.assert_close(masked, wanted)
+        torch.testing.assert_close(decoder(ids[1:2], memory[1:2]), wanted[1:2])
+
+
+def test_a_later_token_changes_nothing_before_it(memory):
+    decoder, ids = make_decoder(), torch.tensor([[1, 5, 6, 7]]).expand(3, -1)
+    changed = ids.clone()
+    changed[:, 3] = 9
+    with torch.no_grad():
+        torch.testing.assert_close(decoder(ids, memory)[:, :3], decoder(changed, memory)[:, :3])
+
+
+def search(decoder, **options):
+    return BeamSearch(decoder, begin_id=BEGIN, end_id=END, pad_id=PAD, **options)
+
+
+def score_of(decoder, memory, tokens):
+    ids = torch.tensor([[BEGIN, *tokens]])
+    with torch.no_grad():
+        log_probs = decoder(ids[:, :-1], memory)[0]
+    return float(log_probs.gather(1, ids[0, 1:, None]).sum())
+
+
+def every_report(vocabulary, length):
+    words = [token for token in range(vocabulary) if token not in (PAD, BEGIN, END)]
+    for size in range(length):
+        for tokens in itertools.product(words, repeat=size):
+            yield (*tokens, END)
+    yield from itertools.product(words, repeat=length)
+
+
+def test_a_wide_beam_finds_what_brute_force_finds(memory):
+    decoder = make_decoder(vocabulary=7)
+    found = search(decoder, beams=80, max_length=3)(memory)
+    for study in range(3):
+        scored = sorted(
+            ((score_of(decoder, memory[study : study + 1], tokens), tokens) for tokens in every_report(7, 3)),
+            reverse=True,
+        )
+        for rank in range(5):
+            score, tokens = scored[rank]
+            kept = [token for token in tokens if token != END]
+            assert found.ids[study, rank].tolist() == kept + [PAD] * (3 - len(kept))
+            assert float(found.scores[study, rank]) == pytest.approx(score, abs=1e-4)
+
+
+def test_one_beam_is_greedy(memory):
+    decoder = make_decoder()
+    found = search(decoder, max_length=40)(memory)
+    for study in range(3):
+        ids, total = [BEGIN], 0.0
+        for _ in range(40):
+            with torch.no_grad():
+                log_probs = decoder(torch.tensor([ids]), memory[study : study + 1])[0, -1]
+            log_probs[[PAD, BEGIN]] = -torch.inf
+            ids.append(int(log_probs.argmax()))
+            total += float(log_probs.max())
+            if ids[-1] == END:
+                break
+        kept = [token for token in ids[1:] if token != END]
+        assert found.ids[study, 0].tolist() == kept + [PAD] * (40 - len(kept))
+        assert float(found.scores[study, 0]) == pytest.approx(total, abs=1e-3)
+        assert float(found.log_probs[study].sum()) == pytest.approx(total, abs=1e-3)
+
+
+@pytest.mark.parametrize(("beams", "bias"), [(1, 3.0), (3, 1.0)])
+def test_a_batch_equals_its_studies_alone(memory, beams, bias):
+    decoder = make_decoder()
+    decoder.logit.bias.data[END] += bias  # so that studies end at different lengths
+    together = search(decoder, beams=beams, max_length=30)(memory)
+    lengths = set()
+    for study in range(3):
+        alone = search(decoder, beams=beams, max_length=30)(memory[study : study + 1])
+        assert torch.equal(together.ids[study], alone.ids[0])
+        torch.testing.assert_close(together.scores[study], alone.scores[0], atol=1e-4, rtol=0)
+        lengths.add(int((alone.ids[0, 0] != PAD).sum()))
+    assert len(lengths) > 1
+
+
+def test_more_beams_score_no_worse_and_come_best_first(memory):
+    decoder = make_decoder()
+    greedy, wide = (search(decoder, beams=beams, max_length=12)(memory).scores for beams in (1, 6))
+    assert (wide[:, 0] >= greedy[:, 0] - 1e-4).all() and (wide[:, :-1] >= wide[:, 1:]).all()
+
+
+def test_minimum_length_blocked_ngrams_and_penalty(memory):
+    decoder = make_decoder()
+    decoder.logit.bias.data[END] += 6
+    short = search(decoder, beams=2, max_length=20)(memory).ids
+    long = search(decoder, beams=2, max_length=20, min_length=8)(memory).ids
+    assert (short[:, 0] != PAD).sum(1).min() < 8 <= (long[:, 0] != PAD).sum(1).min()
+    decoder.logit.bias.data[END] -= 12
+    ids = search(decoder, beams=2, max_length=30, block_ngram=2)(memory).ids[:, 0].tolist()
+    for report in ids:
+        pairs = [pair for pair in itertools.pairwise(report) if PAD not in pair]
+        assert len(pairs) == len(set(pairs))
+    sums, means = (search(decoder, beams=3, max_length=9, length_penalty=p)(memory) for p in (0.0, 1.0))
+    torch.testing.assert_close(sums.scores[0, 0] / 9, means.scores[0, 0], atol=1e-5, rtol=0)
+
+
+def test_scripted_search_is_the_same(memory):
+    decoder = make_decoder()
+    decoder.logit.bias.data[END] += 3
+    generate = search(decoder, beams=3, max_length=40, min_length=2, block_ngram=3)
+    for found, wanted in zip(torch.jit.script(generate)(memory), generate(memory), strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+def test_impossible_sizes_are_refused():
+    with pytest.raises(ValueError, match="min_length: 9 < max_length: 5"):
+        search(make_decoder(), max_length=5, min_length=9)
+    with pytest.raises(ValueError, match="heads: 3 do not divide the width 16"):
+        MultiHeadAttention(dim=16, heads=3)
+
+
+def published_names(name):
+    """Names of our modules for an entry of a published encoder-decoder."""
+    for old, new in (
+        ("encoder_decoder.att_embed.0.", "embed."),
+        ("encoder_decoder.model.encoder.", "encoder."),
+        ("encoder_decoder.model.decoder.", "decoder."),
+        ("encoder_decoder.model.tgt_embed.0.lut.", "decoder.embedding."),
+        ("encoder_decoder.logit.", "decoder.logit."),
+        (".feed_forward.w_1.", ".feed_forward.inner."),
+        (".feed_forward.w_2.", ".feed_forward.outer."),
+        (".linears.0.", ".query."), (".linears.1.", ".key."), (".linears.2.", ".value."), (".linears.3.", ".out."),
+        (".src_attn.", ".cross."),
+    ):  # fmt: skip
+        name = name.replace(old, new)
+    if "sublayer." in name:
+        name = name.replace("sublayer.", "norms.").replace(".norm.", ".")
+    return name.replace(".self_attn.", ".attention." if name.startswith("encoder") else ".own.")
+
+
+@pytest.fixture(scope="module")
+def tiny(cases):
+    case = cases["tiny_sgf_decoder"]
+    sizes = {"dim": 64, "hidden": 48, "heads": 4, "layers": 2}
+    network = nn.ModuleDict(
+        {
+            "embed": nn.Linear(40, 64),
+            "encoder": MemoryEncoder(**sizes),
+            "decoder": ReportDecoder(vocab_size=61, pad_id=0, max_length=128, **sizes),
+        }
+    ).eval()
+    entries = [entry for entry in case["entries"] if entry[2] != "sinusoid"]
+    state = published_numbers.state_dict(entries)
+    network.load_state_dict({published_names(name): value for name, value in state.items()})
+    with torch.no_grad():
+        patches = published_numbers.noise(case["inputs"]["patches"])
+        memory = network["encoder"](network["embed"](patches).relu())
+    return case, network["decoder"], memory
+
+
+def test_tiny_published_decoder_teacher_forced(tiny):
+    case, decoder, memory = tiny
+    ids = torch.tensor(case["inputs"]["token_ids"])[:, :-1]
+    outputs = case["outputs"]
+    published_numbers.check(memory, outputs["encoder_memory"])
+    for name, recorded in outputs.items():
+        if name.startswith("decoder_hidden"):
+            published_numbers.check(decoder.hidden(ids, memory), recorded)
+        if name.startswith("log_probs"):
+            published_numbers.check(decoder(ids, memory), recorded)
+
+
+def test_tiny_published_decoder_greedy(tiny):
+    case, decoder, memory = tiny
+    found = BeamSearch(decoder, begin_id=0, end_id=0, pad_id=0, max_length=24)(memory)
+    assert found.ids[:, 0].tolist() == case["outputs"]["greedy"]["ids"]
