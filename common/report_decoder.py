@@ -159,7 +159,7 @@ class ReportDecoder(nn.Module):
     @torch.jit.export
     def start(self, memory: torch.Tensor, visible: Optional[torch.Tensor], beams: int) -> DecoderState:
         """State before the first token, for ``memory`` (B, S, dim) and as many hypotheses a study."""
-        cross = torch.stack([layer.cross.keys_values(memory) for layer in self.layers])  # type: ignore[union-attr, operator]
+        cross = torch.stack([layer.cross.keys_values(memory) for layer in self.layers])  # type: ignore
         if visible is None:
             visible = torch.ones(memory.shape[0], memory.shape[1], dtype=torch.bool, device=memory.device)
         own = memory.new_zeros([cross.shape[0], 2, memory.shape[0], beams, cross.shape[3], self.room, cross.shape[5]])
