@@ -113,7 +113,7 @@ def train_step(
         "label": label,
         "pred": logits.detach().float(),
         "loss": loss.detach(),
-        "terms": {"dice": float(loss.detach())},
+        "terms": {"segmentation": float(loss.detach())},
     }
     engine.fire_event(IterationEvents.MODEL_COMPLETED)
     return engine.state.output

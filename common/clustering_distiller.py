@@ -1,0 +1,159 @@
+"""Labels out of reports: embed them, reduce the embedding, cluster it (SGF's knowledge distiller).
+
+Fitted on the training reports alone. The parts are scikit-learn's, or UMAP, which has the same methods: a config hands
+them in by their dotted paths. Later reports take the label that most of their nearest training reports have, in the
+space of the vectoriser. So nothing of a reducer or a clusterer must be kept, HDBSCAN and UMAP need no approximation of
+their own, and the saved model is JSON and npz without pickle.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.metrics import silhouette_score
+from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import normalize
+
+logger = logging.getLogger(__name__)
+NOISE = -1  # the label of reports that belong to no cluster (HDBSCAN)
+
+
+class Distiller:
+    """Cluster reports and label others alike.
+
+    Args:
+        vectorizer: texts to vectors: ``CountVectorizer``, ``TfidfVectorizer``, or what has their methods.
+        reducer: vectors to few dimensions: ``umap.UMAP``, ``TruncatedSVD``; None leaves them.
+        clusterer: ``KMeans``, ``HDBSCAN``; ``fit_predict`` gives labels.
+        neighbors: training reports that vote for the label of another one.
+    """
+
+    def __init__(self, *, vectorizer: Any, reducer: Any, clusterer: Any, neighbors: int = 5) -> None:
+        self.vectorizer, self.reducer, self.clusterer, self.neighbors = vectorizer, reducer, clusterer, neighbors
+        self.vectors: Any = None
+        self.reduced = np.empty((0, 0))
+        self.labels = np.empty(0, dtype=np.int64)
+
+    def fit(self, reports: Sequence[str]) -> np.ndarray:
+        """Cluster the training reports: int64 (N,), 0 .. K - 1, the largest cluster first; :data:`NOISE` for none.
+
+        Raises:
+            ValueError: no report, or an empty one.
+        """
+        _check(reports)
+        self.vectors = normalize(self.vectorizer.fit_transform(reports))
+        self.reduced = self.vectors if self.reducer is None else self.reducer.fit_transform(self.vectors)
+        self.labels = by_size(self.clusterer.fit_predict(self.reduced))
+        return self.labels
+
+    def assign(self, reports: Sequence[str]) -> np.ndarray:
+        """Labels (N,) of other reports, by a vote of their nearest training reports (cosine), the nearer the more.
+
+        Raises:
+            RuntimeError: nothing was fitted.
+            ValueError: no report, or an empty one.
+        """
+        _check(reports)
+        if self.vectors is None:
+            raise RuntimeError("distiller: call fit or load before assign")
+        count = min(self.neighbors, len(self.labels))
+        search = NearestNeighbors(n_neighbors=count, metric="cosine").fit(self.vectors)
+        distances, places = search.kneighbors(normalize(self.vectorizer.transform(reports)))
+        choices = np.unique(self.labels)
+        similar = (1 - distances + 1e-9)[:, :, None] * (self.labels[places][:, :, None] == choices)
+        return choices[similar.sum(1).argmax(1)]
+
+    def silhouette(self) -> float:
+        """Silhouette of the reduced training reports without noise, -1 to 1; nan with fewer than two clusters."""
+        known = self.labels != NOISE
+        if len(np.unique(self.labels[known])) < 2:
+            return float("nan")
+        return float(silhouette_score(self.reduced[known], self.labels[known]))
+
+
+def _check(reports: Sequence[str]) -> None:
+    empty = [index for index, report in enumerate(reports) if not report.strip()]
+    if not len(reports) or empty:
+        raise ValueError(
+            f"reports: {len(empty)} of {len(reports)} hold no text, first {empty[:3]}; leave such studies out"
+        )
+
+
+def by_size(labels: np.ndarray) -> np.ndarray:
+    """The same clusters, numbered from the largest on (ties: the one that comes first); noise stays."""
+    names, first, counts = np.unique(labels[labels != NOISE], return_index=True, return_counts=True)
+    order = np.lexsort((first, -counts))
+    number = {int(names[place]): rank for rank, place in enumerate(order)}
+    return np.array([number.get(int(label), NOISE) for label in labels], dtype=np.int64)
+
+
+def topics(reports: Sequence[str], labels: np.ndarray, *, analyzer: Any, words: int = 10) -> dict[int, list[str]]:
+    """The words that set each cluster apart: class-based TF-IDF (Grootendorst 2022) over its joined reports.
+
+    Args:
+        analyzer: a text to its words, as ``CountVectorizer`` takes it.
+    """
+    names = [int(name) for name in np.unique(labels)]
+    counter = CountVectorizer(analyzer=analyzer)
+    joined = [" ".join(report for report, label in zip(reports, labels, strict=True) if label == n) for n in names]
+    counts = counter.fit_transform(joined).toarray().astype(float)
+    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    weight = share * np.log(1 + counts.sum() / len(names) / np.maximum(counts.sum(0), 1))
+    vocabulary = counter.get_feature_names_out()
+    return {n: [str(vocabulary[i]) for i in row.argsort()[::-1][:words]] for n, row in zip(names, weight, strict=True)}
+
+
+def save(distiller: Distiller, folder: str | Path) -> None:
+    """Write what :meth:`Distiller.assign` needs: ``distiller.json`` and ``distiller.npz``; no pickle.
+
+    Raises:
+        TypeError: the vectoriser is neither scikit-learn's nor this module's.
+    """
+    vectorizer = distiller.vectorizer
+    if not hasattr(vectorizer, "vocabulary_"):
+        raise TypeError(f"distiller: a {type(vectorizer).__name__} cannot be saved; use Count- or TfidfVectorizer")
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    vectors = sparse.csr_matrix(distiller.vectors)
+    arrays = {"data": vectors.data, "indices": vectors.indices, "indptr": vectors.indptr, "labels": distiller.labels}
+    if hasattr(vectorizer, "idf_"):
+        arrays["idf"] = vectorizer.idf_
+    np.savez_compressed(Path(folder) / "distiller.npz", **arrays)
+    words = sorted(vectorizer.vocabulary_, key=vectorizer.vocabulary_.__getitem__)
+    content = {"vocabulary": words, "neighbors": distiller.neighbors, "vectorizer": type(vectorizer).__name__}
+    (Path(folder) / "distiller.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+
+
+def load(folder: str | Path, *, vectorizer: Any) -> Distiller:
+    """A distiller that assigns, from what :func:`save` wrote.
+
+    Args:
+        vectorizer: made with the options of the one that was saved; its vocabulary and weights are set here.
+
+    Raises:
+        FileNotFoundError: nothing was saved in ``folder``.
+        ValueError: another kind of vectoriser was saved.
+    """
+    path = Path(folder) / "distiller.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"distiller: no {str(path)!r}; run distill.json first")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if content["vectorizer"] != type(vectorizer).__name__:
+        raise ValueError(f"vectorizer: {str(path)!r} was made with {content['vectorizer']}; use the same options")
+    with np.load(Path(folder) / "distiller.npz", allow_pickle=False) as arrays:
+        vectorizer.vocabulary = {word: index for index, word in enumerate(content["vocabulary"])}
+        if "idf" in arrays:
+            vectorizer.idf_ = arrays["idf"]
+        else:
+            vectorizer._validate_vocabulary()
+        shape = (len(arrays["labels"]), len(content["vocabulary"]))
+        vectors = sparse.csr_matrix((arrays["data"], arrays["indices"], arrays["indptr"]), shape=shape)
+        distiller = Distiller(vectorizer=vectorizer, reducer=None, clusterer=None, neighbors=content["neighbors"])
+        distiller.vectors, distiller.labels = vectors, arrays["labels"]
+    return distiller
