@@ -39,12 +39,12 @@ def measure(name: str, folder: Path, pretrained: Path | None, overrides: list[st
 
 
 def interval(values: list[float]) -> str:
-    """Mean with its 95 % interval over runs."""
+    """Mean with its 95 % interval over runs, cut to [0, 1]."""
     mean = np.mean(values)
     if len(values) < 2:
         return f"{mean:.3f}"
     low, high = stats.t.interval(0.95, len(values) - 1, loc=mean, scale=stats.sem(values) + 1e-12)
-    return f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+    return f"{mean:.3f} [{max(low, 0):.3f}, {min(high, 1):.3f}]"
 
 
 def table(results: dict[str, list[dict[str, float]]]) -> str:

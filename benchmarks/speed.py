@@ -1,8 +1,9 @@
 """Speed of the networks as ratios: milliseconds, GFLOPs, and the share of the matmul rate of the same moment.
 
 ``python -m benchmarks.speed [--bundles akessfa clip_tnseg hfcn]``. Multiply-adds are counted by torch's FlopCounterMode
-(2 FLOPs each). The matmul rate is the best of several 2048^3 products in the same data type, measured before each row:
-machines drift. Every row runs in a process of its own, whose largest resident memory it shows. Weights are random.
+(2 FLOPs each). The matmul rate is that of a 2048^3 product in the same data type, by the faster of torch's two
+libraries (MKL, oneDNN), measured before each row: machines drift. Every row runs in a process of its own, whose largest
+resident memory it shows. Weights are random.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 import torch
+from clip_tnseg.fast_inference import speed_up
 from clip_tnseg.frozen_clip import FrozenClip
 from clip_tnseg.iteration import FromFeatures
 from clip_tnseg.network import CLIPTNseg
@@ -25,6 +27,7 @@ from hfcn.network import HFCN
 from monai.losses import DiceLoss
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.mkldnn import MkldnnLinear
 from transformers import CLIPConfig, CLIPModel
 
 from akessfa.network import AKESSFA, Segmenter
@@ -46,14 +49,24 @@ def seconds(call: Callable[[], object], runs: int) -> float:
     return statistics.median(times)
 
 
+@torch.no_grad()
 def matmul_rate(dtype: torch.dtype) -> float:
-    """GFLOP/s of a large square product."""
-    a, b = torch.rand(2048, 2048).to(dtype), torch.rand(2048, 2048).to(dtype)
-    return 2 * 2048**3 / seconds(lambda: a @ b, 5) / 1e9
+    """GFLOP/s of a large square product, by oneDNN or by what torch chooses."""
+    linear, x = nn.Linear(2048, 2048, bias=False).to(dtype), torch.rand(2048, 2048).to(dtype)
+    packed, y = MkldnnLinear(linear, dtype), x.to_mkldnn()
+    return 2 * 2048**3 / min(seconds(lambda: linear(x), 5), seconds(lambda: packed(y), 5)) / 1e9
 
 
-def row(name: str, network: nn.Module, call: Callable[[], object], batch: int, dtype: torch.dtype, runs: int) -> str:
-    """One line of the table: ``call`` runs ``network`` on a batch."""
+def row(
+    name: str,
+    network: nn.Module,
+    call: Callable[[], object],
+    batch: int,
+    dtype: torch.dtype,
+    runs: int,
+    prepare: Callable[[], object] = lambda: None,
+) -> str:
+    """One line of the table: ``call`` runs ``network`` on a batch, after ``prepare`` has laid out its weights."""
     millions = sum(p.numel() for p in network.parameters()) / 1e6
 
     def cast() -> None:
@@ -62,6 +75,7 @@ def row(name: str, network: nn.Module, call: Callable[[], object], batch: int, d
 
     with FlopCounterMode(display=False) as counter:
         cast()
+    prepare()
     rate, taken = matmul_rate(dtype), seconds(cast, runs)
     reached, gflops = counter.get_total_flops() / taken / 1e9, counter.get_total_flops() / batch / 1e9
     kind = "bf16" if dtype == torch.bfloat16 else "fp32"
@@ -98,7 +112,8 @@ def clip_tnseg_inference(size: int, cached: bool, batch: int, dtype: torch.dtype
     once = torch.no_grad()(lambda: network.segment(image, network.taps(image), condition))
     each = torch.no_grad()(lambda: network(image, ids))
     name = f"CLIP-TNseg {size}x{size}, text {'cached' if cached else 'encoded'}"
-    return row(name, network, once if cached else each, batch, dtype, runs)
+    prepare = partial(speed_up, network, amp=dtype == torch.bfloat16)
+    return row(name, network, once if cached else each, batch, dtype, runs, prepare)
 
 
 def clip_tnseg_training(size: int, cached: bool, batch: int, dtype: torch.dtype, runs: int) -> str:
