@@ -69,10 +69,10 @@ class BeamSearch(nn.Module):
         done, live = self._nothing(batch, device), self._nothing(batch, device)
         live.scores[:, 0] = 0.0
         studies = torch.arange(batch, device=device)
-        state = self.decoder.start(memory, visible, self.beams)  # type: ignore[operator]
+        state = self.decoder.start(memory, visible, self.beams)
         tokens = torch.full([batch, self.beams], self.begin_id, device=device)
         for position in range(self.max_length):
-            log_probs, state = self.decoder.step(tokens, position, state)  # type: ignore[operator]
+            log_probs, state = self.decoder.step(tokens, position, state)
             live, beam = self._extend(live, self._allow(log_probs, live.ids, position), position)
             tokens = live.ids[:, :, position]
             ended = (
@@ -89,10 +89,10 @@ class BeamSearch(nn.Module):
                     break
                 done, live = self._of(done, keep), self._of(live, keep)
                 studies, tokens = studies[keep], tokens[keep]
-                state = self.decoder.select(state, keep, beam[keep], position + 1)  # type: ignore[operator]
+                state = self.decoder.select(state, keep, beam[keep], position + 1)
             elif self.beams > 1:
                 rows = torch.arange(tokens.shape[0], device=device)
-                state = self.decoder.select(state, rows, beam, position + 1)  # type: ignore[operator]
+                state = self.decoder.select(state, rows, beam, position + 1)
         return self._trim(result)
 
     def _nothing(self, batch: int, device: torch.device) -> Hypotheses:

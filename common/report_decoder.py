@@ -159,7 +159,7 @@ class ReportDecoder(nn.Module):
     @torch.jit.export
     def start(self, memory: torch.Tensor, visible: Optional[torch.Tensor], beams: int) -> DecoderState:
         """State before the first token, for ``memory`` (B, S, dim) and as many hypotheses a study."""
-        cross = torch.stack([layer.cross.keys_values(memory) for layer in self.layers])  # type: ignore
+        cross = torch.stack([layer.cross.keys_values(memory) for layer in self.layers])
         if visible is None:
             visible = torch.ones(memory.shape[0], memory.shape[1], dtype=torch.bool, device=memory.device)
         own = memory.new_zeros([cross.shape[0], 2, memory.shape[0], beams, cross.shape[3], self.room, cross.shape[5]])
@@ -173,7 +173,7 @@ class ReportDecoder(nn.Module):
             own = torch.cat([own, torch.zeros_like(own)], dim=5)  # doubled: the copies cost no more than the rest
         x = self.embedding(tokens) * self.scale + self.positions[position]
         for index, layer in enumerate(self.layers):
-            x = layer.step(x, position, own[index], state.cross[index], state.visible)  # type: ignore[operator]
+            x = layer.step(x, position, own[index], state.cross[index], state.visible)
         return self.logit(self.norm(x)).log_softmax(dim=2), DecoderState(own, state.cross, state.visible)
 
     @torch.jit.export

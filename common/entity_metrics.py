@@ -1,0 +1,59 @@
+"""Which entities a report mentions, and how well a generated report mentions the same (clinical efficacy, SGF).
+
+The paper names the entities of each organ; the words are ours (``entities.json``, Chinese and English). A mention
+is a mention, denied or not: "no lesion" mentions the lesion. So the measure says what a report speaks of, not what it
+finds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+FILE = Path(__file__).with_name("entities.json")
+
+
+def read_entities(organ: str, *, path: str | Path = FILE) -> dict[str, list[str]]:
+    """Words of each entity of ``organ``, in lower case, in all languages.
+
+    Raises:
+        ValueError: the file has no such organ.
+    """
+    organs = json.loads(Path(path).read_text(encoding="utf-8"))
+    if organ not in organs:
+        raise ValueError(f"organ: {organ!r} is none of {sorted(organs)}, the organs of {str(path)!r}")
+    return {
+        entity: [word.lower() for words in languages.values() for word in words]
+        for entity, languages in organs[organ].items()
+    }
+
+
+def mentions(reports: Sequence[str], entities: dict[str, list[str]]) -> np.ndarray:
+    """Bool (reports, entities): whether one of the entity's words stands in the report."""
+    lower = [report.lower() for report in reports]
+    return np.array([[any(word in report for word in words) for words in entities.values()] for report in lower])
+
+
+def entity_metrics(
+    predictions: Sequence[str], references: Sequence[str], entities: dict[str, list[str]]
+) -> dict[str, float]:
+    """``entity_accuracy``: share of reports whose whole vector of mentions is right; ``entity_precision``,
+    ``entity_recall`` and ``entity_f1`` over all reports and entities together (0 where nothing is mentioned).
+
+    Raises:
+        ValueError: not as many predictions as references, or none.
+    """
+    if len(predictions) != len(references) or not references:
+        raise ValueError(f"reports: {len(predictions)} predictions for {len(references)} references; give one each")
+    found, wanted = mentions(predictions, entities), mentions(references, entities)
+    both = float((found & wanted).sum())
+    precision, recall = both / max(found.sum(), 1), both / max(wanted.sum(), 1)
+    return {
+        "entity_accuracy": float((found == wanted).all(1).mean()),
+        "entity_precision": precision,
+        "entity_recall": recall,
+        "entity_f1": 2 * precision * recall / (precision + recall) if both else 0.0,
+    }
