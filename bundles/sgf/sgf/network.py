@@ -1,0 +1,121 @@
+"""SGF: reports from several views of one study, guided by the cluster that the reports of such studies belong to.
+
+Li et al., "Ultrasound Report Generation with Cross-Modality Feature Alignment via Unsupervised Guidance" (IEEE TMI
+44(1):19-30, 2025), as in its published code: ResNet, Transformer encoder and decoder of R2Gen without relational
+memory, a cluster head on the pooled views (KMVE).
+"""
+
+from typing import NamedTuple, Optional
+
+import torch
+from torch import nn
+
+from common.backbones import ResNetFeatures
+from common.beam_search import BeamSearch, Hypotheses
+from common.report_decoder import MemoryEncoder, ReportDecoder
+
+
+class Output(NamedTuple):
+    """What training needs of a batch.
+
+    Attributes:
+        log_probs: (B, T, vocab_size): place k predicts token k + 1.
+        clusters: (B, K), logits; the published network returns their sigmoid.
+        hidden: (B, T, dim), the decoder's last states.
+    """
+
+    log_probs: torch.Tensor
+    clusters: torch.Tensor
+    hidden: torch.Tensor
+
+
+class VisualExtractor(nn.Module):
+    """Tokens and one pooled vector of each view."""
+
+    def __init__(self, *, depth: int, width: int, weights: Optional[str], pooled: int) -> None:
+        super().__init__()
+        self.features = ResNetFeatures(depth=depth, in_channels=3, weights=weights, colour=True, width=width)
+        self.channels = self.features.channels[3]
+        self.reduce = nn.Conv2d(self.channels, pooled, 1)
+
+    def forward(self, views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(N, 3, H, W) to tokens (N, h * w, channels) and vectors (N, pooled)."""
+        last = self.features(views)[3]
+        return last.flatten(2).transpose(1, 2), self.reduce(last).mean([2, 3])
+
+
+class SGF(nn.Module):
+    """The network.
+
+    Args:
+        vocab_size: the tokenizer's.
+        clusters: K, labels of the distiller.
+        views: images a study has at most; missing ones are not seen, their pooled vector is zero.
+        depth, width, weights: of :class:`common.backbones.ResNetFeatures`; published: 101, 64, ImageNet's.
+        dim, hidden, heads, layers: of encoder and decoder.
+        pad_id, begin_id, end_id: published files use 0 for all three.
+        max_length: tokens of a generated report at most.
+        beams: hypotheses of :meth:`generate`; the first is returned as its report.
+    """
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        clusters: int,
+        views: int = 2,
+        depth: int = 101,
+        width: int = 64,
+        weights: Optional[str] = None,
+        dim: int = 512,
+        hidden: int = 512,
+        heads: int = 8,
+        layers: int = 3,
+        dropout: float = 0.1,
+        pad_id: int = 0,
+        begin_id: int = 2,
+        end_id: int = 3,
+        max_length: int = 150,
+        beams: int = 1,
+    ) -> None:
+        super().__init__()
+        self.views = views
+        self.visual = VisualExtractor(depth=depth, width=width, weights=weights, pooled=dim)
+        self.cluster_head = nn.Sequential(nn.Dropout(0.5), nn.Linear(views * dim, clusters))
+        self.embed = nn.Sequential(nn.Linear(self.visual.channels, dim), nn.ReLU(), nn.Dropout(0.5))
+        self.encoder = MemoryEncoder(dim=dim, hidden=hidden, heads=heads, layers=layers, dropout=dropout)
+        decoder = ReportDecoder(
+            vocab_size=vocab_size, pad_id=pad_id, dim=dim, hidden=hidden, heads=heads, layers=layers, dropout=dropout,
+            max_length=max_length + 1,
+        )  # fmt: skip
+        ids = {"begin_id": begin_id, "end_id": end_id, "pad_id": pad_id}
+        self.report = BeamSearch(decoder, beams=beams, max_length=max_length, **ids)
+
+    def encode(
+        self, image: torch.Tensor, view_mask: Optional[torch.Tensor] = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Memory (B, S, dim), which of its tokens there are (B, S), and cluster logits (B, K).
+
+        Args:
+            image: float (B, views, 3, H, W), standardised with ImageNet's statistics.
+            view_mask: bool (B, views), which views there are; None: all.
+        """
+        if view_mask is None:
+            view_mask = torch.ones(image.shape[0], image.shape[1], dtype=torch.bool, device=image.device)
+        tokens, pooled = self.visual(image.flatten(0, 1))
+        pooled = pooled.unflatten(0, [-1, self.views]) * view_mask[:, :, None]
+        visible = view_mask.repeat_interleave(tokens.shape[1], dim=1)
+        memory = self.encoder(self.embed(tokens.unflatten(0, [-1, self.views]).flatten(1, 2)), visible)
+        return memory, visible, self.cluster_head(pooled.flatten(1))
+
+    def forward(self, image: torch.Tensor, input_ids: torch.Tensor, view_mask: Optional[torch.Tensor] = None) -> Output:
+        """Teacher forcing with ``input_ids`` (B, T), begin token first."""
+        memory, visible, clusters = self.encode(image, view_mask)
+        hidden = self.report.decoder.hidden(input_ids, memory, visible)
+        return Output(self.report.decoder.logit(hidden).log_softmax(dim=2), clusters, hidden)
+
+    @torch.jit.export
+    def generate(self, image: torch.Tensor, view_mask: Optional[torch.Tensor] = None) -> Hypotheses:
+        """The best reports of each study."""
+        memory, visible, _ = self.encode(image, view_mask)
+        return self.report(memory, visible)
