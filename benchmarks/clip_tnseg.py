@@ -28,7 +28,7 @@ VARIANTS = {
     "fine only": ["ablations/fine_only.json"],
     "no text": ["ablations/no_text.json"],
     "fixed text": ["ablations/fixed_text.json"],
-    "no visual prompts": ["ablations/text_only.json"],
+    "visual prompts": ["ablations/visual_prompts.json"],
     "Dice alone": ["ablations/dice_only.json"],
 }
 COLUMNS = ("iou", "dice_two_class", "iou_two_class", "hd95")
@@ -36,7 +36,7 @@ COLUMNS = ("iou", "dice_two_class", "iou_two_class", "hd95")
 
 def phrases_of(name: str) -> tuple[str, ...]:
     """What a variant is tested with: each image's own phrase, and where it learned phrases the plain one, too."""
-    return ("own", "plain") if name in ("CLIP-TNseg", "coarse only", "no visual prompts", "Dice alone") else ("own",)
+    return ("own", "plain") if name in ("CLIP-TNseg", "coarse only", "visual prompts", "Dice alone") else ("own",)
 
 
 def measure(name: str, folder: Path, cached: Path | None, overrides: list[str]) -> None:
