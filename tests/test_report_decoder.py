@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from sgf.published import rename
 from torch import nn
 
 from common.attention import MultiHeadAttention, SampleLayerNorm
@@ -209,39 +210,20 @@ def test_impossible_sizes_are_refused():
         MultiHeadAttention(dim=16, heads=3)
 
 
-def published_names(name):
-    """Names of our modules for an entry of a published encoder-decoder."""
-    for old, new in (
-        ("encoder_decoder.att_embed.0.", "embed."),
-        ("encoder_decoder.model.encoder.", "encoder."),
-        ("encoder_decoder.model.decoder.", "decoder."),
-        ("encoder_decoder.model.tgt_embed.0.lut.", "decoder.embedding."),
-        ("encoder_decoder.logit.", "decoder.logit."),
-        (".feed_forward.w_1.", ".feed_forward.inner."),
-        (".feed_forward.w_2.", ".feed_forward.outer."),
-        (".linears.0.", ".query."), (".linears.1.", ".key."), (".linears.2.", ".value."), (".linears.3.", ".out."),
-        (".src_attn.", ".cross."),
-    ):  # fmt: skip
-        name = name.replace(old, new)
-    if "sublayer." in name:
-        name = name.replace("sublayer.", "norms.").replace(".norm.", ".")
-    return name.replace(".self_attn.", ".attention." if name.startswith("encoder") else ".own.")
-
-
 @pytest.fixture(scope="module")
 def tiny(cases):
     case = cases["tiny_sgf_decoder"]
     sizes = {"dim": 64, "hidden": 48, "heads": 4, "layers": 2}
     network = nn.ModuleDict(
         {
-            "embed": nn.Linear(40, 64),
+            "embed": nn.Sequential(nn.Linear(40, 64)),
             "encoder": MemoryEncoder(**sizes),
             "decoder": ReportDecoder(vocab_size=61, pad_id=0, max_length=128, **sizes),
         }
     ).eval()
     entries = [entry for entry in case["entries"] if entry[2] != "sinusoid"]
     state = published_numbers.state_dict(entries)
-    network.load_state_dict({published_names(name): value for name, value in state.items()})
+    network.load_state_dict({rename(name).removeprefix("report."): value for name, value in state.items()})
     with torch.no_grad():
         patches = published_numbers.noise(case["inputs"]["patches"])
         memory = network["encoder"](network["embed"](patches).relu())

@@ -23,6 +23,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import AutoTokenizer, CLIPConfig, CLIPModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from .frozen_clip import FrozenClip
+from .iteration import as_tensor
 
 logger = logging.getLogger(__name__)
 SPECIAL = ("[PAD]", "[UNK]", "[BOS]", "[EOS]")  # ids 0 to 3
@@ -121,8 +122,7 @@ def small_clip(
 
 def embeddings(clip: CLIPModel, batch: Mapping, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Unit vectors (B, E) of the images and of the phrases of a batch."""
-    image = batch["image"].as_tensor() if hasattr(batch["image"], "as_tensor") else batch["image"]
-    seen = clip.get_image_features(image.to(device), interpolate_pos_encoding=True).pooler_output
+    seen = clip.get_image_features(as_tensor(batch["image"]).to(device), interpolate_pos_encoding=True).pooler_output
     read = clip.get_text_features(batch["input_ids"].to(device)).pooler_output
     return F.normalize(seen.float(), dim=1), F.normalize(read.float(), dim=1)
 
