@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from clip_tnseg.data import TokenizePromptd, pair_transforms, read_prompts
 from clip_tnseg.frozen_clip import FrozenClip
-from clip_tnseg.pretrain import contrastive_loss, fit_tokenizer, retrieval, small_clip
+from clip_tnseg.pretrain import at_unit_scale, contrastive_loss, fit_tokenizer, retrieval, small_clip
 from transformers import AutoTokenizer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -81,6 +81,25 @@ def test_pairs_are_standardised_colour_images_rows_first(synthetic):
     kept = lit["image"][0] == plain["image"][0]
     assert 0 < kept.float().mean() < 0.3  # the nodule alone
     assert (lit["image"][0] * 0.229 + 0.485)[~kept].max() < 0.11
+
+
+def test_unit_scale_changes_no_cosine():
+    torch.manual_seed(0)
+    clip = small_clip(vocab_size=20, image_size=32, width=64, layers=2, text_width=48, text_layers=1, embed_dim=16)
+    with torch.no_grad():
+        for part in (clip.vision_model.pre_layrnorm, clip.vision_model.encoder.layers[1].mlp.fc2):
+            part.weight.mul_(7).add_(1)
+    image, ids = torch.randn(6, 3, 32, 32), torch.randint(4, 20, (6, 5))
+    scaled = at_unit_scale(clip.eval(), image, ids)
+    with torch.no_grad():
+        before, after = (
+            (m.get_image_features(image).pooler_output, m.get_text_features(ids).pooler_output) for m in (clip, scaled)
+        )
+        tokens = [m.vision_model(image).last_hidden_state for m in (clip, scaled)]
+    assert tokens[0].std() > 5 and tokens[1].square().mean().item() == pytest.approx(1, abs=1e-3)
+    for old, new in zip(before, after, strict=True):
+        assert new.square().mean().item() == pytest.approx(1, abs=1e-3)
+        torch.testing.assert_close(F.normalize(new, dim=1), F.normalize(old, dim=1), atol=1e-3, rtol=0)
 
 
 def test_default_clip_is_small():
