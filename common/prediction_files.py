@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ignite.engine import Engine, Events
-from monai.utils import ImageMetaKey
 from PIL import Image
 
 from common import visualize
+from common.result_files import name_of
 
 
 class Shown(NamedTuple):
@@ -37,13 +37,22 @@ class PredictionFiles:
         output_dir: for ``NAME_<key>.png``, ``predictions.json`` and ``index.html``.
         show: from the image's file name, an item of the engine's output and one of its batch to what is shown.
         title, note: of the page.
-        pages: images on the page at most; the files hold all.
+        key: what a prediction is of: "image", named by its file, or an entry of the batch that is a name.
+        pages: predictions on the page at most; the files hold all.
     """
 
     def __init__(
-        self, *, output_dir: str, show: Callable[[str, dict, dict], Shown], title: str, note: str, pages: int = 24
+        self,
+        *,
+        output_dir: str,
+        show: Callable[[str, dict, dict], Shown],
+        title: str,
+        note: str,
+        key: str = "image",
+        pages: int = 24,
     ) -> None:
-        self.folder, self.show, self.title, self.note, self.pages = Path(output_dir), show, title, note, pages
+        self.folder, self.show, self.title, self.note = Path(output_dir), show, title, note
+        self.key, self.pages = key, pages
         self.predictions: list[dict] = []
         self.sections: list[str] = []
 
@@ -54,12 +63,12 @@ class PredictionFiles:
     def _collect(self, engine: Engine) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         for item, data in zip(engine.state.output, engine.state.batch, strict=True):  # type: ignore[call-overload]
-            name = str(data["image"].meta[ImageMetaKey.FILENAME_OR_OBJ])
+            name = name_of(data[self.key])
             shown = self.show(name, item, data)
             files = {key: f"{Path(name).stem}_{key}.png" for key in shown.pictures}
             for key, picture in shown.pictures.items():
                 picture.save(self.folder / files[key])
-            self.predictions.append({"image": name, **files, **shown.entry})
+            self.predictions.append({self.key: name, **files, **shown.entry})
             if len(self.sections) < self.pages:
                 pictures = visualize.side_by_side(list(shown.pictures.values()))
                 figure = visualize.image_html(pictures, shown.caption)
@@ -68,6 +77,6 @@ class PredictionFiles:
     def _finish(self, _: Engine) -> None:
         text = json.dumps(self.predictions, indent=2, ensure_ascii=False)
         (self.folder / "predictions.json").write_text(text, encoding="utf-8")
-        note = f"<p><small>{len(self.predictions)} images. {self.note}</small></p>"
+        note = f"<p><small>{len(self.predictions)} predictions. {self.note}</small></p>"
         page = visualize.page_html(self.title, note, *self.sections)
         (self.folder / "index.html").write_text(page, encoding="utf-8")

@@ -81,6 +81,15 @@ class DecoderLayer(nn.Module):
         return x + self.dropout(self.feed_forward(self.norms[2](x)))
 
     @torch.jit.export
+    def looks(
+        self, x: torch.Tensor, causal: torch.Tensor, memory: torch.Tensor, visible: Optional[torch.Tensor]
+    ) -> torch.Tensor:
+        """Cross-attention (B, T, S) of this layer, mean over heads."""
+        normed = self.norms[0](x)
+        x = x + self.own(normed, normed, causal)
+        return self.cross.weights(self.norms[1](x), memory, visible).mean(1)
+
+    @torch.jit.export
     def step(
         self, x: torch.Tensor, position: int, own: torch.Tensor, cross: torch.Tensor, visible: torch.Tensor
     ) -> torch.Tensor:
@@ -146,15 +155,29 @@ class ReportDecoder(nn.Module):
     @torch.jit.export
     def hidden(self, ids: torch.Tensor, memory: torch.Tensor, visible: Optional[torch.Tensor] = None) -> torch.Tensor:
         """Last hidden states (B, T, dim); ``visible``: bool (B, S), which memory tokens there are."""
-        length = ids.shape[1]
-        seen = ids != self.pad_id
-        seen[:, 0] = True
-        causal = seen[:, None, None] & torch.ones(length, length, dtype=torch.bool, device=ids.device).tril()
-        mask = None if visible is None else visible[:, None, None]
-        x = self.dropout(self.embedding(ids) * self.scale + self.positions[:length])
+        causal, mask = self._causal(ids), None if visible is None else visible[:, None, None]
+        x = self.dropout(self.embedding(ids) * self.scale + self.positions[: ids.shape[1]])
         for layer in self.layers:
             x = layer(x, causal, memory, mask)
         return self.norm(x)
+
+    def _causal(self, ids: torch.Tensor) -> torch.Tensor:
+        """Bool (B, 1, T, T): which tokens each place sees."""
+        seen = ids != self.pad_id
+        seen[:, 0] = True
+        length = ids.shape[1]
+        return seen[:, None, None] & torch.ones(length, length, dtype=torch.bool, device=ids.device).tril()
+
+    @torch.jit.export
+    def attention(self, ids: torch.Tensor, memory: torch.Tensor, visible: Optional[torch.Tensor]) -> torch.Tensor:
+        """Cross-attention (B, T, S) of the last layer, mean over heads, for pictures; in eval mode."""
+        causal, mask = self._causal(ids), None if visible is None else visible[:, None, None]
+        x = self.embedding(ids) * self.scale + self.positions[: ids.shape[1]]
+        weights = x
+        for layer in self.layers:
+            weights = layer.looks(x, causal, memory, mask)
+            x = layer(x, causal, memory, mask)
+        return weights
 
     @torch.jit.export
     def start(self, memory: torch.Tensor, visible: Optional[torch.Tensor], beams: int) -> DecoderState:

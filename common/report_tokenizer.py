@@ -205,7 +205,14 @@ class HuggingFaceTokenizer:
 
 
 def fit_or_load(
-    *, path: str, cases: Iterable[Mapping], fit: bool, max_size: int = 4096, base: str | None = None
+    *,
+    path: str,
+    cases: Iterable[Mapping],
+    fit: bool,
+    max_size: int = 4096,
+    min_count: int = 1,
+    user_dictionary: str | None = None,
+    base: str | None = None,
 ) -> ReportTokenizer:
     """Fit a tokenizer on each ``report`` of ``cases`` and save it to ``path``; or, to resume, load it.
 
@@ -214,7 +221,13 @@ def fit_or_load(
     if not fit:
         return ReportTokenizer.load(path)
     known = ReportTokenizer.load(base) if base else None
-    tokenizer = ReportTokenizer.fit(dict.fromkeys(case["report"] for case in cases), max_size=max_size, base=known)
+    tokenizer = ReportTokenizer.fit(
+        dict.fromkeys(case["report"] for case in cases),
+        max_size=max_size,
+        min_count=min_count,
+        user_dictionary=user_dictionary,
+        base=known,
+    )
     tokenizer.save(path)
     return tokenizer
 

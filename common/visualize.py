@@ -69,10 +69,17 @@ def _legend(entries: list[tuple[str, tuple[int, int, int]]], width: int) -> Imag
     return legend
 
 
-def attention_map(image: np.ndarray, attention: np.ndarray, *, title: str, height: int = 384) -> Image.Image:
-    """Lay the attention of the pixels on one word (h, w) over ``image``: from black to the colour of its maximum."""
+def attention_map(
+    image: np.ndarray, attention: np.ndarray, *, title: str, height: int = 384, highest: float | None = None
+) -> Image.Image:
+    """Lay the attention of the pixels on one word (h, w) over ``image``: the stronger, the redder.
+
+    Args:
+        highest: attention that is wholly red, for pictures that compare; None: the map's maximum.
+    """
     size = (max(1, round(image.shape[1] * height / image.shape[0])), height)
-    scaled = (attention / max(float(attention.max()), 1e-12) * 255).astype(np.uint8)
+    limit = max(float(attention.max()) if highest is None else highest, 1e-12)
+    scaled = (attention / limit * 255).astype(np.uint8)
     heat = np.asarray(Image.fromarray(scaled).resize(size, Image.Resampling.BICUBIC), dtype=float)[..., None] / 255
     grey = np.asarray(Image.fromarray(image).convert("RGB").resize(size, Image.Resampling.BICUBIC), dtype=float)
     mixed = grey * (1 - 0.65 * heat) + 0.65 * heat * np.array([255, 70, 40])

@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -60,16 +61,21 @@ def dataset_or_synthetic(*, dataset_dir: str | None, synthetic_dir: str, options
         FileNotFoundError: ``dataset_dir`` is given and is no folder.
         ValueError: ``synthetic_dir`` holds data made with other ``options``.
     """
+    wanted = Options(**options)
+    return existing_or_made(dataset_dir, synthetic_dir, asdict(wanted), lambda root: write_synthetic(root, wanted))
+
+
+def existing_or_made(dataset_dir: str | None, synthetic_dir: str, wanted: dict, write: Callable[[str], None]) -> str:
+    """What :func:`dataset_or_synthetic` says, for any synthetic data with an ``options.json`` that equals ``wanted``."""
     if dataset_dir is not None:
         if not os.path.isdir(dataset_dir):
             raise FileNotFoundError(f"dataset_dir: no folder {dataset_dir!r}; pass an existing one, or leave it out")
         return dataset_dir
-    wanted = Options(**options)
     if not os.path.isdir(synthetic_dir):
-        write_synthetic(synthetic_dir, wanted)
+        write(synthetic_dir)
     made = json.loads((Path(synthetic_dir) / "options.json").read_text())
-    if made != asdict(wanted):
-        changed = {key: made.get(key) for key, value in asdict(wanted).items() if made.get(key) != value}
+    if made != wanted:
+        changed = {key: made.get(key) for key, value in wanted.items() if made.get(key) != value}
         raise ValueError(
             f"synthetic data: {synthetic_dir!r} was made with {changed}; remove the folder to make it anew"
         )
@@ -78,16 +84,23 @@ def dataset_or_synthetic(*, dataset_dir: str | None, synthetic_dir: str, options
 
 def write_synthetic(root: str, options: Options) -> None:
     """Write ``images/``, ``masks/``, ``reports.json``, ``splits.json`` under ``root``, whole or not at all."""
-    Path(root).parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=Path(root).parent) as scratch:
-        folder = Path(scratch) / "set"
+    with whole_folder(root) as folder:
         for name in ("images", "masks"):
             (folder / name).mkdir(parents=True)
         rng = np.random.default_rng(options.seed)
         reports = [_write_patient(folder, f"P{index:04d}", options, rng) for index in range(options.reports)]
         ids = [report["report_id"] for report in reports]
-        for name, content in {"reports": reports, "splits": _split(ids), "options": asdict(options)}.items():
+        for name, content in {"reports": reports, "splits": split_ids(ids), "options": asdict(options)}.items():
             (folder / f"{name}.json").write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+@contextmanager
+def whole_folder(root: str) -> Iterator[Path]:
+    """A folder to write to, which becomes ``root`` at the end; where something fails, no ``root`` is left."""
+    Path(root).parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=Path(root).parent) as scratch:
+        folder = Path(scratch) / "set"
+        yield folder
         try:
             os.rename(folder, root)
         except OSError:
@@ -95,7 +108,8 @@ def write_synthetic(root: str, options: Options) -> None:
                 raise
 
 
-def _split(ids: list[str]) -> dict[str, list[str]]:
+def split_ids(ids: list[str]) -> dict[str, list[str]]:
+    """``ids`` cut into "train", "validation" and "test" by :data:`SPLITS`."""
     ends = np.cumsum([round(share * len(ids)) for share in SPLITS.values()])
     parts = np.split(np.array(ids), ends[:-1])
     return {name: part.tolist() for name, part in zip(SPLITS, parts, strict=True)}

@@ -1,4 +1,5 @@
 """SGF: ultrasound reports guided by the clusters of the training reports.
 
-network: the network. published: weights under the published names.
+network: the network. published: weights under the published names. data: studies, labels, transforms. comparison, loss:
+the three terms. iteration: a step of training and of writing. metrics: of reports. predictions, export: what comes out.
 """

@@ -15,7 +15,7 @@ from common.beam_search import BeamSearch, Hypotheses
 from common.report_decoder import MemoryEncoder, ReportDecoder
 
 
-class Output(NamedTuple):
+class Taught(NamedTuple):
     """What training needs of a batch.
 
     Attributes:
@@ -108,14 +108,62 @@ class SGF(nn.Module):
         memory = self.encoder(self.embed(tokens.unflatten(0, [-1, self.views]).flatten(1, 2)), visible)
         return memory, visible, self.cluster_head(pooled.flatten(1))
 
-    def forward(self, image: torch.Tensor, input_ids: torch.Tensor, view_mask: Optional[torch.Tensor] = None) -> Output:
-        """Teacher forcing with ``input_ids`` (B, T), begin token first."""
+    def forward(
+        self,
+        image: torch.Tensor,
+        input_ids: Optional[torch.Tensor] = None,
+        view_mask: Optional[torch.Tensor] = None,
+    ) -> torch.Tensor:
+        """Log-probabilities (B, T, vocab_size) of the next token after each of ``input_ids`` (B, T), begin first.
+
+        Without ``input_ids``, of the first token.
+        """
+        if input_ids is None:
+            input_ids = torch.full([image.shape[0], 1], self.report.begin_id, device=image.device)
+        return self.teach(image, input_ids, view_mask).log_probs
+
+    @torch.jit.export
+    def teach(self, image: torch.Tensor, input_ids: torch.Tensor, view_mask: Optional[torch.Tensor] = None) -> Taught:
+        """Teacher forcing, with all that training needs."""
         memory, visible, clusters = self.encode(image, view_mask)
         hidden = self.report.decoder.hidden(input_ids, memory, visible)
-        return Output(self.report.decoder.logit(hidden).log_softmax(dim=2), clusters, hidden)
+        return Taught(self.report.decoder.logit(hidden).log_softmax(dim=2), clusters, hidden)
 
     @torch.jit.export
     def generate(self, image: torch.Tensor, view_mask: Optional[torch.Tensor] = None) -> Hypotheses:
         """The best reports of each study."""
         memory, visible, _ = self.encode(image, view_mask)
         return self.report(memory, visible)
+
+    @torch.jit.export
+    def attention(
+        self, ids: torch.Tensor, memory: torch.Tensor, visible: torch.Tensor, image: torch.Tensor
+    ) -> torch.Tensor:
+        """Where each token of ``ids`` (B, T) looks: (B, T, views, h, w), summing to 1.
+
+        Cross-attention of the decoder's last layer at the step that wrote the token, mean over heads. The published
+        code draws products of states instead (spec 2.7).
+        """
+        begin = torch.full_like(ids[:, :1], self.report.begin_id)
+        weights = self.report.decoder.attention(torch.cat([begin, ids[:, :-1]], dim=1), memory, visible)
+        height = (image.shape[3] + 31) // 32
+        return weights.unflatten(2, [self.views, height, -1])
+
+
+class Teaching(nn.Module):
+    """Teacher forcing as a module of its own, which data parallel can wrap."""
+
+    def __init__(self, network: SGF) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: torch.Tensor, input_ids: torch.Tensor, view_mask: torch.Tensor) -> Taught:
+        return self.network.teach(image, input_ids, view_mask)
+
+
+def parameter_groups(network: SGF, *, visual_learning_rate: float, learning_rate: float) -> list[dict]:
+    """Two groups for the optimizer: visual extractor with cluster head, and the rest (spec 2.3)."""
+    visual = [*network.visual.parameters(), *network.cluster_head.parameters()]
+    known = {id(p) for p in visual}
+    rest = [p for p in network.parameters() if id(p) not in known]
+    return [{"params": visual, "lr": visual_learning_rate}, {"params": rest, "lr": learning_rate}]

@@ -1,0 +1,208 @@
+"""Studies on their way into the network: views, report, label; alike in training, evaluation and inference."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.transforms import Compose, RandomizableTransform, SelectItemsd, Transform
+from PIL import Image
+
+from common.clustering_distiller import NOISE, Distiller, load, save, topics
+from common.datasets.layouts import list_images
+from common.datasets.studies import read_studies
+from common.report_tokenizer import SentenceTokenizer, encode_report
+
+logger = logging.getLogger(__name__)
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as published
+MARGIN = 256 / 224  # an image is loaded larger by this factor, to be cropped at random (spec: Resize 256, crop 224)
+UNKNOWN_LABEL = NOISE  # of studies without a cluster: none is learned from them
+
+
+def labelled(*, studies: Sequence[dict], distiller: Distiller | None, clusters: int, fit: bool) -> list[dict]:
+    """``studies`` with ``label``: their own, or the one that ``distiller`` finds.
+
+    Args:
+        distiller: None: studies without a label keep none.
+        clusters: labels are below.
+        fit: cluster these reports; else label them by what was fitted.
+
+    Raises:
+        ValueError: some studies have a label and others not; a label is not below ``clusters``.
+    """
+    known = sum(study["label"] is not None for study in studies)
+    if known == len(studies):
+        logger.info("labels: the data set's own")
+        labels = [study["label"] for study in studies]
+    elif known:
+        raise ValueError(f"labels: {known} of {len(studies)} studies have one; let distill.json label all of them")
+    elif distiller is None:
+        labels = [UNKNOWN_LABEL] * len(studies)
+    else:
+        reports = [study["report"] for study in studies]
+        labels = (distil(distiller, reports) if fit else distiller.assign(reports)).tolist()
+    if max(labels) >= clusters:
+        raise ValueError(f"clusters: {clusters} must be above the largest label, {max(labels)}; pass --clusters")
+    return [{**study, "label": int(label)} for study, label in zip(studies, labels, strict=True)]
+
+
+def distil(distiller: Distiller, reports: Sequence[str]) -> np.ndarray:
+    """Labels of the training reports."""
+    labels = distiller.fit(reports)
+    silhouette, count = distiller.silhouette(), len(set(labels.tolist()) - {NOISE})
+    logger.info("labels: %d clusters of %d training reports, silhouette %.3f", count, len(reports), silhouette)
+    return labels
+
+
+def save_labels(*, folder: str, distiller: Distiller, studies: Sequence[Mapping], analyzer: Any) -> None:
+    """Keep beside the weights what names a topic (``topics.json``) and, if it was fitted, the distiller."""
+    reports, labels = [study["report"] for study in studies], np.array([study["label"] for study in studies])
+    found = topics(reports, labels, analyzer=analyzer, words=8)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    part = Path(folder) / f"topics.{os.getpid()}.part"
+    part.write_text(json.dumps({str(k): v for k, v in found.items()}, ensure_ascii=False), encoding="utf-8")
+    part.replace(Path(folder) / "topics.json")
+    if distiller.vectors is not None:
+        save(distiller, folder)
+
+
+def saved_distiller(*, folder: str, vectorizer: Any) -> Distiller | None:
+    """What :func:`save_labels` kept; None where the training data brought their own labels."""
+    return load(folder, vectorizer=vectorizer) if (Path(folder) / "distiller.json").is_file() else None
+
+
+class LoadViewsd(Transform):
+    """``images``, up to ``views`` paths, to ``image``, uint8 (views, 3, side, side), and ``view_mask``, bool (views,).
+
+    Images are stretched to a square, as published for validation; missing views are black.
+    """
+
+    def __init__(self, *, views: int, side: int) -> None:
+        self.views, self.side = views, side
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        seen = [self._load(path) for path in data["images"][: self.views]]
+        missing = [torch.zeros(3, self.side, self.side, dtype=torch.uint8)] * (self.views - len(seen))
+        mask = torch.arange(self.views) < len(seen)
+        return {**data, "image": torch.stack([*seen, *missing]), "view_mask": mask}
+
+    def _load(self, path: str) -> torch.Tensor:
+        with Image.open(path) as image:
+            colour = image.convert("RGB").resize((self.side, self.side), Image.Resampling.BILINEAR, reducing_gap=3.0)
+        return torch.from_numpy(np.array(colour)).permute(2, 0, 1).contiguous()
+
+
+class RandCropViewsd(RandomizableTransform):
+    """Cut a random square of ``size`` out of each view, mirror some."""
+
+    def __init__(self, *, size: int, mirror: float) -> None:
+        super().__init__(prob=1.0)
+        self.size, self.mirror = size, mirror
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        return {**data, "image": torch.stack([self._cut(view) for view in data["image"]])}
+
+    def _cut(self, view: torch.Tensor) -> torch.Tensor:
+        room = view.shape[1] - self.size + 1
+        top, left = int(self.R.randint(room)), int(self.R.randint(room))
+        cut = view[:, top : top + self.size, left : left + self.size]
+        return cut.flip(2) if self.R.rand() < self.mirror else cut
+
+
+class StandardiseViewsd(Transform):
+    """``image`` from uint8 to float32, ImageNet's mean subtracted, divided by its deviation."""
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
+        return {**data, "image": (data["image"].float() / 255 - mean) / std}
+
+
+class TokenizeTargetd(Transform):
+    """Add ``input_ids`` (begin and the report) and ``target_ids`` (the report and end), int64 (max_length,), padded.
+
+    A longer report is cut after its last sentence that fits, so that its end is still an end.
+    """
+
+    def __init__(self, tokenizer: SentenceTokenizer, *, max_length: int, begin_id: int, end_id: int) -> None:
+        self.tokenizer, self.max_length, self.begin_id, self.end_id = tokenizer, max_length, begin_id, end_id
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        ids = encode_report(self.tokenizer, data["report"], self.max_length - 1).input_ids
+        padding = [0] * (self.max_length - 1 - len(ids))
+        return {
+            **data,
+            "input_ids": torch.tensor([self.begin_id, *ids, *padding]),
+            "target_ids": torch.tensor([*ids, self.end_id, *padding]),
+        }
+
+
+def training_transforms(
+    *, tokenizer: SentenceTokenizer, views: int, size: int, max_length: int, begin_id: int, end_id: int, mirror: float
+) -> Compose:
+    """Views cut at random, the report's tokens, its label and ``embedding``.
+
+    Args:
+        mirror: share of the views that are mirrored (published: 0.5); 0 where reports name sides of an image.
+
+    Raises:
+        ValueError: ``size`` is no multiple of 32.
+    """
+    _check(size)
+    return Compose(
+        [
+            LoadViewsd(views=views, side=round(size * MARGIN)),
+            TokenizeTargetd(tokenizer, max_length=max_length, begin_id=begin_id, end_id=end_id),
+            RandCropViewsd(size=size, mirror=mirror),
+            StandardiseViewsd(),
+            SelectItemsd(keys=["image", "view_mask", "input_ids", "target_ids", "label", "embedding"]),
+        ]
+    )
+
+
+def validation_transforms(*, views: int, size: int) -> Compose:
+    """Whole views; the report stays text."""
+    _check(size)
+    return Compose(
+        [
+            LoadViewsd(views=views, side=size),
+            StandardiseViewsd(),
+            SelectItemsd(keys=["image", "view_mask", "report", "label", "study"]),
+        ]
+    )
+
+
+def inference_transforms(*, views: int, size: int) -> Compose:
+    """Whole views; ``images`` stays, to be drawn on."""
+    _check(size)
+    return Compose([LoadViewsd(views=views, side=size), StandardiseViewsd()])
+
+
+def _check(size: int) -> None:
+    if size % 32:
+        raise ValueError(f"image_size: {size} is no multiple of 32; the deepest features have stride 32")
+
+
+def list_studies(*, image: str | None, data_dir: str | None, views: int) -> list[dict]:
+    """What inference runs over: ``study`` and ``images`` of each study.
+
+    Args:
+        image: a file, a folder whose images are the views of one study, or a folder of such folders; None: the test
+            split of ``data_dir``.
+
+    Raises:
+        FileNotFoundError: no such image.
+    """
+    if image is None:
+        return [{key: s[key] for key in ("study", "images")} for s in read_studies(str(data_dir), "test", views=views)]
+    folders = sorted(path for path in Path(image).iterdir() if path.is_dir()) if os.path.isdir(image) else []
+    studies = [{"study": path.stem, "images": list_images(str(path))} for path in folders or [Path(image)]]
+    for study in studies:
+        if len(study["images"]) > views:
+            logger.warning("%s: %d images, the first %d are read", study["study"], len(study["images"]), views)
+    return [{**study, "images": study["images"][:views]} for study in studies]

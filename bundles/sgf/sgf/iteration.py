@@ -1,0 +1,83 @@
+"""One iteration of training, validation, evaluation and inference, for MONAI's engines."""
+
+from __future__ import annotations
+
+import torch
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from monai.engines.utils import IterationEvents
+from torch import nn
+
+from common.report_tokenizer import SentenceTokenizer
+
+from .comparison import SemanticSpace
+from .loss import losses
+from .network import SGF
+
+
+def train_step(
+    engine: SupervisedTrainer,
+    batch: dict,
+    *,
+    trained: nn.Module,
+    space: SemanticSpace,
+    weights: dict[str, float],
+    clip_value: float,
+    amp: bool,
+) -> dict:
+    """Take one step.
+
+    Args:
+        trained: :class:`sgf.network.Teaching` of the network, wrapped where there are several processes.
+        weights: of each term; 0 leaves it out.
+        clip_value: largest absolute value of a gradient's entry (spec 2.3).
+    """
+    device = engine.state.device
+    data = {key: value.to(device) for key, value in batch.items()}
+    engine.network.train()
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
+        taught = trained(data["image"], data["input_ids"], data["view_mask"])
+    taught = type(taught)(*(part.float() for part in taught))
+    terms = losses(taught, data, space=space.to(device), pad_id=0)
+    loss = torch.stack([weights[name] * value for name, value in terms.items() if weights[name]]).sum()
+    engine.optimizer.zero_grad()
+    loss.backward()
+    parameters = [p for group in engine.optimizer.param_groups for p in group["params"]]
+    torch.nn.utils.clip_grad_value_(parameters, clip_value)
+    engine.optimizer.step()
+    engine.state.output = {"loss": loss.detach(), "terms": {name: float(value) for name, value in terms.items()}}
+    engine.fire_event(IterationEvents.MODEL_COMPLETED)
+    return engine.state.output
+
+
+def write_step(
+    engine: SupervisedEvaluator, batch: dict, *, tokenizer: SentenceTokenizer, amp: bool, explain: bool = False
+) -> dict:
+    """Write each study's report: ``text``, ``score``, ``cluster`` (logits), and of the best hypothesis ``ids`` and
+    ``log_probs`` (T,).
+
+    Args:
+        explain: add ``attention`` (T, views, h, w), where each token looks.
+    """
+    device = engine.state.device
+    network: SGF = engine.network.eval()  # type: ignore[assignment]
+    image, view_mask = batch["image"].to(device), batch["view_mask"].to(device)
+    with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
+        memory, visible, clusters = network.encode(image, view_mask)
+        found = network.report(memory, visible)
+        ids = found.ids[:, 0]
+        attention = network.attention(ids, memory, visible, image) if explain else None
+    engine.state.output = {
+        "text": [tokenizer.decode(row) for row in ids.tolist()],
+        "ids": ids,
+        "log_probs": found.log_probs[:, 0].float(),
+        "score": found.scores[:, 0].float(),
+        "cluster": clusters.float(),
+    }
+    if attention is not None:
+        engine.state.output["attention"] = attention.float()
+    for key in ("report", "label", "study"):
+        if key in batch:
+            engine.state.output[key] = batch[key]
+    engine.fire_event(IterationEvents.FORWARD_COMPLETED)
+    engine.fire_event(IterationEvents.MODEL_COMPLETED)
+    return engine.state.output

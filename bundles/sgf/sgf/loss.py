@@ -1,0 +1,39 @@
+"""The three terms of training: the report's words, the cluster (KMVE), the global semantic comparison."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from .comparison import SemanticSpace
+from .data import UNKNOWN_LABEL
+from .network import Taught
+
+
+def losses(taught: Taught, batch: dict[str, torch.Tensor], *, space: SemanticSpace, pad_id: int) -> dict:
+    """Named terms, unweighted.
+
+    Args:
+        batch: ``target_ids`` (B, T), ``label`` (B,), ``embedding`` (B, dims), unit vectors.
+    """
+    written = batch["target_ids"] != pad_id
+    return {
+        "report": report_loss(taught.log_probs, batch["target_ids"], written),
+        "cluster": cluster_loss(taught.clusters, batch["label"]),
+        "comparison": 1 - F.cosine_similarity(space(taught.log_probs, written), batch["embedding"], dim=1).mean(),
+    }
+
+
+def report_loss(log_probs: torch.Tensor, target_ids: torch.Tensor, written: torch.Tensor) -> torch.Tensor:
+    """Negative log-likelihood of a token, mean over all tokens of the batch, the end included (spec 2.3)."""
+    return -(log_probs.gather(2, target_ids[:, :, None])[:, :, 0] * written).sum() / written.sum()
+
+
+def cluster_loss(clusters: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of the logits (B, K); the published one is of their sigmoid, which cannot fall far (spec 2.7).
+
+    Studies without a cluster count nothing; 0 where no study has one.
+    """
+    known = (label != UNKNOWN_LABEL).float()
+    each = F.cross_entropy(clusters, label, ignore_index=UNKNOWN_LABEL, reduction="none")
+    return each.sum() / known.sum().clamp(min=1.0)

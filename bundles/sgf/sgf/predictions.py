@@ -1,0 +1,117 @@
+"""What inference writes: the report, how sure each word is, the topic, and where each sentence looks."""
+
+from __future__ import annotations
+
+import html
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from common import visualize
+from common.datasets.files import to_grey
+from common.prediction_files import PredictionFiles, Shown
+from common.report_tokenizer import SentenceTokenizer
+
+ENDS = frozenset("。！？；.!?;")
+
+
+class Sentence(NamedTuple):
+    """One sentence of a generated report.
+
+    Attributes:
+        text: of the sentence.
+        tokens: its places in the report.
+        probability: geometric mean of its tokens'.
+        attention: (views, h, w), mean over its tokens.
+    """
+
+    text: str
+    tokens: list[int]
+    probability: float
+    attention: np.ndarray
+
+
+def prediction_files(*, output_dir: str, tokenizer: SentenceTokenizer, labels_dir: str) -> PredictionFiles:
+    """The handler of inference."""
+    file = Path(labels_dir) / "topics.json"
+    topics = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+    def show(_: str, item: dict, data: dict) -> Shown:
+        sentences = sentences_of(item, tokenizer)
+        entry = describe(item, sentences, tokenizer, topics) | {"images": list(data["images"])}
+        picture = draw(data["images"], sentences)
+        text = "".join(f"<li>{html.escape(s.text)} <small>{s.probability:.2f}</small></li>" for s in sentences)
+        topic = f"<p><small>topic {entry['cluster']}: {html.escape(', '.join(entry['topic']))}</small></p>"
+        caption = f"where each sentence looks: rows are sentences, columns views; {entry['study']}"
+        return Shown(entry, {"attention": picture}, caption, f"<ol>{text}</ol>{topic}")
+
+    note = "Behind each sentence the mean probability of its words. Research only: read no finding into a report."
+    return PredictionFiles(output_dir=output_dir, show=show, title="SGF: generated reports", note=note, key="study")
+
+
+def sentences_of(item: dict, tokenizer: SentenceTokenizer) -> list[Sentence]:
+    """The report's sentences; one that does not end is a sentence, too."""
+    ids = [i for i in item["ids"].tolist() if i not in tokenizer.special_ids]
+    groups: list[list[int]] = [[]]
+    for place, token in enumerate(ids):
+        groups[-1].append(place)
+        if tokenizer.decode([token]) in ENDS:
+            groups.append([])
+    log_probs, attention = item["log_probs"].cpu(), item["attention"].cpu()
+    return [
+        Sentence(
+            tokenizer.decode([ids[place] for place in group]),
+            group,
+            float(log_probs[group].mean().exp()),
+            attention[group].mean(0).numpy(),
+        )
+        for group in groups
+        if group
+    ]
+
+
+def describe(item: dict, sentences: list[Sentence], tokenizer: SentenceTokenizer, topics: dict[str, list]) -> dict:
+    """An entry of ``predictions.json``."""
+    probabilities = item["cluster"].softmax(0)
+    cluster = int(probabilities.argmax())
+    places = [place for sentence in sentences for place in sentence.tokens]
+    return {
+        "study": item["study"],
+        "report": item["text"],
+        "score": round(float(item["score"]), 4),
+        "cluster": cluster,
+        "cluster_prob": round(float(probabilities[cluster]), 4),
+        "topic": topics.get(str(cluster), []),
+        "sentences": [
+            {"text": s.text, "probability": round(s.probability, 4), "view": 1 + int(s.attention.sum((1, 2)).argmax())}
+            for s in sentences
+        ],
+        "tokens": [
+            {"token": tokenizer.decode([int(item["ids"][p])]), "probability": round(float(item["log_probs"][p].exp()), 4)}
+            for p in places
+        ],
+    }
+
+
+def draw(images: list[str], sentences: list[Sentence], *, height: int = 160) -> Image.Image:
+    """A row a sentence: each view under the attention to it; red is the strongest of the row."""
+    greys = []
+    for name in images:
+        with Image.open(name) as image:
+            greys.append(np.asarray(to_grey(image)))
+    rows = []
+    for number, sentence in enumerate(sentences, start=1):
+        share = sentence.attention[: len(greys)]
+        highest = float(share.max())
+        cells = [
+            visualize.attention_map(
+                grey, view, title=f"sentence {number}, view {index}: {view.sum():.0%}", height=height, highest=highest
+            )
+            for index, (grey, view) in enumerate(zip(greys, share, strict=True), start=1)
+        ]
+        rows.append(visualize.side_by_side(cells))
+    return visualize.stack(rows) if rows else Image.new("RGB", (height, height))
+
