@@ -142,9 +142,9 @@ class ReportTokenizer:
         return [Token(i, start, end) for i, (_, start, end) in zip(ids, pieces, strict=True)]  # type: ignore[arg-type]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Text of ``ids`` without special tokens; Chinese is not spaced."""
+        """Text of ``ids`` without special tokens; Chinese is not spaced; an id beyond the vocabulary is unknown."""
         words = self.backend.convert_ids_to_tokens([i for i in ids if i not in self.special_ids])
-        text = re.sub(r"\s+([.,;:!?%)])", r"\1", " ".join(words))
+        text = re.sub(r"\s+([.,;:!?%)])", r"\1", " ".join(word or UNKNOWN for word in words))
         return re.sub(rf"(?<={_CHINESE[:-1]}，。；：！？]) | (?={_CHINESE[:-1]}，。；：！？])", "", text)
 
     @property

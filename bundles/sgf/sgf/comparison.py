@@ -28,19 +28,22 @@ class SemanticSpace(nn.Module):
 
     Args:
         reports: of the training split.
+        vocab_size: the network's.
         dims: of a vector, at most; smaller where there are few words or reports.
     """
 
     words: torch.Tensor
 
-    def __init__(self, *, tokenizer: ReportTokenizer, reports: Sequence[str], dims: int = 64) -> None:
+    def __init__(
+        self, *, tokenizer: ReportTokenizer, reports: Sequence[str], vocab_size: int, dims: int = 64
+    ) -> None:
         super().__init__()
         self.vectorizer = TfidfVectorizer(analyzer=tokenizer.words, vocabulary=tokenizer.vocabulary, norm=None)
         weighted = self.vectorizer.fit_transform(reports)
         size = min(dims, min(weighted.shape) - 1)
         self.svd = TruncatedSVD(max(size, 1), random_state=0).fit(normalize(weighted))
         vectors = self.vectorizer.idf_[:, None] * self.svd.components_.T  # (words, dims)
-        table = np.zeros((len(tokenizer), vectors.shape[1]))
+        table = np.zeros((vocab_size, vectors.shape[1]))
         table[4 : 4 + len(vectors)] = vectors  # special tokens mean nothing
         self.register_buffer("words", torch.tensor(table, dtype=torch.float32), persistent=False)
 

@@ -32,7 +32,7 @@ def train_step(
         clip_value: largest absolute value of a gradient's entry (spec 2.3).
     """
     device = engine.state.device
-    data = {key: value.to(device) for key, value in batch.items()}
+    data = trim({key: value.to(device) for key, value in batch.items()}, pad_id=0)
     engine.network.train()
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
         taught = trained(data["image"], data["input_ids"], data["view_mask"])
@@ -47,6 +47,12 @@ def train_step(
     engine.state.output = {"loss": loss.detach(), "terms": {name: float(value) for name, value in terms.items()}}
     engine.fire_event(IterationEvents.MODEL_COMPLETED)
     return engine.state.output
+
+
+def trim(batch: dict[str, torch.Tensor], *, pad_id: int) -> dict[str, torch.Tensor]:
+    """The batch without the places that are padding in every report."""
+    length = int((batch["target_ids"] != pad_id).sum(1).max())
+    return {**batch, **{name: batch[name][:, :length] for name in ("input_ids", "target_ids")}}
 
 
 def write_step(
