@@ -22,6 +22,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 
 logger = logging.getLogger(__name__)
+COMMON = 0.5  # share of the reports above which a word tells no topic
 NOISE = -1  # the label of reports that belong to no cluster (HDBSCAN)
 
 
@@ -97,17 +98,25 @@ def by_size(labels: np.ndarray) -> np.ndarray:
 def topics(reports: Sequence[str], labels: np.ndarray, *, analyzer: Any, words: int = 10) -> dict[int, list[str]]:
     """The words that set each cluster apart: class-based TF-IDF (Grootendorst 2022) over its joined reports.
 
+    Punctuation and words of more than half of all reports are left out.
+
     Args:
         analyzer: a text to its words, as ``CountVectorizer`` takes it.
     """
-    names = [int(name) for name in np.unique(labels)]
     counter = CountVectorizer(analyzer=analyzer)
-    joined = [" ".join(report for report, label in zip(reports, labels, strict=True) if label == n) for n in names]
-    counts = counter.fit_transform(joined).toarray().astype(float)
+    each = counter.fit_transform(reports)
+    names = [int(name) for name in np.unique(labels)]
+    counts = np.stack([np.asarray(each[labels == name].sum(0))[0] for name in names]).astype(float)
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    weight = share * np.log(1 + counts.sum() / len(names) / np.maximum(counts.sum(0), 1))
+    weight = share * np.log(1 + counts.sum() / len(names) / counts.sum(0))
     vocabulary = counter.get_feature_names_out()
-    return {n: [str(vocabulary[i]) for i in row.argsort()[::-1][:words]] for n, row in zip(names, weight, strict=True)}
+    telling = np.array([any(c.isalnum() for c in word) for word in vocabulary])
+    telling &= np.asarray((each > 0).mean(0))[0] <= COMMON
+    ranked = np.where(telling, weight, 0.0)
+    return {
+        n: [str(vocabulary[i]) for i in row.argsort()[::-1][:words] if row[i] > 0]
+        for n, row in zip(names, ranked, strict=True)
+    }
 
 
 def save(distiller: Distiller, folder: str | Path) -> None:

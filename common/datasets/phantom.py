@@ -47,13 +47,18 @@ def nodule_outline(nodule: Nodule, size: int, rng: np.random.Generator) -> np.nd
     return 1 - np.hypot(dx, dy) / radius
 
 
-def draw(nodules: list[Nodule], size: int, rng: np.random.Generator) -> tuple[np.ndarray, list[np.ndarray]]:
+def draw(
+    nodules: list[Nodule], size: int, rng: np.random.Generator, *, trachea: int | None = None
+) -> tuple[np.ndarray, list[np.ndarray]]:
     """Draw a lobe with ``nodules``.
+
+    Args:
+        trachea: at the image's left (0) edge, as beside a left lobe, or at its right (1); None: either.
 
     Returns:
         The image, uint8 (size, size), and one boolean mask (size, size) for each nodule.
     """
-    level, attenuation = _tissues(size, rng)
+    level, attenuation = _tissues(size, rng, trachea)
     outlines = [nodule_outline(nodule, size, rng) for nodule in nodules]
     for nodule, outline in zip(nodules, outlines, strict=True):
         _place(level, attenuation, nodule, outline, rng)
@@ -61,7 +66,7 @@ def draw(nodules: list[Nodule], size: int, rng: np.random.Generator) -> tuple[np
     return _b_mode(level - shadow, rng), [outline > 0 for outline in outlines]
 
 
-def _tissues(size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _tissues(size: int, rng: np.random.Generator, trachea: int | None) -> tuple[np.ndarray, np.ndarray]:
     """Reflectivity (dB) of skin, fat, strap muscle, gland, deep muscle, trachea and carotid; extra attenuation (dB)."""
     rows, columns = (np.mgrid[:size, :size] + 0.5) / size
     wave = [rng.uniform(0.006, 0.02) * np.sin(columns * rng.uniform(3, 7) + rng.uniform(0, 6.28)) for _ in range(4)]
@@ -74,7 +79,8 @@ def _tissues(size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarra
         level += strength * np.exp(-(((rows - boundary) * size / 1.3) ** 2))
     attenuation = np.zeros_like(level)
     level += gaussian_filter(rng.normal(size=(size, size)), size / 14) * size / 14 * 3.5  # uneven parenchyma
-    side = rng.integers(2)
+    drawn = int(rng.integers(2))
+    side = drawn if trachea is None else trachea
     _trachea(level, attenuation, rows, columns, side=float(side), rng=rng)
     _carotid(level, rows, columns, side=float(1 - side), rng=rng)
     return level, attenuation

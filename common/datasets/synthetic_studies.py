@@ -2,7 +2,7 @@
 
 Each study has one of six kinds of finding (:data:`KINDS`), which sets how its nodules look and how its report speaks;
 so reports fall into clusters, and a study's cluster can be seen in its images. What the report states about a nodule
-is drawn in its image; the lymph nodes' state can only be guessed from the kind. Read back through
+is drawn in its image, and the trachea tells the lobes apart; the lymph nodes' state can only be guessed from the kind. Read back through
 :func:`common.datasets.studies.read_studies`, as real data.
 """
 
@@ -142,7 +142,7 @@ def _write_study(folder: Path, uid: str, options: StudyOptions, rng: np.random.G
     nodules = {lobe: _sample(KINDS[name], rng) for lobe in affected}
     files = []
     for view, lobe in enumerate(LOBES, start=1):
-        pixels, _ = draw([nodules[lobe]] if lobe in nodules else [], options.size, rng)
+        pixels, _ = draw([nodules[lobe]] if lobe in nodules else [], options.size, rng, trachea=view - 1)
         files.append(f"{uid}_{view}.png")
         Image.fromarray(pixels).save(folder / "Thyroid_report" / files[-1])
     return {"uid": uid, "finding": _report(name, nodules, options.language, rng), "image_path": files, "kind": name}
