@@ -49,9 +49,13 @@ class Distiller:
             ValueError: no report, or an empty one.
         """
         _check(reports)
-        self.vectors = normalize(self.vectorizer.fit_transform(reports))
-        self.reduced = self.vectors if self.reducer is None else self.reducer.fit_transform(self.vectors)
-        self.labels = by_size(self.clusterer.fit_predict(self.reduced))
+        vectors = normalize(self.vectorizer.fit_transform(reports))
+        return self.fit_reduced(vectors, vectors if self.reducer is None else self.reducer.fit_transform(vectors))
+
+    def fit_reduced(self, vectors: Any, reduced: np.ndarray) -> np.ndarray:
+        """As :meth:`fit`, from the vectors (N, D) of the reports and from what the reducer makes of them."""
+        self.vectors, self.reduced = vectors, reduced
+        self.labels = by_size(self.clusterer.fit_predict(reduced))
         return self.labels
 
     def assign(self, reports: Sequence[str]) -> np.ndarray:
@@ -77,6 +81,30 @@ class Distiller:
         if len(np.unique(self.labels[known])) < 2:
             return float("nan")
         return float(silhouette_score(self.reduced[known], self.labels[known]))
+
+
+def choose(
+    reports: Sequence[str], *, vectorizer: Any, reducers: Sequence[Any], clusterers: Sequence[Any], neighbors: int = 5
+) -> tuple[Distiller, np.ndarray]:
+    """The distiller with the highest silhouette of a grid, and all silhouettes (clusterers, reducers).
+
+    Raises:
+        ValueError: no pair gives two clusters.
+    """
+    _check(reports)
+    vectors = normalize(vectorizer.fit_transform(reports))
+    scores, best = np.full((len(clusterers), len(reducers)), np.nan), None
+    for column, reducer in enumerate(reducers):
+        reduced = reducer.fit_transform(vectors)
+        for row, clusterer in enumerate(clusterers):
+            found = Distiller(vectorizer=vectorizer, reducer=reducer, clusterer=clusterer, neighbors=neighbors)
+            found.fit_reduced(vectors, reduced)
+            scores[row, column] = found.silhouette()
+            if scores[row, column] == np.nanmax(scores, initial=-1.0):
+                best = found
+    if best is None:
+        raise ValueError(f"clusterers: none finds two clusters in {len(reports)} reports; pass other sizes")
+    return best, scores
 
 
 def _check(reports: Sequence[str]) -> None:
@@ -123,19 +151,24 @@ def save(distiller: Distiller, folder: str | Path) -> None:
     """Write what :meth:`Distiller.assign` needs: ``distiller.json`` and ``distiller.npz``; no pickle.
 
     Raises:
-        TypeError: the vectoriser is neither scikit-learn's nor this module's.
+        TypeError: the vectoriser has a state that is no vocabulary.
     """
     vectorizer = distiller.vectorizer
-    if not hasattr(vectorizer, "vocabulary_"):
+    words = getattr(vectorizer, "vocabulary_", {})
+    if not words and not getattr(vectorizer, "pretrained", False):
         raise TypeError(f"distiller: a {type(vectorizer).__name__} cannot be saved; use Count- or TfidfVectorizer")
     Path(folder).mkdir(parents=True, exist_ok=True)
     vectors = sparse.csr_matrix(distiller.vectors)
-    arrays = {"data": vectors.data, "indices": vectors.indices, "indptr": vectors.indptr, "labels": distiller.labels}
+    arrays = {"data": vectors.data, "indices": vectors.indices, "indptr": vectors.indptr, "labels": distiller.labels,
+              "width": vectors.shape[1]}  # fmt: skip
     if hasattr(vectorizer, "idf_"):
         arrays["idf"] = vectorizer.idf_
     np.savez_compressed(Path(folder) / "distiller.npz", **arrays)
-    words = sorted(vectorizer.vocabulary_, key=vectorizer.vocabulary_.__getitem__)
-    content = {"vocabulary": words, "neighbors": distiller.neighbors, "vectorizer": type(vectorizer).__name__}
+    content = {
+        "vocabulary": sorted(words, key=words.__getitem__),
+        "neighbors": distiller.neighbors,
+        "vectorizer": type(vectorizer).__name__,
+    }
     (Path(folder) / "distiller.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
 
 
@@ -156,12 +189,12 @@ def load(folder: str | Path, *, vectorizer: Any) -> Distiller:
     if content["vectorizer"] != type(vectorizer).__name__:
         raise ValueError(f"vectorizer: {str(path)!r} was made with {content['vectorizer']}; use the same options")
     with np.load(Path(folder) / "distiller.npz", allow_pickle=False) as arrays:
-        vectorizer.vocabulary = {word: index for index, word in enumerate(content["vocabulary"])}
+        if content["vocabulary"]:
+            vectorizer.vocabulary = {word: index for index, word in enumerate(content["vocabulary"])}
+            vectorizer._validate_vocabulary()
         if "idf" in arrays:
             vectorizer.idf_ = arrays["idf"]
-        else:
-            vectorizer._validate_vocabulary()
-        shape = (len(arrays["labels"]), len(content["vocabulary"]))
+        shape = (len(arrays["labels"]), int(arrays["width"]))
         vectors = sparse.csr_matrix((arrays["data"], arrays["indices"], arrays["indptr"]), shape=shape)
         distiller = Distiller(vectorizer=vectorizer, reducer=None, clusterer=None, neighbors=content["neighbors"])
         distiller.vectors, distiller.labels = vectors, arrays["labels"]

@@ -98,6 +98,11 @@ class ReportTokenizer:
         ranked = [*known, *sorted(new, key=lambda word: (-counts[word], word))]
         return cls(_backend(ranked[: max_size - 4]), user_words=user_words)
 
+    @classmethod
+    def untrained(cls, *, user_dictionary: str | None = None) -> ReportTokenizer:
+        """A tokenizer that splits into words and knows none."""
+        return cls(_backend([]), user_words=_read_words(user_dictionary) if user_dictionary else ())
+
     def save(self, path: str | Path) -> None:
         """Write the tokenizer to one JSON file, whole or not at all."""
         content = {"user_words": self.user_words, "tokenizer": json.loads(self.backend.backend_tokenizer.to_str())}

@@ -66,7 +66,7 @@ def dataset_or_synthetic(*, dataset_dir: str | None, synthetic_dir: str, options
 
 
 def existing_or_made(dataset_dir: str | None, synthetic_dir: str, wanted: dict, write: Callable[[str], None]) -> str:
-    """What :func:`dataset_or_synthetic` says, for any synthetic data with an ``options.json`` that equals ``wanted``."""
+    """What :func:`dataset_or_synthetic` says, for any data with ``wanted`` in ``options.json``."""
     if dataset_dir is not None:
         if not os.path.isdir(dataset_dir):
             raise FileNotFoundError(f"dataset_dir: no folder {dataset_dir!r}; pass an existing one, or leave it out")

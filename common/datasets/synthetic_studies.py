@@ -2,8 +2,8 @@
 
 Each study has one of six kinds of finding (:data:`KINDS`), which sets how its nodules look and how its report speaks;
 so reports fall into clusters, and a study's cluster can be seen in its images. What the report states about a nodule
-is drawn in its image, and the trachea tells the lobes apart; the lymph nodes' state can only be guessed from the kind. Read back through
-:func:`common.datasets.studies.read_studies`, as real data.
+is drawn in its image, and the trachea tells the lobes apart; the lymph nodes' state can only be guessed from the kind.
+Read back through :func:`common.datasets.studies.read_studies`, as real data.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ KINDS = {
     "cyst": Kind(0.20, ["anechoic"], "cystic"),
     "colloid": Kind(0.15, ["isoechoic"], "mixed", foci="comet-tail"),
     "adenoma": Kind(0.20, ["isoechoic", "hyperechoic"]),
-    "suspicious": Kind(0.15, ["hypoechoic"], shape=["taller-than-wide"], margin=["irregular", "ill-defined"], foci="punctate"),
+    "suspicious": Kind(
+        0.15, ["hypoechoic"], shape=["taller-than-wide"], margin=["irregular", "ill-defined"], foci="punctate"
+    ),
     "calcified": Kind(0.10, ["hypoechoic"], margin=["ill-defined"], foci="macrocalcification"),
 }  # fmt: skip
 WORDS = {
@@ -79,8 +81,10 @@ WORDS = {
 LOBE_NAMES = {"en": {"left": "left lobe", "right": "right lobe"}, "zh": {"left": "左叶", "right": "右叶"}}
 NODULES = {
     "en": [
-        "In the {row} {column} part of the {lobe} there is a {composition} {echogenicity} nodule, {shape} in shape, with a {margin} margin.",
-        "The {lobe} shows a {echogenicity} {composition} nodule in the {row} {column} part, {shape} in shape, its margin {margin}.",
+        "In the {row} {column} part of the {lobe} there is a {composition} {echogenicity} nodule, {shape} in shape, "
+        "with a {margin} margin.",
+        "The {lobe} shows a {echogenicity} {composition} nodule in the {row} {column} part, {shape} in shape, "
+        "its margin {margin}.",
     ],
     "zh": [
         "{lobe}{column}{row}可见{composition}{echogenicity}结节，形态{shape}，边缘{margin}。",
@@ -93,7 +97,8 @@ FOCI = {
         "macrocalcification": "A coarse calcification casts a shadow.",
     },
     "zh": {
-        "none": "", "comet-tail": "内见彗星尾征。", "punctate": "内见点状强回声。", "macrocalcification": "内见粗大钙化伴声影。",
+        "none": "", "comet-tail": "内见彗星尾征。", "punctate": "内见点状强回声。",
+        "macrocalcification": "内见粗大钙化伴声影。",
     },
 }  # fmt: skip
 EMPTY = {
@@ -128,7 +133,9 @@ def write_studies(root: str, options: StudyOptions) -> None:
     rng = np.random.default_rng(options.seed)
     with whole_folder(root) as folder:
         (folder / "Thyroid_report").mkdir(parents=True)
-        entries = {f"S{index:04d}": _write_study(folder, f"S{index:04d}", options, rng) for index in range(options.studies)}
+        entries = {
+            f"S{index:04d}": _write_study(folder, f"S{index:04d}", options, rng) for index in range(options.studies)
+        }
         parts = split_ids(list(entries))
         content = {name: [{**entries[uid], "split": name} for uid in parts[split]] for split, name in SPLITS.items()}
         save_annotation(folder / "thyroid.json", content)

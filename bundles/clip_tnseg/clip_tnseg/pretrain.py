@@ -252,7 +252,9 @@ class Retrieval:
         part = f"{self.folder}.part"
         shutil.rmtree(part, ignore_errors=True)
         image, ids = (torch.stack([as_tensor(pair[key]) for pair in self.pairs]) for key in ("image", "input_ids"))
-        at_unit_scale(self.clip, image.to(self.clip.device), ids.to(self.clip.device)).save_pretrained(part)  # safetensors
+        at_unit_scale(self.clip, image.to(self.clip.device), ids.to(self.clip.device)).save_pretrained(
+            part
+        )  # safetensors
         self.tokenizer.save_pretrained(part)
         shutil.rmtree(self.folder, ignore_errors=True)
         os.replace(part, self.folder)

@@ -34,9 +34,7 @@ class SemanticSpace(nn.Module):
 
     words: torch.Tensor
 
-    def __init__(
-        self, *, tokenizer: ReportTokenizer, reports: Sequence[str], vocab_size: int, dims: int = 64
-    ) -> None:
+    def __init__(self, *, tokenizer: ReportTokenizer, reports: Sequence[str], vocab_size: int, dims: int = 64) -> None:
         super().__init__()
         self.vectorizer = TfidfVectorizer(analyzer=tokenizer.words, vocabulary=tokenizer.vocabulary, norm=None)
         weighted = self.vectorizer.fit_transform(reports)

@@ -8,7 +8,7 @@ from .network import SGF
 
 
 def export_onnx(*, network: SGF, path: str, size: int, length: int) -> None:
-    """Write ``network`` to ``path``: ``image`` (B, views, 3, H, W), ``input_ids`` (B, T) to ``pred`` (B, T, vocabulary).
+    """Write ``network`` to ``path``: ``image`` (B, views, 3, H, W), ``input_ids`` (B, T) to ``pred`` (B, T, V).
 
     Batch and length are free. Generation is a loop, which the TorchScript archive holds as ``generate``.
     """

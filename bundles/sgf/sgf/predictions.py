@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -89,11 +90,12 @@ def describe(item: dict, sentences: list[Sentence], tokenizer: SentenceTokenizer
             {"text": s.text, "probability": round(s.probability, 4), "view": 1 + int(s.attention.sum((1, 2)).argmax())}
             for s in sentences
         ],
-        "tokens": [
-            {"token": tokenizer.decode([int(item["ids"][p])]), "probability": round(float(item["log_probs"][p].exp()), 4)}
-            for p in places
-        ],
+        "tokens": [_token(tokenizer, int(item["ids"][p]), float(item["log_probs"][p])) for p in places],
     }
+
+
+def _token(tokenizer: SentenceTokenizer, token: int, log_prob: float) -> dict:
+    return {"token": tokenizer.decode([token]), "probability": round(math.exp(log_prob), 4)}
 
 
 def draw(images: list[str], sentences: list[Sentence], *, height: int = 160) -> Image.Image:
@@ -114,4 +116,3 @@ def draw(images: list[str], sentences: list[Sentence], *, height: int = 160) -> 
         ]
         rows.append(visualize.side_by_side(cells))
     return visualize.stack(rows) if rows else Image.new("RGB", (height, height))
-

@@ -1,0 +1,192 @@
+"""The knowledge distiller: cluster the training reports, choose K and dimension, label all splits, show the topics."""
+
+from __future__ import annotations
+
+import csv
+import html
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.decomposition import PCA
+from sklearn.metrics import normalized_mutual_info_score
+from transformers import AutoModel, AutoTokenizer
+
+from common import charts, visualize
+from common.clustering_distiller import Distiller, choose, save, topics
+from common.datasets.studies import annotation_file, keys_of, load_annotation, save_annotation
+
+logger = logging.getLogger(__name__)
+
+
+class SentenceVectors:
+    """A pretrained sentence encoder as a vectoriser: mean of the last states over the tokens.
+
+    Args:
+        weights: a local folder or hub name of a model that ``AutoModel`` loads.
+    """
+
+    pretrained = True  # nothing of it must be saved with the distiller
+
+    def __init__(self, *, weights: str, batch_size: int = 64) -> None:
+        self.tokenizer, self.model = AutoTokenizer.from_pretrained(weights), AutoModel.from_pretrained(weights).eval()
+        self.batch_size = batch_size
+
+    def fit_transform(self, reports: Sequence[str]) -> np.ndarray:
+        return self.transform(reports)
+
+    @torch.no_grad()
+    def transform(self, reports: Sequence[str]) -> np.ndarray:
+        """Vectors (N, D) of reports."""
+        parts = []
+        for start in range(0, len(reports), self.batch_size):
+            texts = list(reports[start : start + self.batch_size])
+            batch = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
+            mask = batch["attention_mask"][:, :, None].float()
+            states = self.model(**batch).last_hidden_state
+            parts.append((states * mask).sum(1) / mask.sum(1))
+        return torch.cat(parts).numpy()
+
+
+def read_annotation(*, annotation: str | None, data_dir: str | None) -> tuple[Path, dict[str, list[dict]]]:
+    """The annotation file and its content; its images are not needed.
+
+    Raises:
+        FileNotFoundError: no such file.
+    """
+    file = annotation_file(Path(str(data_dir))) if annotation is None else Path(annotation)
+    if not file.is_file():
+        raise FileNotFoundError(f"annotation: no file {str(file)!r}; pass --annotation FILE or --dataset_dir FOLDER")
+    return file, load_annotation(file)
+
+
+def texts_of(entries: Sequence[Mapping]) -> list[str]:
+    """The report of each entry, "" where there is none."""
+    return [str(entry[keys_of(dict(entry))[1]] or "").strip() for entry in entries]
+
+
+def distill(
+    *,
+    annotation: str | None,
+    data_dir: str | None,
+    vectorizer: Any,
+    reducer: Callable[..., Any],
+    clusterer: Callable[..., Any],
+    dims: Sequence[int],
+    sizes: Sequence[int],
+    size_name: str,
+    analyzer: Any,
+    output_dir: str,
+) -> None:
+    """Choose by silhouette, label all splits, write everything to ``output_dir``.
+
+    ``NAME.json``, the annotation with ``labels`` (no label where there is no report), the distiller, ``metrics.json``,
+    ``silhouette.csv``, ``clusters.csv``, pictures, and ``index.html``.
+
+    Args:
+        reducer: takes ``n_components``, one of ``dims``; where it is above the reports' dimension it is left out.
+        clusterer: takes ``size_name``, one of ``sizes``: ``n_clusters`` of KMeans, ``min_cluster_size`` of HDBSCAN.
+        analyzer: a text to its words, for the topics.
+
+    Raises:
+        ValueError: ``output_dir`` is where the annotation file lies, which would be overwritten.
+    """
+    file, content = read_annotation(annotation=annotation, data_dir=data_dir)
+    folder = Path(output_dir)
+    if (folder / file.name).resolve() == file.resolve():
+        raise ValueError(f"output_dir: {output_dir!r} holds the annotation file itself; pass another folder")
+    reports = [text for text in texts_of(content["train"]) if text]
+    distiller, scores = choose(
+        reports,
+        vectorizer=vectorizer,
+        reducers=[reducer(n_components=dim) for dim in dims],
+        clusterers=[clusterer(**{size_name: size}) for size in sizes],
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    save(distiller, folder)
+    metrics = {"silhouette": distiller.silhouette(), "clusters": float(distiller.labels.max() + 1)}
+    metrics |= write_labels(distiller, content, folder / file.name)
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2))
+    logger.info("%s: %s", file.name, " ".join(f"{name} {value:.3f}" for name, value in metrics.items()))
+    _write_table(
+        folder / "silhouette.csv", [[size_name, *dims], *([s, *r] for s, r in zip(sizes, scores, strict=True))]
+    )
+    found = describe(distiller, reports, analyzer)
+    rows = [[c["label"], c["reports"], " ".join(c["words"]), c["example"]] for c in found]
+    _write_table(folder / "clusters.csv", [["label", "reports", "words", "example"], *rows])
+    heat = charts.heat_map(
+        scores, rows=list(map(str, sizes)), columns=list(map(str, dims)), row_title=size_name, column_title="dimension"
+    )
+    write_page(folder, file.name, metrics, found, heat, charts.scatter(in_plane(distiller.reduced), distiller.labels))
+
+
+def write_labels(distiller: Distiller, content: Mapping[str, Sequence[dict]], path: Path) -> dict[str, float]:
+    """Write the annotation with ``labels`` in each entry that has a report; compare with the labels it had.
+
+    Returns:
+        ``nmi_SPLIT``, the normalised mutual information with them, where all of a split's reports had one.
+    """
+    written, metrics = {}, {}
+    for split, entries in content.items():
+        texts = texts_of(entries)
+        places = [index for index, text in enumerate(texts) if text]
+        given = [texts[index] for index in places]
+        found = distiller.labels if split == "train" else distiller.assign(given) if given else []
+        label_of = dict(zip(places, map(int, found), strict=True))
+        bare = [{k: v for k, v in entry.items() if k != "labels"} for entry in entries]
+        written[split] = [
+            {**entry, "labels": label_of[index]} if index in label_of else entry for index, entry in enumerate(bare)
+        ]
+        known = [entries[index].get("labels") for index in places]
+        if known and None not in known:
+            metrics[f"nmi_{split}"] = float(normalized_mutual_info_score(known, list(label_of.values())))
+    save_annotation(path, written)
+    return metrics
+
+
+def describe(distiller: Distiller, reports: Sequence[str], analyzer: Any) -> list[dict]:
+    """Each cluster: ``label, reports`` (how many), ``words``, ``example``, the report nearest to the cluster's mean."""
+    words = topics(reports, distiller.labels, analyzer=analyzer)
+    found = []
+    for label in np.unique(distiller.labels):
+        places = np.flatnonzero(distiller.labels == label)
+        points = np.asarray(distiller.reduced[places])
+        nearest = places[np.square(points - points.mean(0)).sum(1).argmin()]
+        found.append(
+            {"label": int(label), "reports": len(places), "words": words[int(label)], "example": reports[nearest]}
+        )
+    return found
+
+
+def in_plane(points: np.ndarray) -> np.ndarray:
+    """(N, D) to (N, 2): as they are, or their two principal components."""
+    return points if points.shape[1] == 2 else PCA(2, random_state=0).fit_transform(points)
+
+
+def write_page(folder: Path, name: str, metrics: dict, found: list[dict], heat: Any, points: Any) -> None:
+    """``silhouette.png``, ``scatter.png``, ``index.html``."""
+    heat.save(folder / "silhouette.png")
+    points.save(folder / "scatter.png")
+    rows = "".join(
+        f"<tr><td>{c['label'] if c['label'] >= 0 else 'noise'}</td><td>{c['reports']}</td>"
+        f"<td>{html.escape(', '.join(c['words']))}</td><td><small>{html.escape(c['example'])}</small></td></tr>"
+        for c in found
+    )
+    table = f"<table><tr><th>label</th><th>reports</th><th>words</th><th>an example</th></tr>{rows}</table>"
+    page = visualize.page_html(
+        f"Topics of {name}",
+        visualize.section_html("Figures", visualize.table_html(metrics)),
+        visualize.section_html("Topics of the training reports", table),
+        visualize.section_html("Silhouette", visualize.image_html(heat, "the framed one was chosen")),
+        visualize.section_html("Reports", visualize.image_html(points, "training reports, coloured by label")),
+    )
+    (folder / "index.html").write_text(page, encoding="utf-8")
+
+
+def _write_table(path: Path, rows: Sequence[Sequence]) -> None:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
