@@ -332,5 +332,8 @@ def _wrap(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
 def _read_words(user_dictionary: str) -> list[str]:
     if not os.path.isfile(user_dictionary):
         raise FileNotFoundError(f"user_dictionary: no file {user_dictionary!r}; pass a jieba dictionary or null")
-    lines = Path(user_dictionary).read_text(encoding="utf-8-sig").splitlines()
+    try:
+        lines = Path(user_dictionary).read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"user_dictionary: {user_dictionary!r} is no UTF-8 text ({error}); save it as UTF-8") from error
     return [line.split()[0] for line in lines if line.strip()]

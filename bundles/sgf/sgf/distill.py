@@ -135,8 +135,8 @@ def write_labels(distiller: Distiller, content: Mapping[str, Sequence[dict]], pa
         texts = texts_of(entries)
         places = [index for index, text in enumerate(texts) if text]
         given = [texts[index] for index in places]
-        found = distiller.labels if split == "train" else distiller.assign(given) if given else []
-        label_of = dict(zip(places, map(int, found), strict=True))
+        found = distiller.labels if split == "train" else distiller.assign(given) if given else np.empty(0)
+        label_of = dict(zip(places, found.astype(int).tolist(), strict=True))
         bare = [{k: v for k, v in entry.items() if k != "labels"} for entry in entries]
         written[split] = [
             {**entry, "labels": label_of[index]} if index in label_of else entry for index, entry in enumerate(bare)
