@@ -335,5 +335,5 @@ def _read_words(user_dictionary: str) -> list[str]:
     try:
         lines = Path(user_dictionary).read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f"user_dictionary: {user_dictionary!r} is no UTF-8 text ({error}); save it as UTF-8") from error
+        raise ValueError(f"user_dictionary: {user_dictionary!r} is no UTF-8 text ({error}); save it so") from error
     return [line.split()[0] for line in lines if line.strip()]

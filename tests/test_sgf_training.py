@@ -285,5 +285,5 @@ def test_the_distiller_finds_the_kinds_and_writes_labels(root, tmp_path):
 
 def test_a_broken_user_dictionary_is_one_clear_line(tmp_path):
     (tmp_path / "words.txt").write_bytes(b"\xff\xfe\x00\x81")
-    with pytest.raises(ValueError, match=r"user_dictionary: .*words.txt' is no UTF-8 text .*save it as UTF-8"):
+    with pytest.raises(ValueError, match=r"user_dictionary: .*words.txt' is no UTF-8 text .*save it so"):
         ReportTokenizer.untrained(user_dictionary=str(tmp_path / "words.txt"))
