@@ -3,7 +3,7 @@
 ``python -m benchmarks.sgf --out runs/sgf --language zh --seeds 0 1 2 -- --image_size 64``
 Without --dataset_dir each seed draws its own synthetic studies. What follows ``--`` goes to every training and
 evaluation. Baselines: the most frequent training report, and the report of the training study whose views are most
-alike (cosine of 32x32 thumbnails, mean removed). ``gain``: ROUGE-L of a report less that of the transformer alone, paired,
+alike (cosine of 32x32 thumbnails, mean removed). ``gain``: ROUGE-L less that of the transformer alone, paired by study,
 95 % percentile bootstrap over studies, 2,000 resamples.
 """
 

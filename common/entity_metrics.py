@@ -1,8 +1,8 @@
 """Which entities a report mentions, and how well a generated report mentions the same (clinical efficacy, SGF).
 
-The paper names the entities of the ultrasound organs, those of the chest and all words are ours (``entities.json``, Chinese and English). A mention
-is a mention, denied or not: "no lesion" mentions the lesion. So the measure says what a report speaks of, not what it
-finds.
+The paper names the entities of the ultrasound organs; those of the chest and all words are ours (``entities.json``,
+Chinese and English). A mention is a mention, denied or not: "no lesion" mentions the lesion. So the measure says what a
+report speaks of, not what it finds.
 """
 
 from __future__ import annotations

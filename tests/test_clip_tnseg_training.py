@@ -17,6 +17,7 @@ from clip_tnseg.data import (
     whole_image,
 )
 from clip_tnseg.features import TapFiles, write_taps
+from clip_tnseg.frozen_clip import FrozenClip
 from clip_tnseg.iteration import (
     FromFeatures,
     TextConditions,
@@ -26,8 +27,9 @@ from clip_tnseg.iteration import (
     train_step,
 )
 from clip_tnseg.metrics import two_classes
-from clip_tnseg.pretrain import fit_tokenizer
-from monai.losses import DiceLoss
+from clip_tnseg.network import CLIPTNseg
+from clip_tnseg.pretrain import at_unit_scale, fit_tokenizer, small_clip
+from monai.losses import DiceCELoss, DiceLoss
 from monai.transforms import Compose, Resize
 
 from common.datasets.crop import CropNoduled
@@ -225,3 +227,25 @@ def test_two_classes_are_background_and_nodule():
     mask = torch.tensor([[[1.0, 0.0]]])
     prediction, label = two_classes()([{"pred": mask, "label": 1 - mask}])
     assert prediction[0].tolist() == [[[0.0, 1.0]], [[1.0, 0.0]]] and label[0].tolist() == [[[1.0, 0.0]], [[0.0, 1.0]]]
+
+
+def test_the_network_learns_to_read_its_phrase():
+    """One image, two phrases, two masks. With taps nine times as large it learns the union of both masks alone."""
+    torch.manual_seed(0)
+    ids, image = torch.tensor([[2, 5, 3], [2, 6, 3]]), torch.randn(1, 3, 64, 64)
+    sizes = {"width": 64, "layers": 3, "text_width": 48, "text_layers": 1, "embed_dim": 32, "max_length": 8}
+    clip = at_unit_scale(small_clip(vocab_size=20, image_size=64, **sizes), image, ids)
+    network = CLIPTNseg(clip=FrozenClip(weights=clip, taps=(0, 1, 2)), dim=32).train()
+    label = torch.zeros(2, 1, 64, 64)
+    label[0, :, 20:44, 4:28] = label[1, :, 20:44, 36:60] = 1
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    optimizer, loss = torch.optim.AdamW(parameters, lr=2e-3), DiceCELoss(sigmoid=True)
+    for _ in range(50):
+        optimizer.zero_grad()
+        loss(network(image.repeat(2, 1, 1, 1), ids), label).backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 5.0)
+        optimizer.step()
+    with torch.no_grad():
+        found = network.eval()(image.repeat(2, 1, 1, 1), ids) > 0
+    own, other = ((found & (mask > 0)).sum() / mask.sum() for mask in (label, label.flip(0)))
+    assert own > 0.9 and other < 0.1
