@@ -1,12 +1,16 @@
 """SGF: equal to the published network, and what its parts promise."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from monai.bundle import ConfigParser
 from sgf.network import SGF
 from sgf.published import load_published
 
 from tests import published_numbers
 
+ROOT = Path(__file__).resolve().parents[1]
 TINY = {"vocab_size": 20, "clusters": 3, "depth": 18, "width": 8, "dim": 16, "hidden": 16, "heads": 4, "layers": 2}
 
 
@@ -42,6 +46,16 @@ def test_equal_to_the_published_network():
         published_numbers.check(value, recorded[name])
     published_numbers.check(clusters.sigmoid(), recorded["cluster_scores (after sigmoid)"], tolerance=1e-5)
     assert written.ids[:, 0].tolist() == recorded["greedy"]["ids"]
+
+
+def test_the_published_config_has_the_published_size(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    parser = ConfigParser(
+        ConfigParser.load_config_files([f"bundles/sgf/configs/{n}.json" for n in ("train", "published")])
+    )
+    parser.update({"vocab_size": 801, "clusters": 5})
+    network = parser.get_parsed_content("network_def")
+    assert sum(p.numel() for p in network.parameters()) == pytest.approx(58.05e6, rel=1e-3)
 
 
 def test_a_missing_view_changes_nothing_whatever_it_shows(network, image):
