@@ -36,9 +36,9 @@ COLUMNS = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "meteor", "rouge_l", "cider_d
            "cluster_accuracy", "distinct_reports")  # fmt: skip
 
 
-def thumbnail(images: list[str]) -> np.ndarray:
-    """Unit vector of a study's views, one after the other."""
-    parts = []
+def thumbnail(images: list[str], views: int) -> np.ndarray:
+    """Unit vector of a study's views, one after the other; missing ones are black."""
+    parts = [np.zeros(32 * 32)] * (views - len(images))
     for name in images:
         with Image.open(name) as image:
             parts.append(np.asarray(image.convert("L").resize((32, 32)), dtype=np.float64).ravel())
@@ -51,8 +51,8 @@ def baseline(name: str, data: str, folder: Path, *, views: int, organ: str) -> N
     """Write ``metrics.json`` and ``per_case.csv`` of one baseline on the test split."""
     training, test = (read_studies(data, split, views=views) for split in ("train", "test"))
     if name == "nearest neighbour":
-        known = np.stack([thumbnail(study["images"]) for study in training])
-        nearest = [int((known @ thumbnail(study["images"])).argmax()) for study in test]
+        known = np.stack([thumbnail(study["images"], views) for study in training])
+        nearest = [int((known @ thumbnail(study["images"], views)).argmax()) for study in test]
         written = [training[index]["report"] for index in nearest]
     else:
         written = [Counter(study["report"] for study in training).most_common(1)[0][0]] * len(test)
@@ -82,8 +82,18 @@ def of_studies(folder: Path) -> dict[str, list[float]]:
         return {row["case"]: [float(row["rouge_l"])] for row in csv.DictReader(file)}
 
 
-def table(out: Path, names: list[str], seeds: list[int]) -> str:
+def of_seeds(out: Path, name: str, seeds: list[int], *, same_data: bool) -> dict[str, list[float]]:
+    """ROUGE-L of each study, a value for each seed that has it; seeds of drawn data have studies of their own."""
+    groups: dict[str, list[float]] = {}
+    for seed in seeds:
+        for study, values in of_studies(folder_of(out, name, seed)).items():
+            groups.setdefault(study if same_data else f"{seed} {study}", []).extend(values)
+    return groups
+
+
+def table(out: Path, names: list[str], seeds: list[int], *, same_data: bool) -> str:
     """Means over seeds (standard deviation in brackets); the gain of all seeds' studies together."""
+    reference = "transformer only"
     rows = [" | ".join(["variant", "seeds", *COLUMNS, "gain"])]
     for name in names:
         metrics = [json.loads((folder_of(out, name, seed) / "metrics.json").read_text()) for seed in seeds]
@@ -92,11 +102,9 @@ def table(out: Path, names: list[str], seeds: list[int]) -> str:
             values = [m[column] for m in metrics if column in m]
             spread = f" ({np.std(values, ddof=1):.3f})" if len(values) > 1 else ""
             cells.append(f"{np.mean(values):.3f}{spread}" if values else "-")
-        first, second = (
-            {f"{s} {k}": v for s in seeds for k, v in of_studies(folder_of(out, n, s)).items()}
-            for n in (name, names[0])
-        )
-        gain = "-" if name == names[0] else paired_gain(first, second)
+        gain = "-"
+        if name != reference and reference in names:
+            gain = paired_gain(*(of_seeds(out, n, seeds, same_data=same_data) for n in (name, reference)))
         rows.append(" | ".join([name, str(len(seeds)), *cells, gain]))
     return "\n".join(rows)
 
@@ -107,18 +115,20 @@ def main() -> None:
     parser.add_argument("--language", default="en", help="of the synthetic reports: en or zh")
     parser.add_argument("--studies", type=int, default=800, help="of the synthetic data")
     parser.add_argument("--size", type=int, default=96, help="of the synthetic images in pixels")
+    parser.add_argument("--views", type=int, default=2, help="images of a study at most")
     parser.add_argument("--organ", default="thyroid", help="whose entities are counted")
     arguments = parser.parse_args(own)
     for seed in arguments.seeds:
         options = {name: getattr(arguments, name) for name in ("studies", "size", "language")} | {"seed": seed}
         drawn = str(arguments.out / f"synthetic_{seed}")
         data = studies_or_synthetic(dataset_dir=arguments.dataset_dir, synthetic_dir=drawn, options=options)
-        fixed = ["--dataset_dir", data, "--seed", str(seed), *extra]
+        fixed = ["--dataset_dir", data, "--seed", str(seed), "--views", str(arguments.views), *extra]
         for name in arguments.variants:
             measure(name, folder_of(arguments.out, name, seed), fixed, ["--organ", arguments.organ])
         for name in BASELINES:
-            baseline(name, data, folder_of(arguments.out, name, seed), views=2, organ=arguments.organ)
-    logger.info("%s", table(arguments.out, [*arguments.variants, *BASELINES], arguments.seeds))
+            baseline(name, data, folder_of(arguments.out, name, seed), views=arguments.views, organ=arguments.organ)
+    names, same_data = [*arguments.variants, *BASELINES], arguments.dataset_dir is not None
+    logger.info("%s", table(arguments.out, names, arguments.seeds, same_data=same_data))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ class Hypotheses(NamedTuple):
     Attributes:
         ids: int64 (B, K, T), without begin and end token, padded.
         scores: (B, K), sum of log-probabilities over length ** length_penalty; -inf: there are fewer than K.
-        log_probs: (B, K, T), of each token; 0 where padded.
+        log_probs: (B, K, T), of each token and of the end that follows the last one; 0 after that.
     """
 
     ids: torch.Tensor
@@ -32,6 +32,7 @@ class BeamSearch(nn.Module):
         min_length: the end token is not taken before.
         length_penalty: 0 compares sums of log-probabilities, 1 means.
         block_ngram: no n-gram of this length twice in a report; 0 allows all.
+        unknown_id: never written; -1: there is no such token.
 
     Raises:
         ValueError: lengths or beams out of range.
@@ -49,6 +50,7 @@ class BeamSearch(nn.Module):
         min_length: int = 0,
         length_penalty: float = 0.0,
         block_ngram: int = 0,
+        unknown_id: int = -1,
     ) -> None:
         super().__init__()
         if beams < 1 or not 0 <= min_length < max_length:
@@ -56,7 +58,7 @@ class BeamSearch(nn.Module):
         self.decoder = decoder
         self.begin_id, self.end_id, self.pad_id = begin_id, end_id, pad_id
         self.beams, self.max_length, self.min_length = beams, max_length, min_length
-        self.length_penalty, self.block_ngram = length_penalty, block_ngram
+        self.length_penalty, self.block_ngram, self.unknown_id = length_penalty, block_ngram, unknown_id
 
     def forward(self, memory: torch.Tensor, visible: Optional[torch.Tensor] = None) -> Hypotheses:
         """Reports of ``memory`` (B, S, dim), of which ``visible`` (B, S) exists."""
@@ -104,9 +106,9 @@ class BeamSearch(nn.Module):
         return Hypotheses(hypotheses.ids[studies], hypotheses.scores[studies], hypotheses.log_probs[studies])
 
     def _allow(self, log_probs: torch.Tensor, ids: torch.Tensor, position: int) -> torch.Tensor:
-        """Forbid padding and begin, the end before ``min_length``, and n-grams that would repeat."""
-        for special in (self.pad_id, self.begin_id):
-            if special != self.end_id:  # published files use one id for all three
+        """Forbid padding, begin and unknown, the end before ``min_length``, and n-grams that would repeat."""
+        for special in (self.pad_id, self.begin_id, self.unknown_id):
+            if special >= 0 and special != self.end_id:  # published files use one id for all three
                 log_probs[:, :, special] = float("-inf")
         if position < self.min_length:
             log_probs[:, :, self.end_id] = float("-inf")

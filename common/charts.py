@@ -42,7 +42,8 @@ def heat_map(
             share = float(values[r, c] - low) / spread
             corner = (left + cell * c, top + 32 * r)
             box = [*corner, corner[0] + cell - 2, corner[1] + 30]
-            pen.rectangle(box, fill=_between(LOW, HIGH, share), outline=(230, 120, 0) if share == 1 else None, width=3)
+            frame = (230, 120, 0) if values[r, c] == np.nanmax(values) else None
+            pen.rectangle(box, fill=_between(LOW, HIGH, share), outline=frame, width=3)
             ink = PAPER if share > 0.55 else INK
             pen.text((corner[0] + cell // 2, corner[1] + 8), f"{values[r, c]:.2f}", fill=ink, font=font, anchor="ma")
     return picture

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from sklearn.preprocessing import normalize
 
 logger = logging.getLogger(__name__)
 COMMON = 0.5  # share of the reports above which a word tells no topic
+FILES = ("distiller.json", "distiller.npz")  # what is saved
 NOISE = -1  # the label of reports that belong to no cluster (HDBSCAN)
 
 
@@ -61,6 +63,8 @@ class Distiller:
     def assign(self, reports: Sequence[str]) -> np.ndarray:
         """Labels (N,) of other reports, by a vote of their nearest training reports (cosine), the nearer the more.
 
+        A report without a known word is :data:`NOISE`.
+
         Raises:
             RuntimeError: nothing was fitted.
             ValueError: no report, or an empty one.
@@ -70,10 +74,12 @@ class Distiller:
             raise RuntimeError("distiller: call fit or load before assign")
         count = min(self.neighbors, len(self.labels))
         search = NearestNeighbors(n_neighbors=count, metric="cosine").fit(self.vectors)
-        distances, places = search.kneighbors(normalize(self.vectorizer.transform(reports)))
+        vectors = normalize(self.vectorizer.transform(reports))
+        distances, places = search.kneighbors(vectors)
         choices = np.unique(self.labels)
         similar = (1 - distances + 1e-9)[:, :, None] * (self.labels[places][:, :, None] == choices)
-        return choices[similar.sum(1).argmax(1)]
+        known = np.asarray(abs(vectors).sum(1)).ravel() > 0
+        return np.where(known, choices[similar.sum(1).argmax(1)], NOISE)
 
     def silhouette(self) -> float:
         """Silhouette of the reduced training reports without noise, -1 to 1; nan with fewer than two clusters."""
@@ -163,13 +169,19 @@ def save(distiller: Distiller, folder: str | Path) -> None:
               "width": vectors.shape[1]}  # fmt: skip
     if hasattr(vectorizer, "idf_"):
         arrays["idf"] = vectorizer.idf_
-    np.savez_compressed(Path(folder) / "distiller.npz", **arrays)
+    target, numbers = (Path(folder) / name for name in FILES)
+    part = numbers.with_suffix(f".{os.getpid()}.part")
+    with open(part, "wb") as file:
+        np.savez_compressed(file, **arrays)
+    part.replace(numbers)
     content = {
         "vocabulary": sorted(words, key=words.__getitem__),
         "neighbors": distiller.neighbors,
         "vectorizer": type(vectorizer).__name__,
     }
-    (Path(folder) / "distiller.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    part = target.with_suffix(f".{os.getpid()}.part")
+    part.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    part.replace(target)
 
 
 def load(folder: str | Path, *, vectorizer: Any) -> Distiller:

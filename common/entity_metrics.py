@@ -8,6 +8,7 @@ report speaks of, not what it finds.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,9 +33,13 @@ def read_entities(organ: str, *, path: str | Path = FILE) -> dict[str, list[str]
 
 
 def mentions(reports: Sequence[str], entities: dict[str, list[str]]) -> np.ndarray:
-    """Bool (reports, entities): whether one of the entity's words stands in the report."""
+    """Bool (reports, entities): whether a word of the report begins with one of the entity's words.
+
+    Chinese is not spaced: there an entity's word may stand anywhere.
+    """
+    patterns = [re.compile("|".join(rf"(?<![a-z]){re.escape(word)}" for word in words)) for words in entities.values()]
     lower = [report.lower() for report in reports]
-    return np.array([[any(word in report for word in words) for words in entities.values()] for report in lower])
+    return np.array([[bool(pattern.search(report)) for pattern in patterns] for report in lower])
 
 
 def entity_metrics(

@@ -65,7 +65,8 @@ class PredictionFiles:
         for item, data in zip(engine.state.output, engine.state.batch, strict=True):  # type: ignore[call-overload]
             name = name_of(data[self.key])
             shown = self.show(name, item, data)
-            files = {key: f"{Path(name).stem}_{key}.png" for key in shown.pictures}
+            stem = Path(name).stem if self.key == "image" else name
+            files = {key: f"{stem}_{key}.png" for key in shown.pictures}
             for key, picture in shown.pictures.items():
                 picture.save(self.folder / files[key])
             self.predictions.append({self.key: name, **files, **shown.entry})

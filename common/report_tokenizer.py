@@ -99,6 +99,11 @@ class ReportTokenizer:
         return cls(_backend(ranked[: max_size - 4]), user_words=user_words)
 
     @classmethod
+    def of_words(cls, words: Sequence[str]) -> ReportTokenizer:
+        """A tokenizer with a given vocabulary; ids from 4 on."""
+        return cls(_backend(list(words)))
+
+    @classmethod
     def untrained(cls, *, user_dictionary: str | None = None) -> ReportTokenizer:
         """A tokenizer that splits into words and knows none."""
         return cls(_backend([]), user_words=_read_words(user_dictionary) if user_dictionary else ())

@@ -87,6 +87,13 @@ def test_a_saved_distiller_labels_alike(vectorizer, tmp_path):
     assert {file.name for file in tmp_path.iterdir()} == {"distiller.json", "distiller.npz"}
 
 
+def test_a_report_without_a_known_word_is_noise():
+    texts, _ = reports(60, 0)
+    distiller = make()
+    distiller.fit(texts)
+    assert distiller.assign(["zygote quark", texts[0]])[0] == NOISE
+
+
 def test_refusals(tmp_path):
     with pytest.raises(ValueError, match=r"reports: 1 of 2 hold no text, first \[1\]"):
         make().fit(["a", " "])

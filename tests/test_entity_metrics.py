@@ -27,7 +27,7 @@ def test_mentions_in_both_languages(thyroid):
 
 def test_the_listed_entities_of_the_paper():
     assert [len(read_entities(organ)) for organ in ("thyroid", "breast", "liver")] == [12, 11, 15]
-    with pytest.raises(ValueError, match=r"organ: 'heart' is none of \['breast', 'liver', 'thyroid'\]"):
+    with pytest.raises(ValueError, match=r"organ: 'heart' is none of \['breast', 'chest', 'liver', 'thyroid'\]"):
         read_entities("heart")
 
 
@@ -50,3 +50,10 @@ def test_perfect_empty_and_unequal(thyroid):
     assert entity_metrics([""], ["nodule"], thyroid)["entity_f1"] == 0
     with pytest.raises(ValueError, match="1 predictions for 2 references"):
         entity_metrics([""], ["a", "b"], thyroid)
+
+
+def test_a_latin_word_counts_at_the_start_of_a_word_alone():
+    chest = read_entities("chest")
+    found = mentions(["The described distribution is tuberculous.", "The cardiomediastinal silhouette, ribs."], chest)
+    assert found.tolist()[0] == [False] * len(chest)
+    assert {name for name, hit in zip(chest, found[1], strict=True) if hit} == {"heart", "mediastinum", "bone"}

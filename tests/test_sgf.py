@@ -6,7 +6,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 from sgf.network import SGF
-from sgf.published import load_published
+from sgf.published import load_published, with_own_ids
 
 from tests import published_numbers
 
@@ -28,7 +28,7 @@ def image():
 @pytest.mark.slow
 def test_equal_to_the_published_network():
     golden = published_numbers.load("sgf")
-    network = SGF(vocab_size=201, clusters=5, pad_id=0, begin_id=0, end_id=0, max_length=40).eval()
+    network = SGF(vocab_size=201, clusters=5, pad_id=0, begin_id=0, end_id=0, unknown_id=-1, max_length=40).eval()
     entries = [entry for entry in golden["entries"] if entry[2] != "sinusoid"]
     load_published(network, published_numbers.state_dict(entries, golden["weight_seed"]))
     image = published_numbers.wave(golden["inputs"]["images"])
@@ -46,6 +46,14 @@ def test_equal_to_the_published_network():
         published_numbers.check(value, recorded[name])
     published_numbers.check(clusters.sigmoid(), recorded["cluster_scores (after sigmoid)"], tolerance=1e-5)
     assert written.ids[:, 0].tolist() == recorded["greedy"]["ids"]
+    own = SGF(vocab_size=203, clusters=5, unknown_id=-1, max_length=40).eval()
+    words = [f"w{number}" for number in range(199)]
+    state, tokenizer = with_own_ids(published_numbers.state_dict(entries, golden["weight_seed"]), [*words, "<unk>"])
+    load_published(own, state)
+    with torch.no_grad():
+        again = own.generate(image).ids[:, 0]
+    theirs = [[f"w{i - 1}" for i in row if i] for row in written.ids[:, 0].tolist()]
+    assert [tokenizer.decode(row).split() for row in again.tolist()] == theirs
 
 
 def test_the_published_config_has_the_published_size(monkeypatch):

@@ -1,17 +1,22 @@
 """SGF's data, losses, one step of training and of writing, metrics, pictures, and the distiller's run."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from monai.bundle import ConfigWorkflow
 from PIL import Image
 from sgf.comparison import SemanticSpace
 from sgf.data import (
     LoadViewsd,
     TokenizeTargetd,
+    inference_transforms,
     labelled,
     list_studies,
     save_labels,
@@ -29,12 +34,14 @@ from sklearn.cluster import HDBSCAN, KMeans
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from torch.utils.data import default_collate
+from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from common.clustering_distiller import Distiller
 from common.datasets.studies import load_annotation, read_studies
 from common.datasets.synthetic_studies import KINDS, StudyOptions, studies_or_synthetic, write_studies
 from common.report_tokenizer import ReportTokenizer
 
+ROOT = Path(__file__).resolve().parents[1]
 SIZES = {"vocab_size": 128, "clusters": 3, "depth": 18, "width": 8, "dim": 16, "hidden": 16, "heads": 4, "layers": 1}
 
 
@@ -133,12 +140,33 @@ def test_the_two_groups_hold_each_parameter_once():
     assert any(p is network.cluster_head[1].weight for p in groups[0]["params"])
 
 
-def test_a_cut_report_ends_after_a_sentence(tokenizer):
+def test_deep_images_are_scaled_and_not_clipped(tmp_path):
+    ramp = np.linspace(0, 1, 64).reshape(8, 8)
+    Image.fromarray((ramp * 60000).astype(np.uint16)).save(tmp_path / "deep.png")
+    Image.fromarray((ramp * 255).astype(np.uint8)).save(tmp_path / "flat.png")
+    load = LoadViewsd(views=1, side=32)
+    deep, flat = (load({"images": [str(tmp_path / f"{name}.png")]})["image"].float() for name in ("deep", "flat"))
+    assert (deep - flat).abs().max() <= 2
+
+
+def test_inference_takes_studies_of_one_and_two_views_in_a_batch(tmp_path):
+    names = [str(tmp_path / f"{index}.png") for index in range(2)]
+    for name in names:
+        Image.new("L", (8, 8)).save(name)
+    transform = inference_transforms(views=2, size=32)
+    batch = default_collate(
+        [transform({"study": "a", "images": names}), transform({"study": "b", "images": names[:1]})]
+    )
+    assert batch["images"] == ["\n".join(names), names[0]]
+
+
+def test_a_cut_report_ends_after_a_sentence(tokenizer, caplog):
     text = "The thyroid is normal in size. No enlarged lymph node is seen. CDFI shows no increased flow."
     data = TokenizeTargetd(tokenizer, max_length=18, begin_id=2, end_id=3)({"report": text})
     written = data["target_ids"][data["target_ids"] != 0]
     assert tokenizer.decode(written.tolist()).endswith("lymph node is seen.") and written[-1] == 3
     assert data["input_ids"][0] == 2 and torch.equal(data["input_ids"][1 : len(written)], written[:-1])
+    assert "report longer than max_length=18 tokens: cut before ' CDFI shows" in caplog.text
     unseen = TokenizeTargetd(tokenizer, max_length=18, begin_id=2, end_id=3)({"report": "Zygote."})
     assert unseen["target_ids"][:3].tolist()[0] == 1
 
@@ -165,6 +193,12 @@ def test_what_inference_runs_over(tmp_path, caplog):
     assert "3 images, the first 2 are read" in caplog.text
     (single,) = list_studies(image=str(tmp_path / "many" / "a" / "1.png"), data_dir=None, views=2)
     assert single["study"] == "1" and len(single["images"]) == 1
+    (tmp_path / "many" / "1.2.840.1").mkdir()
+    Image.new("L", (8, 8)).save(tmp_path / "many" / "1.2.840.1" / "x.png")
+    dotted = list_studies(image=str(tmp_path / "many"), data_dir=None, views=2)
+    assert dotted[0]["study"] == "1.2.840.1"
+    (tmp_path / "many" / "a" / "masks").mkdir()
+    assert len(list_studies(image=str(tmp_path / "many" / "a"), data_dir=None, views=2)[0]["images"]) == 2
     with pytest.raises(FileNotFoundError, match="image: no file or folder"):
         list_studies(image=str(tmp_path / "nothing"), data_dir=None, views=2)
 
@@ -174,6 +208,10 @@ def test_labels_are_the_data_sets_own_or_found(studies, tmp_path):
     assert [s["label"] for s in labelled(studies=own, distiller=None, clusters=2, fit=True)][:3] == [0, 1, 0]
     with pytest.raises(ValueError, match=r"clusters: 1 must be above the largest label, 1; pass --clusters"):
         labelled(studies=own, distiller=None, clusters=1, fit=True)
+    with pytest.raises(ValueError, match="the training studies have their own"):
+        labelled(studies=studies, distiller=make_distiller(), clusters=2, fit=False)
+    with pytest.raises(ValueError, match="labels: 2 training reports cannot be clustered"):
+        labelled(studies=studies[:2], distiller=make_distiller(), clusters=3, fit=True)
     with pytest.raises(ValueError, match=r"labels: 1 of \d+ studies have one"):
         labelled(studies=[own[0], *studies[1:]], distiller=None, clusters=2, fit=True)
     distiller = make_distiller()
@@ -186,6 +224,8 @@ def test_labels_are_the_data_sets_own_or_found(studies, tmp_path):
         s["label"] for s in again
     ]
     assert len(json.loads((tmp_path / "topics.json").read_text())) == 3
+    save_labels(folder=str(tmp_path), distiller=make_distiller(), studies=own, analyzer=str.split)
+    assert saved_distiller(folder=str(tmp_path), vectorizer=CountVectorizer()) is None  # the other one is gone
     assert saved_distiller(folder=str(tmp_path / "none"), vectorizer=CountVectorizer()) is None
     assert {s["label"] for s in labelled(studies=studies, distiller=None, clusters=2, fit=False)} == {-1}
 
@@ -277,6 +317,8 @@ def test_the_distiller_finds_the_kinds_and_writes_labels(root, tmp_path):
     assert "://" not in (tmp_path / "out" / "index.html").read_text()
     with pytest.raises(ValueError, match="holds the annotation file itself"):
         distill(**options, output_dir=str(tmp_path))
+    with pytest.raises(ValueError, match=r"sizes: \[40\] must be below 28"):
+        distill(**{**options, "sizes": [40]}, output_dir=str(tmp_path / "few"))
     density = {**options, "size_name": "min_cluster_size", "sizes": [3, 4]}
     density["clusterer"] = lambda min_cluster_size: HDBSCAN(min_cluster_size=min_cluster_size, copy=True)
     distill(**density, output_dir=str(tmp_path / "density"))
@@ -287,3 +329,36 @@ def test_a_broken_user_dictionary_is_one_clear_line(tmp_path):
     (tmp_path / "words.txt").write_bytes(b"\xff\xfe\x00\x81")
     with pytest.raises(ValueError, match=r"user_dictionary: .*words.txt' is no UTF-8 text .*save it so"):
         ReportTokenizer.untrained(user_dictionary=str(tmp_path / "words.txt"))
+
+
+@pytest.mark.parametrize("kind", ["tf_idf", "characters", "sentences", "svd", "hdbscan"])
+def test_every_distiller_config_runs(kind, root, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    changes = {"dataset_dir": str(root), "output_dir": str(tmp_path / "out"), "dims": [2], "sizes": [3]}
+    if kind == "sentences":
+        sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+        BertModel(BertConfig(vocab_size=40, **sizes)).save_pretrained(tmp_path / "bert")
+        words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "thyroid", "lobe", "nodule", "lesion", "cystic", "solid"]
+        (tmp_path / "bert" / "vocab.txt").write_text("\n".join(words))
+        BertTokenizerFast(str(tmp_path / "bert" / "vocab.txt")).save_pretrained(tmp_path / "bert")
+        changes["encoder"] = str(tmp_path / "bert")
+    if kind != "svd":  # UMAP takes half a minute to load; its own run is the benchmark's and the first test's
+        changes["reducer"] = {"_target_": "sklearn.decomposition.PCA", "_mode_": "callable", "random_state": 0}
+        if kind in ("tf_idf", "characters", "hdbscan"):
+            changes["reducer"]["_target_"] = "sklearn.decomposition.TruncatedSVD"
+    workflow = ConfigWorkflow(
+        config_file=["bundles/sgf/configs/distill.json", f"bundles/sgf/configs/distill/{kind}.json"],
+        workflow_type="train", logging_file=False, **changes,
+    )  # fmt: skip
+    workflow.initialize()
+    workflow.run()
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["clusters"] >= 2 and (tmp_path / "out" / "thyroid.json").is_file()
+
+
+@pytest.mark.slow
+def test_the_distillers_own_config_runs_with_umap(root, tmp_path):
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", "bundles/sgf/configs/distill.json"]
+    flags = ["--dataset_dir", str(root), "--output_dir", str(tmp_path), "--sizes", "[2,6]", "--dims", "[2]"]
+    subprocess.run([*command, *flags], cwd=ROOT, check=True, timeout=280)
+    assert (tmp_path / "index.html").is_file() and (tmp_path / "distiller.npz").is_file()

@@ -70,6 +70,8 @@ def test_an_annotation_survives_its_file(ultrasound):
         ({"image_path": []}, "study 7 of .* has no image"),
         ({"image_path": ["gone.png"]}, "image: no file"),
         ({"finding": None}, "no study with a report"),
+        ({"image_path": "7_0.png"}, "image_path of study 7 of .* is no list"),
+        ({"labels": "n/a"}, "labels of study 7 of .* is 'n/a', no whole number"),
     ],
 )
 def test_bad_entries_are_one_line(ultrasound, change, message):
@@ -83,13 +85,32 @@ def test_bad_folders_are_one_line(ultrasound):
     root, entries = ultrasound
     with pytest.raises(FileNotFoundError, match="dataset_dir: no folder"):
         read_studies(str(root / "nowhere"), "train")
-    with pytest.raises(ValueError, match=r"must hold one JSON file .* found \[\]"):
+    with pytest.raises(ValueError, match=r"must hold one JSON file .*: no JSON file"):
         read_studies(str(root), "train")
     write(root, entries)
     write(root, entries, name="other.json")
-    with pytest.raises(ValueError, match=r"found \['new_Thyroid2\.json', 'other\.json'\]"):
+    with pytest.raises(ValueError, match=r"holds \['new_Thyroid2\.json', 'other\.json'\]; pass --annotation"):
+        read_studies(str(root), "train")
+    assert len(read_studies(str(root), "train", annotation="other.json")) == 2
+    with pytest.raises(FileNotFoundError, match=r"annotation: no file 'gone\.json', nor in"):
+        read_studies(str(root), "train", annotation="gone.json")
+    with pytest.raises(ValueError, match=r"split: 'tset' is none of \['train', 'validation', 'test'\]"):
+        read_studies(str(root), "tset", annotation="other.json")
+    (root / "other.json").write_text("[1]")
+    assert len(read_studies(str(root), "train")) == 2  # no annotation, so it does not count
+    (root / "new_Thyroid2.json").write_bytes("\u00e9".encode("utf-16"))
+    with pytest.raises(ValueError, match=r"has no list of studies 'train'; annotation: .*|neither UTF-8 nor GBK"):
         read_studies(str(root), "train")
     (root / "other.json").unlink()
     write(root, [{"uid": 1, "text": "a"}])
     with pytest.raises(ValueError, match=r"an entry with keys \['text', 'uid'\] has none of the forms"):
         read_studies(str(root), "train")
+
+
+def test_the_published_folder_with_three_organs(tmp_path):
+    for organ in ("Liver", "Thyroid"):
+        image = picture(tmp_path / f"{organ}_report" / f"{organ}_1.png")
+        entry = {"uid": 1, "finding": organ, "image_path": [image], "labels": 0}
+        write(tmp_path, [entry], name=f"new_{organ}2.json")
+    (study,) = read_studies(str(tmp_path), "test", annotation="new_Thyroid2.json")
+    assert study["images"] == [str(tmp_path / "Thyroid_report" / "Thyroid_1.png")]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from common.datasets.files import check_image, inside
@@ -19,21 +20,27 @@ FORMS = (("uid", "finding"), ("id", "report"))  # keys of the study's name and o
 ENCODINGS = ("utf-8-sig", "gb18030")
 
 
-def read_studies(root: str, split: str, *, views: int = 2) -> list[dict]:
+def read_studies(root: str, split: str, *, views: int = 2, annotation: str | None = None) -> list[dict]:
     """Return a dictionary for each study of ``split``: ``study, report, images, label``.
 
     ``images`` are the first ``views`` paths, fewer where the study has fewer; ``label`` is the cluster, or None.
     Studies without text are left out and counted in the log.
 
+    Args:
+        annotation: the annotation file, where ``root`` holds several: a path, or a name in ``root``.
+
     Raises:
-        FileNotFoundError: ``root`` or an image is missing.
-        ValueError: not one annotation file, a damaged image, a path that leaves ``root``, or an empty split.
+        FileNotFoundError: ``root``, the annotation or an image is missing.
+        ValueError: an unknown split, not one annotation file, an entry of no known form, a damaged image, a path that
+            leaves ``root``, or an empty split.
     """
     if not Path(root).is_dir():
         raise FileNotFoundError(f"dataset_dir: no folder {root!r}; pass an existing one")
-    file = annotation_file(Path(root))
+    if split not in SPLITS:
+        raise ValueError(f"split: {split!r} is none of {list(SPLITS)}")
+    file = annotation_file(Path(root), annotation)
     entries = load_annotation(file)[SPLITS[split]]
-    folder = _image_folder(Path(root))
+    folder = _image_folder(Path(root), entries)
     studies = [_study(entry, folder, file, views) for entry in entries]
     written = [study for study in studies if study["report"]]
     if len(written) < len(studies):
@@ -45,39 +52,51 @@ def read_studies(root: str, split: str, *, views: int = 2) -> list[dict]:
     return written
 
 
-def annotation_file(root: Path) -> Path:
-    """The one JSON file of ``root`` with the splits.
+def annotation_file(root: Path, name: str | None = None) -> Path:
+    """The annotation file ``name`` (a path, or a name in ``root``), or the one JSON file of ``root`` with the splits.
 
     Raises:
-        ValueError: there is none, or more than one.
+        FileNotFoundError: there is no file ``name``.
+        ValueError: without ``name``, there is none, or more than one.
     """
-    found = [file for file in sorted(root.glob("*.json")) if _has_splits(file)]
-    if len(found) != 1:
+    if name is not None:
+        file = next((path for path in (root / name, Path(name)) if path.is_file()), None)
+        if file is None:
+            raise FileNotFoundError(f"annotation: no file {name!r}, nor in {str(root)!r}; pass an existing one")
+        return file
+    found, reasons = [], []
+    for file in sorted(root.glob("*.json")):
+        try:
+            load_annotation(file)
+            found.append(file)
+        except ValueError as error:
+            reasons.append(str(error))
+    if len(found) > 1:
         names = [file.name for file in found]
+        raise ValueError(f"dataset_dir: {str(root)!r} holds {names}; pass --annotation with one of them")
+    if not found:
+        seen = "; ".join(reasons) or "no JSON file"
         raise ValueError(
-            f"dataset_dir: {str(root)!r} must hold one JSON file with lists train, val, test of studies; found {names}"
+            f"dataset_dir: {str(root)!r} must hold one JSON file with lists train, val, test of studies: {seen}"
         )
     return found[0]
-
-
-def _has_splits(file: Path) -> bool:
-    try:
-        content = json.loads(_decode(file))
-    except ValueError:
-        return False
-    return isinstance(content, dict) and set(SPLITS.values()) <= content.keys()
 
 
 def load_annotation(file: Path) -> dict[str, list[dict]]:
     """Content of an annotation file in UTF-8, with or without byte-order mark, or in GBK.
 
     Raises:
-        ValueError: neither encoding fits, or no JSON.
+        ValueError: neither encoding fits, no JSON, or a split is missing or no list of studies.
     """
     try:
-        return json.loads(_decode(file))
+        content = json.loads(_decode(file))
     except json.JSONDecodeError as error:
         raise ValueError(f"annotation: {str(file)!r} is no JSON ({error}); export it again") from error
+    for split in SPLITS.values():
+        entries = content.get(split) if isinstance(content, dict) else None
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise ValueError(f"annotation: {str(file)!r} has no list of studies {split!r}")
+    return content
 
 
 def _decode(file: Path) -> str:
@@ -109,23 +128,30 @@ def keys_of(entry: dict) -> tuple[str, str]:
     raise ValueError(f"annotation: an entry with keys {sorted(entry)} has none of the forms {FORMS}")
 
 
-def _image_folder(root: Path) -> Path:
-    folders = [root / "images", *sorted(root.glob("*_report"))]
-    return next((folder for folder in folders if folder.is_dir()), root)
+def _image_folder(root: Path, entries: Sequence[dict]) -> Path:
+    """The folder that holds the first study's first image, else the first that there is."""
+    folders = [folder for folder in (root / "images", *sorted(root.glob("*_report"))) if folder.is_dir()]
+    first = next((entry["image_path"][0] for entry in entries if entry.get("image_path")), None)
+    holding = [folder for folder in folders if first is not None and (folder / str(first)).is_file()]
+    return next(iter(holding or folders), root)
 
 
 def _study(entry: dict, folder: Path, file: Path, views: int) -> dict:
     name, text = keys_of(entry)
     names = entry.get("image_path") or []
+    if isinstance(names, str):
+        raise ValueError(f"annotation: image_path of study {entry[name]!r} of {str(file)!r} is no list; make it one")
     if not names:
         raise ValueError(f"annotation: study {entry[name]!r} of {str(file)!r} has no image; remove its entry")
     images = [inside(folder, image) for image in names[:views]]
     for image in images:
         check_image(image)
     label = entry.get("labels")
+    if label is not None and not isinstance(label, int):
+        raise ValueError(f"annotation: labels of study {entry[name]!r} of {str(file)!r} is {label!r}, no whole number")
     return {
         "study": str(entry[name]),
         "report": str(entry[text] or "").strip(),
         "images": images,
-        "label": None if label is None else int(label),
+        "label": label,
     }

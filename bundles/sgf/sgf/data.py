@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.transforms import Compose, RandomizableTransform, SelectItemsd, Transform
+from ignite import distributed as idist
+from monai.transforms import Compose, Lambdad, RandomizableTransform, SelectItemsd, Transform
 from PIL import Image
 
-from common.clustering_distiller import NOISE, Distiller, load, save, topics
+from common.clustering_distiller import FILES, NOISE, Distiller, load, save, topics
+from common.datasets.files import image_files, to_grey
 from common.datasets.layouts import list_images
 from common.datasets.studies import read_studies
 from common.report_tokenizer import SentenceTokenizer, encode_report
@@ -44,6 +46,10 @@ def labelled(*, studies: Sequence[dict], distiller: Distiller | None, clusters: 
         raise ValueError(f"labels: {known} of {len(studies)} studies have one; let distill.json label all of them")
     elif distiller is None:
         labels = [UNKNOWN_LABEL] * len(studies)
+    elif not fit and distiller.vectors is None:
+        raise ValueError(
+            f"labels: the training studies have their own, {len(studies)} others have none; let distill.json label all"
+        )
     else:
         reports = [study["report"] for study in studies]
         labels = (distil(distiller, reports) if fit else distiller.assign(reports)).tolist()
@@ -53,21 +59,35 @@ def labelled(*, studies: Sequence[dict], distiller: Distiller | None, clusters: 
 
 
 def distil(distiller: Distiller, reports: Sequence[str]) -> np.ndarray:
-    """Labels of the training reports."""
-    labels = distiller.fit(reports)
+    """Labels of the training reports.
+
+    Raises:
+        ValueError: there are too few of them.
+    """
+    try:
+        labels = distiller.fit(reports)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"labels: {len(reports)} training reports cannot be clustered: {error}") from error
     silhouette, count = distiller.silhouette(), len(set(labels.tolist()) - {NOISE})
     logger.info("labels: %d clusters of %d training reports, silhouette %.3f", count, len(reports), silhouette)
     return labels
 
 
 def save_labels(*, folder: str, distiller: Distiller, studies: Sequence[Mapping], analyzer: Any) -> None:
-    """Keep beside the weights what names a topic (``topics.json``) and, if it was fitted, the distiller."""
+    """Keep beside the weights what names a topic (``topics.json``) and, if it was fitted, the distiller.
+
+    A distiller that an earlier run left in ``folder`` is removed.
+    """
+    if idist.get_rank() > 0:
+        return
     reports, labels = [study["report"] for study in studies], np.array([study["label"] for study in studies])
     found = topics(reports, labels, analyzer=analyzer, words=8)
     Path(folder).mkdir(parents=True, exist_ok=True)
     part = Path(folder) / f"topics.{os.getpid()}.part"
     part.write_text(json.dumps({str(k): v for k, v in found.items()}, ensure_ascii=False), encoding="utf-8")
     part.replace(Path(folder) / "topics.json")
+    for name in FILES:
+        (Path(folder) / name).unlink(missing_ok=True)
     if distiller.vectors is not None:
         save(distiller, folder)
 
@@ -94,7 +114,9 @@ class LoadViewsd(Transform):
 
     def _load(self, path: str) -> torch.Tensor:
         with Image.open(path) as image:
-            colour = image.convert("RGB").resize((self.side, self.side), Image.Resampling.BILINEAR, reducing_gap=3.0)
+            deep = image.mode[0] in "IF"  # 16 or 32 bits, which convert would clip to white
+            colour = (to_grey(image) if deep else image).convert("RGB")
+        colour = colour.resize((self.side, self.side), Image.Resampling.BILINEAR, reducing_gap=3.0)
         return torch.from_numpy(np.array(colour)).permute(2, 0, 1).contiguous()
 
 
@@ -126,14 +148,23 @@ class StandardiseViewsd(Transform):
 class TokenizeTargetd(Transform):
     """Add ``input_ids`` (begin and the report) and ``target_ids`` (the report and end), int64 (max_length,), padded.
 
-    A longer report is cut after its last sentence that fits, so that its end is still an end.
+    A longer report is cut after its last sentence that fits, so that its end is still an end; a first sentence that is
+    too long alone is cut where the places end. The first cut is logged.
     """
 
     def __init__(self, tokenizer: SentenceTokenizer, *, max_length: int, begin_id: int, end_id: int) -> None:
         self.tokenizer, self.max_length, self.begin_id, self.end_id = tokenizer, max_length, begin_id, end_id
+        self.warned = False
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        ids = encode_report(self.tokenizer, data["report"], self.max_length - 1).input_ids
+        encoded = encode_report(self.tokenizer, data["report"], self.max_length - 1)
+        ids, last = encoded.input_ids, encoded.spans[-1][1] if encoded.spans else 0
+        if not self.warned and any(c.isalnum() for c in data["report"][last:]):
+            self.warned = True
+            logger.warning(
+                "report longer than max_length=%d tokens: cut before %r; further cuts are not reported",
+                self.max_length, data["report"][last : last + 40],
+            )  # fmt: skip
         padding = [0] * (self.max_length - 1 - len(ids))
         return {
             **data,
@@ -178,9 +209,9 @@ def validation_transforms(*, views: int, size: int) -> Compose:
 
 
 def inference_transforms(*, views: int, size: int) -> Compose:
-    """Whole views; ``images`` stays, to be drawn on."""
+    """Whole views; ``images`` stays, to be drawn on, a line for each path: lists of two lengths make no batch."""
     _check(size)
-    return Compose([LoadViewsd(views=views, side=size), StandardiseViewsd()])
+    return Compose([LoadViewsd(views=views, side=size), StandardiseViewsd(), Lambdad(keys="images", func="\n".join)])
 
 
 def _check(size: int) -> None:
@@ -188,20 +219,25 @@ def _check(size: int) -> None:
         raise ValueError(f"image_size: {size} is no multiple of 32; the deepest features have stride 32")
 
 
-def list_studies(*, image: str | None, data_dir: str | None, views: int) -> list[dict]:
+def list_studies(*, image: str | None, data_dir: str | None, views: int, annotation: str | None = None) -> list[dict]:
     """What inference runs over: ``study`` and ``images`` of each study.
 
     Args:
         image: a file, a folder whose images are the views of one study, or a folder of such folders; None: the test
-            split of ``data_dir``.
+            split of ``data_dir``. A folder with images of its own is one study, whatever folders it holds.
 
     Raises:
         FileNotFoundError: no such image.
     """
     if image is None:
-        return [{key: s[key] for key in ("study", "images")} for s in read_studies(str(data_dir), "test", views=views)]
-    folders = sorted(path for path in Path(image).iterdir() if path.is_dir()) if os.path.isdir(image) else []
-    studies = [{"study": path.stem, "images": list_images(str(path))} for path in folders or [Path(image)]]
+        found = read_studies(str(data_dir), "test", views=views, annotation=annotation)
+        return [{key: study[key] for key in ("study", "images")} for study in found]
+    whole = Path(image)
+    folders = [whole]
+    if whole.is_dir() and not image_files(whole):
+        folders = sorted(path for path in whole.iterdir() if path.is_dir()) or folders
+    names = [path.name if path.is_dir() else path.stem for path in folders]
+    studies = [{"study": n, "images": list_images(str(path))} for n, path in zip(names, folders, strict=True)]
     for study in studies:
         if len(study["images"]) > views:
             logger.warning("%s: %d images, the first %d are read", study["study"], len(study["images"]), views)

@@ -17,8 +17,8 @@ from sklearn.metrics import normalized_mutual_info_score
 from transformers import AutoModel, AutoTokenizer
 
 from common import charts, visualize
-from common.clustering_distiller import Distiller, choose, save, topics
-from common.datasets.studies import annotation_file, keys_of, load_annotation, save_annotation
+from common.clustering_distiller import NOISE, Distiller, choose, save, topics
+from common.datasets.studies import SPLITS, annotation_file, keys_of, load_annotation, save_annotation
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +88,8 @@ def distill(
     ``silhouette.csv``, ``clusters.csv``, pictures, and ``index.html``.
 
     Args:
-        reducer: takes ``n_components``, one of ``dims``; where it is above the reports' dimension it is left out.
+        reducer: takes ``n_components``, one of ``dims``. Dimensions and sizes that so few reports cannot have are left
+            out, which is logged.
         clusterer: takes ``size_name``, one of ``sizes``: ``n_clusters`` of KMeans, ``min_cluster_size`` of HDBSCAN.
         analyzer: a text to its words, for the topics.
 
@@ -100,6 +101,7 @@ def distill(
     if (folder / file.name).resolve() == file.resolve():
         raise ValueError(f"output_dir: {output_dir!r} holds the annotation file itself; pass another folder")
     reports = [text for text in texts_of(content["train"]) if text]
+    dims, sizes = below("dims", dims, len(reports) - 1), below("sizes", sizes, len(reports))
     distiller, scores = choose(
         reports,
         vectorizer=vectorizer,
@@ -109,6 +111,7 @@ def distill(
     folder.mkdir(parents=True, exist_ok=True)
     save(distiller, folder)
     metrics = {"silhouette": distiller.silhouette(), "clusters": float(distiller.labels.max() + 1)}
+    metrics["noise_share"] = float((distiller.labels == NOISE).mean())
     metrics |= write_labels(distiller, content, folder / file.name)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2))
     logger.info("%s: %s", file.name, " ".join(f"{name} {value:.3f}" for name, value in metrics.items()))
@@ -124,6 +127,20 @@ def distill(
     write_page(folder, file.name, metrics, found, heat, charts.scatter(in_plane(distiller.reduced), distiller.labels))
 
 
+def below(name: str, values: Sequence[int], limit: int) -> list[int]:
+    """The ``values`` below ``limit``; the others are logged.
+
+    Raises:
+        ValueError: none is.
+    """
+    kept = [value for value in values if value < limit]
+    if not kept:
+        raise ValueError(f"{name}: {list(values)} must be below {limit}, for there are few reports with text")
+    if len(kept) < len(values):
+        logger.warning("%s: %s are too many for so few reports and left out", name, sorted(set(values) - set(kept)))
+    return kept
+
+
 def write_labels(distiller: Distiller, content: Mapping[str, Sequence[dict]], path: Path) -> dict[str, float]:
     """Write the annotation with ``labels`` in each entry that has a report; compare with the labels it had.
 
@@ -131,7 +148,8 @@ def write_labels(distiller: Distiller, content: Mapping[str, Sequence[dict]], pa
         ``nmi_SPLIT``, the normalised mutual information with them, where all of a split's reports had one.
     """
     written, metrics = {}, {}
-    for split, entries in content.items():
+    for split in SPLITS.values():
+        entries = content[split]
         texts = texts_of(entries)
         places = [index for index, text in enumerate(texts) if text]
         given = [texts[index] for index in places]

@@ -53,9 +53,10 @@ class SGF(nn.Module):
         views: images a study has at most; missing ones are not seen, their pooled vector is zero.
         depth, width, weights: of :class:`common.backbones.ResNetFeatures`; published: 101, 64, ImageNet's.
         dim, hidden, heads, layers: of encoder and decoder.
-        pad_id, begin_id, end_id: published files use 0 for all three.
+        pad_id, begin_id, end_id, unknown_id: published files use 0 for the first three, and -1.
         max_length: tokens of a generated report at most.
-        beams: hypotheses of :meth:`generate`; the first is returned as its report.
+        min_length, beams, length_penalty, block_ngram: of :class:`common.beam_search.BeamSearch`; its first hypothesis
+            is the report.
     """
 
     def __init__(
@@ -75,8 +76,12 @@ class SGF(nn.Module):
         pad_id: int = 0,
         begin_id: int = 2,
         end_id: int = 3,
+        unknown_id: int = 1,
         max_length: int = 150,
+        min_length: int = 0,
         beams: int = 1,
+        length_penalty: float = 0.0,
+        block_ngram: int = 0,
     ) -> None:
         super().__init__()
         self.views = views
@@ -88,8 +93,11 @@ class SGF(nn.Module):
             vocab_size=vocab_size, pad_id=pad_id, dim=dim, hidden=hidden, heads=heads, layers=layers, dropout=dropout,
             max_length=max_length + 1,
         )  # fmt: skip
-        ids = {"begin_id": begin_id, "end_id": end_id, "pad_id": pad_id}
-        self.report = BeamSearch(decoder, beams=beams, max_length=max_length, **ids)
+        ids = {"begin_id": begin_id, "end_id": end_id, "pad_id": pad_id, "unknown_id": unknown_id}
+        self.report = BeamSearch(
+            decoder, beams=beams, max_length=max_length, min_length=min_length, length_penalty=length_penalty,
+            block_ngram=block_ngram, **ids,
+        )  # fmt: skip
 
     def encode(
         self, image: torch.Tensor, view_mask: Optional[torch.Tensor] = None

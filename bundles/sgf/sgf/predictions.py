@@ -42,8 +42,9 @@ def prediction_files(*, output_dir: str, tokenizer: SentenceTokenizer, labels_di
 
     def show(_: str, item: dict, data: dict) -> Shown:
         sentences = sentences_of(item, tokenizer)
-        entry = describe(item, sentences, tokenizer, topics) | {"images": list(data["images"])}
-        picture = draw(data["images"], sentences)
+        images = data["images"].split("\n")
+        entry = describe(item, sentences, tokenizer, topics) | {"images": images}
+        picture = draw(images, sentences)
         text = "".join(f"<li>{html.escape(s.text)} <small>{s.probability:.2f}</small></li>" for s in sentences)
         topic = f"<p><small>topic {entry['cluster']}: {html.escape(', '.join(entry['topic']))}</small></p>"
         caption = f"where each sentence looks: rows are sentences, columns views; {entry['study']}"
