@@ -50,7 +50,7 @@ def heat_map(
 
 
 def scatter(points: np.ndarray, labels: np.ndarray, *, size: int = 560) -> Image.Image:
-    """``points`` (N, 2) coloured by ``labels`` (N,), each label's number at its median; label -1 is grey."""
+    """``points`` (N, 2) coloured by ``labels`` (N,), each label's number at its point next to the median; label -1 is grey."""
     low, spread = points.min(0), np.maximum(np.ptp(points, axis=0), 1e-12)
     places = (points - low) / spread * (size - 40) + 20
     picture = Image.new("RGB", (size, size), PAPER)
@@ -58,7 +58,8 @@ def scatter(points: np.ndarray, labels: np.ndarray, *, size: int = 560) -> Image
     for (x, y), label in zip(places, labels, strict=True):
         pen.ellipse([x - 2, y - 2, x + 2, y + 2], fill=colour(int(label)))
     for label in np.unique(labels[labels >= 0]):
-        x, y = np.median(places[labels == label], axis=0)
+        own = places[labels == label]
+        x, y = own[np.square(own - np.median(own, axis=0)).sum(1).argmin()]
         pen.text((x, y), str(label), fill=INK, font=font, anchor="mm", stroke_width=3, stroke_fill=PAPER)
     return picture
 
