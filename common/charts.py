@@ -50,7 +50,7 @@ def heat_map(
 
 
 def scatter(points: np.ndarray, labels: np.ndarray, *, size: int = 560) -> Image.Image:
-    """``points`` (N, 2) coloured by ``labels`` (N,), each label's number at its point next to the median; label -1 is grey."""
+    """``points`` (N, 2) coloured by ``labels`` (N,), numbered at the point next to each median; label -1 is grey."""
     low, spread = points.min(0), np.maximum(np.ptp(points, axis=0), 1e-12)
     places = (points - low) / spread * (size - 40) + 20
     picture = Image.new("RGB", (size, size), PAPER)
