@@ -23,7 +23,7 @@ def test_the_highest_cell_is_framed_and_nan_is_empty():
 
 
 def test_each_label_has_its_colour_and_noise_is_grey():
-    points = np.concatenate([np.random.default_rng(0).random((30, 2)) + [3 * label, 0] for label in range(3)])
+    points = np.concatenate([np.random.default_rng(0).random((30, 2)) + np.array([3 * label, 0]) for label in range(3)])
     labels = np.repeat([0, 1, -1], 30)
     found = colours(scatter(points, labels))
     assert {colour(0), colour(1), NOISE_COLOUR} <= found and colour(2) not in found
