@@ -9,29 +9,16 @@ from __future__ import annotations
 
 import argparse
 import logging
-import statistics
-import time
-from collections.abc import Callable
 
 import torch
 
+from benchmarks.timing import seconds
 from common.beam_search import BeamSearch
 from common.report_decoder import ReportDecoder
 
 logger = logging.getLogger(__name__)
 VOCABULARY, MEMORY, DIM = 800, 98, 512
 IDS = {"begin_id": 2, "end_id": 3, "pad_id": 0}
-
-
-def seconds(call: Callable[[], object], runs: int) -> float:
-    """Median time of ``call`` after one warm-up."""
-    call()
-    times = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
 
 
 @torch.no_grad()

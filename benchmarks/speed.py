@@ -12,8 +12,6 @@ import argparse
 import logging
 import multiprocessing
 import resource
-import statistics
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -31,22 +29,12 @@ from torch.utils.mkldnn import MkldnnLinear
 from transformers import CLIPConfig, CLIPModel
 
 from akessfa.network import AKESSFA, Segmenter
+from benchmarks.timing import seconds
 from common.text_encoders import TransformerTextEncoder
 
 logger = logging.getLogger(__name__)
 WORDS = 96
 HEADER = "network | parameters | GFLOPs/image | ms/image | GFLOP/s | matmul GFLOP/s | share | peak GB"
-
-
-def seconds(call: Callable[[], object], runs: int) -> float:
-    """Median time of ``call`` after one warm-up."""
-    call()
-    times = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
 
 
 @torch.no_grad()
