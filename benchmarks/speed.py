@@ -3,7 +3,8 @@
 ``python -m benchmarks.speed [--bundles akessfa clip_tnseg hfcn]``. Multiply-adds are counted by torch's FlopCounterMode
 (2 FLOPs each). The matmul rate is that of a 2048^3 product in the same data type, by the faster of torch's two
 libraries (MKL, oneDNN), measured before each row: machines drift. Every row runs in a process of its own, whose largest
-resident memory it shows. Weights are random.
+resident memory it shows. Weights are random. With glibc, large blocks that are given back and taken anew cost page
+faults; ``MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592`` keeps them.
 """
 
 from __future__ import annotations
@@ -61,8 +62,8 @@ def row(
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
             call()
 
-    with FlopCounterMode(display=False) as counter:
-        cast()
+    with FlopCounterMode(display=False) as counter:  # in float32: below this mode autocast does not reach fused layers
+        call()
     prepare()
     rate, taken = matmul_rate(dtype), seconds(cast, runs)
     reached, gflops = counter.get_total_flops() / taken / 1e9, counter.get_total_flops() / batch / 1e9
@@ -141,8 +142,8 @@ def hfcn(crops: int, looped: bool, batch: int, dtype: torch.dtype, runs: int) ->
     return row(name, network.local, one_by_one if looped else together, batch, dtype, runs)
 
 
-def rows(bundle: str) -> Iterator[Callable[[torch.dtype, int], str]]:
-    """The rows of a bundle's table, each to be called with data type and runs."""
+def rows(bundle: str) -> Iterator[partial[str]]:
+    """The rows of a bundle's table, each to be called with data type and runs; the batch is its last argument."""
     if bundle == "akessfa":
         yield from (
             partial(akessfa, depth, size, b) for depth, size in ((18, 96), (18, 160), (34, 224)) for b in (1, 8)
@@ -159,6 +160,7 @@ def main() -> None:
     bundles = ["akessfa", "clip_tnseg", "hfcn"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundles", nargs="+", choices=bundles, default=bundles)
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 2, 8], help="rows with these batches; 2: steps")
     parser.add_argument("--runs", type=int, default=7)
     arguments = parser.parse_args()
     logger.info("%d threads", torch.get_num_threads())
@@ -166,6 +168,8 @@ def main() -> None:
     own = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=own, max_tasks_per_child=1) as pool:
         for call in (call for bundle in arguments.bundles for call in rows(bundle)):
+            if call.args[-1] not in arguments.batches:
+                continue
             for dtype in (torch.float32, torch.bfloat16):
                 logger.info("%s", pool.submit(call, dtype, arguments.runs).result())
 
