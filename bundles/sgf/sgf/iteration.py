@@ -44,7 +44,10 @@ def train_step(
     parameters = [p for group in engine.optimizer.param_groups for p in group["params"]]
     torch.nn.utils.clip_grad_value_(parameters, clip_value)
     engine.optimizer.step()
-    engine.state.output = {"loss": loss.detach(), "terms": {name: float(value) for name, value in terms.items()}}
+    engine.state.output = {
+        "loss": loss.detach(),
+        "terms": {name: float(value.detach()) for name, value in terms.items()},
+    }
     engine.fire_event(IterationEvents.MODEL_COMPLETED)
     return engine.state.output
 
