@@ -197,6 +197,7 @@ def test_properties_are_complete(made, bundle, kind, monkeypatch):
         **{name: str(folder / place) for name, place in PLACES.items()},
         **TINY[bundle]["network"],
         **TINY[bundle]["data"],
+        **({} if kind == "inference" else {"batch_size": TINY[bundle]["train"]["batch_size"]}),
     )
     workflow.initialize()
     assert workflow.check_properties() == []

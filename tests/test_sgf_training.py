@@ -40,6 +40,7 @@ from common.clustering_distiller import Distiller
 from common.datasets.studies import load_annotation, read_studies
 from common.datasets.synthetic_studies import KINDS, StudyOptions, studies_or_synthetic, write_studies
 from common.report_tokenizer import ReportTokenizer
+from common.training_state import EpochSeed
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = {"vocab_size": 128, "clusters": 3, "depth": 18, "width": 8, "dim": 16, "hidden": 16, "heads": 4, "layers": 1}
@@ -281,6 +282,12 @@ def test_sentences_and_their_picture(tokenizer, tmp_path):
         "attention": torch.zeros(3, 2, 1, 1),
     }
     assert sentences_of(empty, tokenizer) == []
+
+
+def test_a_batch_that_the_training_set_does_not_fill_is_refused():
+    engine = SimpleNamespace(state=SimpleNamespace(epoch_length=0))
+    with pytest.raises(ValueError, match=r"batch_size: 5 training cases fill no batch; pass a smaller --batch_size"):
+        EpochSeed(seed=0, dataset=range(5)).attach(engine)
 
 
 def test_bleu_of_all_reports_together():
