@@ -115,16 +115,20 @@ def distill(
     metrics |= write_labels(distiller, content, folder / file.name)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2))
     logger.info("%s: %s", file.name, " ".join(f"{name} {value:.3f}" for name, value in metrics.items()))
-    _write_table(
-        folder / "silhouette.csv", [[size_name, *dims], *([s, *r] for s, r in zip(sizes, scores, strict=True))]
-    )
     found = describe(distiller, reports, analyzer)
-    rows = [[c["label"], c["reports"], " ".join(c["words"]), c["example"]] for c in found]
-    _write_table(folder / "clusters.csv", [["label", "reports", "words", "example"], *rows])
+    grid = [[number, *row] for number, row in zip(sizes, scores.tolist(), strict=True)]
+    write_tables(folder, found, [[size_name, *dims], *grid])
     heat = charts.heat_map(
         scores, rows=list(map(str, sizes)), columns=list(map(str, dims)), row_title=size_name, column_title="dimension"
     )
     write_page(folder, file.name, metrics, found, heat, charts.scatter(in_plane(distiller.reduced), distiller.labels))
+
+
+def write_tables(folder: Path, found: Sequence[dict], grid: Sequence[Sequence]) -> None:
+    """``silhouette.csv`` of ``grid``, and ``clusters.csv`` of what :func:`describe` found."""
+    _write_table(folder / "silhouette.csv", grid)
+    rows = [[c["label"], c["reports"], " ".join(c["words"]), c["example"]] for c in found]
+    _write_table(folder / "clusters.csv", [["label", "reports", "words", "example"], *rows])
 
 
 def below(name: str, values: Sequence[int], limit: int) -> list[int]:
