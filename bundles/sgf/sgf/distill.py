@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from sklearn.decomposition import PCA
 from sklearn.metrics import normalized_mutual_info_score
 from transformers import AutoModel, AutoTokenizer
@@ -116,17 +117,19 @@ def distill(
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2))
     logger.info("%s: %s", file.name, " ".join(f"{name} {value:.3f}" for name, value in metrics.items()))
     found = describe(distiller, reports, analyzer)
-    grid = [[number, *row] for number, row in zip(sizes, scores.tolist(), strict=True)]
-    write_tables(folder, found, [[size_name, *dims], *grid])
-    heat = charts.heat_map(
-        scores, rows=list(map(str, sizes)), columns=list(map(str, dims)), row_title=size_name, column_title="dimension"
-    )
+    write_tables(folder, found, [size_name, *dims], dict(zip(sizes, scores.tolist(), strict=True)))
+    heat = _heat_map(scores, sizes, dims, size_name)
     write_page(folder, file.name, metrics, found, heat, charts.scatter(in_plane(distiller.reduced), distiller.labels))
 
 
-def write_tables(folder: Path, found: Sequence[dict], grid: Sequence[Sequence]) -> None:
-    """``silhouette.csv`` of ``grid``, and ``clusters.csv`` of what :func:`describe` found."""
-    _write_table(folder / "silhouette.csv", grid)
+def _heat_map(scores: np.ndarray, sizes: Sequence[int], dims: Sequence[int], size_name: str) -> Image.Image:
+    rows, columns = list(map(str, sizes)), list(map(str, dims))
+    return charts.heat_map(scores, rows=rows, columns=columns, row_title=size_name, column_title="dimension")
+
+
+def write_tables(folder: Path, found: Sequence[dict], header: Sequence, grid: Mapping[int, Sequence]) -> None:
+    """``silhouette.csv``, a row for each size of ``grid``, and ``clusters.csv`` of what :func:`describe` found."""
+    _write_table(folder / "silhouette.csv", [header, *([size, *row] for size, row in grid.items())])
     rows = [[c["label"], c["reports"], " ".join(c["words"]), c["example"]] for c in found]
     _write_table(folder / "clusters.csv", [["label", "reports", "words", "example"], *rows])
 
