@@ -20,9 +20,18 @@ class SampleLayerNorm(nn.Module):
         self.gamma, self.beta = nn.Parameter(torch.ones(features)), nn.Parameter(torch.zeros(features))
         self.eps = eps
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, modulation: Optional[torch.Tensor] = None, place: int = 0) -> torch.Tensor:
+        """Norm of ``x`` over its last axis.
+
+        Args:
+            modulation: (places, 2, *x.shape), of which ``place`` is added to gamma and beta (R2Gen's memory-driven
+                conditional layer norm).
+        """
         std, mean = torch.std_mean(x, dim=-1, keepdim=True)
-        return self.gamma * (x - mean) / (std + self.eps) + self.beta
+        if modulation is None:
+            return self.gamma * (x - mean) / (std + self.eps) + self.beta
+        gamma, beta = self.gamma + modulation[place, 0], self.beta + modulation[place, 1]
+        return gamma * (x - mean) / (std + self.eps) + beta
 
 
 class MultiHeadAttention(nn.Module):

@@ -1,4 +1,4 @@
-"""Transformer from image tokens to a report, pre-norm, as published with R2Gen (Chen et al. 2020) and SGF.
+"""Transformer from image tokens to a report, pre-norm, as published with R2Gen (Chen et al. 2020), SGF and D2R-Net.
 
 ``forward`` is teacher forcing. ``start``, ``step`` and ``select`` generate: the state is explicit, a step costs one
 token, and keys and values of the memory are computed once. The beams of a study are queries of one cross-attention, so
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from common.attention import MultiHeadAttention, SampleLayerNorm
+from common.relational_memory import RelationalNorms
 
 
 class FeedForward(nn.Module):
@@ -62,7 +63,10 @@ class MemoryEncoder(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Self-attention to the tokens so far, cross-attention to the memory, feed-forward."""
+    """Self-attention to the tokens so far, cross-attention to the memory, feed-forward.
+
+    ``modulation``: (3, 2, B, T, dim), what a relational memory adds to the three norms; None: there is none.
+    """
 
     def __init__(self, *, dim: int, hidden: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -73,34 +77,50 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, x: torch.Tensor, causal: torch.Tensor, memory: torch.Tensor, visible: Optional[torch.Tensor]
+        self,
+        x: torch.Tensor,
+        causal: torch.Tensor,
+        memory: torch.Tensor,
+        visible: Optional[torch.Tensor],
+        modulation: Optional[torch.Tensor],
     ) -> torch.Tensor:
-        normed = self.norms[0](x)
+        normed = self.norms[0](x, modulation, 0)
         x = x + self.dropout(self.own(normed, normed, causal))
-        x = x + self.dropout(self.cross(self.norms[1](x), memory, visible))
-        return x + self.dropout(self.feed_forward(self.norms[2](x)))
+        x = x + self.dropout(self.cross(self.norms[1](x, modulation, 1), memory, visible))
+        return x + self.dropout(self.feed_forward(self.norms[2](x, modulation, 2)))
 
     @torch.jit.export
     def looks(
-        self, x: torch.Tensor, causal: torch.Tensor, memory: torch.Tensor, visible: Optional[torch.Tensor]
+        self,
+        x: torch.Tensor,
+        causal: torch.Tensor,
+        memory: torch.Tensor,
+        visible: Optional[torch.Tensor],
+        modulation: Optional[torch.Tensor],
     ) -> torch.Tensor:
         """Cross-attention (B, T, S) of this layer, mean over heads."""
-        normed = self.norms[0](x)
+        normed = self.norms[0](x, modulation, 0)
         x = x + self.own(normed, normed, causal)
-        return self.cross.weights(self.norms[1](x), memory, visible).mean(1)
+        return self.cross.weights(self.norms[1](x, modulation, 1), memory, visible).mean(1)
 
     @torch.jit.export
     def step(
-        self, x: torch.Tensor, position: int, own: torch.Tensor, cross: torch.Tensor, visible: torch.Tensor
+        self,
+        x: torch.Tensor,
+        position: int,
+        own: torch.Tensor,
+        cross: torch.Tensor,
+        visible: torch.Tensor,
+        modulation: Optional[torch.Tensor],
     ) -> torch.Tensor:
         """One token: ``x`` (B, K, dim); writes its keys and values into ``own`` (2, B, K, heads, T, d)."""
         batch, beams = x.shape[0], x.shape[1]
-        single = self.norms[0](x).flatten(0, 1)[:, None]  # (B*K, 1, dim)
+        single = self.norms[0](x, modulation, 0).flatten(0, 1)[:, None]  # (B*K, 1, dim)
         own[:, :, :, :, position] = self.own.keys_values(single)[:, :, :, 0].unflatten(1, [batch, beams])
         found = self.own.attend(single, own[:, :, :, :, : position + 1].flatten(1, 2))
         x = x + found[:, 0].unflatten(0, [batch, beams])
-        x = x + self.cross.attend(self.norms[1](x), cross, visible[:, None, None])
-        return x + self.feed_forward(self.norms[2](x))
+        x = x + self.cross.attend(self.norms[1](x, modulation, 1), cross, visible[:, None, None])
+        return x + self.feed_forward(self.norms[2](x, modulation, 2))
 
 
 class DecoderState(NamedTuple):
@@ -110,11 +130,13 @@ class DecoderState(NamedTuple):
         own: (layers, 2, B, K, heads, T, d), keys and values of the tokens so far, with room for more.
         cross: (layers, 2, B, heads, S, d), those of the memory.
         visible: bool (B, S).
+        slots: (B, K, slots, dim), of the relational memory; empty where there is none.
     """
 
     own: torch.Tensor
     cross: torch.Tensor
     visible: torch.Tensor
+    slots: torch.Tensor
 
 
 class ReportDecoder(nn.Module):
@@ -124,6 +146,7 @@ class ReportDecoder(nn.Module):
         vocab_size: ids 0 .. vocab_size - 1.
         pad_id: tokens with this id are not seen, except at the first place (published files use 0 for begin, too).
         max_length: positions at most.
+        slots, slot_heads: of the relational memory (R2Gen, D2R-Net); 0 slots: none (SGF).
     """
 
     positions: torch.Tensor
@@ -139,11 +162,18 @@ class ReportDecoder(nn.Module):
         layers: int = 3,
         dropout: float = 0.1,
         max_length: int = 512,
+        slots: int = 0,
+        slot_heads: int = 8,
     ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocab_size, dim)
         sizes = {"dim": dim, "hidden": hidden, "heads": heads}
         self.layers = nn.ModuleList(DecoderLayer(**sizes, dropout=dropout) for _ in range(layers))
+        self.relational = None
+        if slots > 0:
+            self.relational = RelationalNorms(
+                layers=layers, norms=3, dim=dim, slots=slots, heads=slot_heads, dropout=dropout
+            )
         self.norm, self.logit, self.dropout = SampleLayerNorm(dim), nn.Linear(dim, vocab_size), nn.Dropout(dropout)
         self.register_buffer("positions", sinusoids(max_length, dim), persistent=False)
         self.pad_id, self.scale, self.max_length, self.room = pad_id, math.sqrt(dim), max_length, 32
@@ -158,9 +188,16 @@ class ReportDecoder(nn.Module):
         """Last hidden states (B, T, dim); ``visible``: bool (B, S), which memory tokens there are."""
         causal, mask = self._causal(ids), None if visible is None else visible[:, None, None]
         x = self.dropout(self.embedding(ids) * self.scale + self.positions[: ids.shape[1]])
-        for layer in self.layers:
-            x = layer(x, causal, memory, mask)
+        modulation = self._modulation(x)
+        for index, layer in enumerate(self.layers):
+            x = layer(x, causal, memory, mask, None if modulation is None else modulation[index])
         return self.norm(x)
+
+    def _modulation(self, words: torch.Tensor) -> Optional[torch.Tensor]:
+        """(layers, 3, 2, B, T, dim) for ``words`` (B, T, dim) from the first one on."""
+        if self.relational is None:
+            return None
+        return self.relational(words, self.relational.start(words))[0]
 
     def _causal(self, ids: torch.Tensor) -> torch.Tensor:
         """Bool (B, 1, T, T): which tokens each place sees."""
@@ -174,10 +211,11 @@ class ReportDecoder(nn.Module):
         """Cross-attention (B, T, S) of the last layer, mean over heads, for pictures; in eval mode."""
         causal, mask = self._causal(ids), None if visible is None else visible[:, None, None]
         x = self.embedding(ids) * self.scale + self.positions[: ids.shape[1]]
-        weights = x
-        for layer in self.layers:
-            weights = layer.looks(x, causal, memory, mask)
-            x = layer(x, causal, memory, mask)
+        modulation, weights = self._modulation(x), x
+        for index, layer in enumerate(self.layers):
+            own = None if modulation is None else modulation[index]
+            weights = layer.looks(x, causal, memory, mask, own)
+            x = layer(x, causal, memory, mask, own)
         return weights
 
     @torch.jit.export
@@ -187,7 +225,10 @@ class ReportDecoder(nn.Module):
         if visible is None:
             visible = torch.ones(memory.shape[0], memory.shape[1], dtype=torch.bool, device=memory.device)
         own = memory.new_empty([cross.shape[0], 2, memory.shape[0], beams, cross.shape[3], self.room, cross.shape[5]])
-        return DecoderState(own, cross, visible)
+        slots = memory.new_zeros([memory.shape[0], beams, 0, cross.shape[5]])
+        if self.relational is not None:
+            slots = self.relational.start(memory)[:, None].expand(-1, beams, -1, -1)
+        return DecoderState(own, cross, visible, slots)
 
     @torch.jit.export
     def step(self, tokens: torch.Tensor, position: int, state: DecoderState) -> tuple[torch.Tensor, DecoderState]:
@@ -196,22 +237,28 @@ class ReportDecoder(nn.Module):
         if position == own.shape[5]:
             own = torch.cat([own, torch.empty_like(own)], dim=5)  # doubled: the copies cost no more than the rest
         x = self.embedding(tokens) * self.scale + self.positions[position]
+        slots, modulation = state.slots, torch.jit.annotate(Optional[torch.Tensor], None)
+        if self.relational is not None:
+            modulation, flat = self.relational(x.flatten(0, 1)[:, None], slots.flatten(0, 1))
+            modulation = modulation[:, :, :, :, 0].unflatten(3, [x.shape[0], x.shape[1]])
+            slots = flat.unflatten(0, [x.shape[0], x.shape[1]])
         for index, layer in enumerate(self.layers):
-            x = layer.step(x, position, own[index], state.cross[index], state.visible)
-        return self.logit(self.norm(x)).log_softmax(dim=2), DecoderState(own, state.cross, state.visible)
+            own_norms = None if modulation is None else modulation[index]
+            x = layer.step(x, position, own[index], state.cross[index], state.visible, own_norms)
+        return self.logit(self.norm(x)).log_softmax(dim=2), DecoderState(own, state.cross, state.visible, slots)
 
     @torch.jit.export
     def select(self, state: DecoderState, studies: torch.Tensor, beams: torch.Tensor, used: int) -> DecoderState:
         """The state of ``studies`` (b,) with hypotheses ``beams`` (b, K), of which ``used`` places are filled."""
+        slots = state.slots[studies[:, None], beams]
         if studies.shape[0] < state.own.shape[2]:
-            return DecoderState(
-                state.own[:, :, studies[:, None], beams], state.cross[:, :, studies], state.visible[studies]
-            )
+            own = state.own[:, :, studies[:, None], beams]
+            return DecoderState(own, state.cross[:, :, studies], state.visible[studies], slots)
         rows = (studies[:, None] * beams.shape[1] + beams).flatten()
         for layer in state.own:  # one by one: the copies stay small enough to be kept by the allocator
             filled = layer.flatten(1, 2)[:, :, :, :used]
             filled.copy_(filled.index_select(1, rows))
-        return state
+        return DecoderState(state.own, state.cross, state.visible, slots)
 
 
 def by_columns(module: nn.Module) -> None:

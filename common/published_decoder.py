@@ -1,0 +1,77 @@
+"""Entries of published checkpoints of R2Gen's family (R2Gen, SGF, D2R-Net) under our names."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+
+TRANSFORMER = (
+    (r"^encoder_decoder\.att_embed\.0\.", "embed.0."),
+    (r"^encoder_decoder\.model\.encoder\.", "encoder."),
+    (r"^encoder_decoder\.model\.decoder\.", "report.decoder."),
+    (r"^encoder_decoder\.model\.rm\.attn\.", "report.decoder.relational.memory.attention."),
+    (r"^encoder_decoder\.model\.rm\.mlp\.", "report.decoder.relational.memory.mlp."),
+    (r"^encoder_decoder\.model\.rm\.W\.", "report.decoder.relational.memory.of_word."),
+    (r"^encoder_decoder\.model\.rm\.U\.", "report.decoder.relational.memory.of_slots."),
+    (r"^encoder_decoder\.model\.tgt_embed\.0\.lut\.", "report.decoder.embedding."),
+    (r"^encoder_decoder\.logit\.", "report.decoder.logit."),
+    (r"^(encoder\..*)\.self_attn\.", r"\1.attention."),
+    (r"^(report\..*)\.self_attn\.", r"\1.own."),
+    (r"\.src_attn\.", ".cross."),
+    (r"\.linears\.0\.", ".query."),
+    (r"\.linears\.1\.", ".key."),
+    (r"\.linears\.2\.", ".value."),
+    (r"\.linears\.3\.", ".out."),
+    (r"\.feed_forward\.w_1\.", ".feed_forward.inner."),
+    (r"\.feed_forward\.w_2\.", ".feed_forward.outer."),
+    (r"\.sublayer\.(\d)\.norm\.", r".norms.\1."),
+)
+MODULATION = re.compile(r"^report\.decoder\.layers\.(\d+)\.norms\.(\d)\.mlp_(gamma|beta)\.([02])\.(weight|bias)$")
+
+
+def renamed(state: dict[str, torch.Tensor], rules: tuple) -> dict[str, torch.Tensor]:
+    """``state`` under our names: ``rules`` (pattern, replacement) and then :data:`TRANSFORMER`.
+
+    The fixed positions are left out: they are computed. The small networks of the conditional norms are stacked.
+    """
+    names = {name: rename(name, (*rules, *TRANSFORMER)) for name in state if not name.endswith("tgt_embed.1.pe")}
+    stacks: dict[str, list] = {}
+    found = {}
+    for name, value in state.items():
+        own = names.get(name)
+        match = own and MODULATION.match(own)
+        if match:
+            layer, place, kind, part, of = match.groups()
+            key = f"report.decoder.relational.modulation.{'inner' if part == '0' else 'outer'}_{of}"
+            stacks.setdefault(key, []).append(((int(layer), int(place), kind != "gamma"), value))
+        elif own:
+            found[own] = value
+    for key, parts in stacks.items():
+        values = [value for _, value in sorted(parts, key=lambda part: part[0])]
+        joined = torch.cat(values) if "inner" in key else torch.stack(values)
+        found[key] = joined[:, None] if key.endswith("outer_bias") else joined
+    return found
+
+
+def rename(name: str, rules: tuple) -> str:
+    """Our name of a published entry."""
+    for pattern, replacement in rules:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def load_into(network: torch.nn.Module, state: dict[str, torch.Tensor]) -> None:
+    """Load entries that have our names.
+
+    Raises:
+        ValueError: entries are missing, left over, or of another shape.
+    """
+    own = network.state_dict().keys()
+    missing, extra = sorted(own - state.keys()), sorted(state.keys() - own)
+    if missing or extra:
+        raise ValueError(f"weights: {len(missing)} entries missing {missing[:3]}, {len(extra)} not known {extra[:3]}")
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"weights: they do not fit this network: {error}") from error
