@@ -8,7 +8,7 @@ from torch import nn
 
 from common.attention import MultiHeadAttention, SampleLayerNorm
 from common.beam_search import BeamSearch
-from common.published_decoder import renamed
+from common.published_decoder import load_into, renamed
 from common.relational_memory import NormModulation, RelationalMemory
 from common.report_decoder import MemoryEncoder, ReportDecoder, sinusoids
 from tests import published_numbers
@@ -31,7 +31,7 @@ def test_layer_norm_equals_the_published(cases):
 
 def own_names(entries, prefix=""):
     """The formula's weights under our names; ``prefix`` makes a part's names those of a whole checkpoint."""
-    state = published_numbers.state_dict(entries)
+    state = published_numbers.state_dict(entry for entry in entries if entry[2] != "sinusoid")
     return renamed({prefix + name: value for name, value in state.items()}, ())
 
 
@@ -250,7 +250,7 @@ def tiny(cases, request):
             "decoder": ReportDecoder(vocab_size=61, pad_id=0, max_length=128, **sizes, **slots),
         }
     ).eval()
-    state = own_names([entry for entry in case["entries"] if entry[2] != "sinusoid"])
+    state = own_names(case["entries"])
     network.load_state_dict({name.removeprefix("report."): value for name, value in state.items()})
     with torch.no_grad():
         patches = published_numbers.noise(case["inputs"]["patches"])
@@ -277,8 +277,38 @@ def test_tiny_published_decoder_beam(tiny):
     if "beam" not in case["outputs"]:
         pytest.skip("the published SGF writes without beams")
     found = BeamSearch(decoder, begin_id=0, end_id=0, pad_id=0, max_length=24, beams=3)(memory)
-    for study, beams in enumerate(case["outputs"]["beam"]["all_beams"]):
+    check_beams(found, case["outputs"]["beam"]["all_beams"])
+
+
+def check_beams(found, recorded):
+    for study, beams in enumerate(recorded):
         for rank, beam in enumerate(beams):
             kept = [token for token in beam["ids"] if token]
-            assert found.ids[study, rank].tolist() == kept + [0] * (24 - len(kept))
+            assert [token for token in found.ids[study, rank].tolist() if token] == kept
             assert float(found.scores[study, rank]) == pytest.approx(beam["score"], abs=1e-3)
+
+
+def test_published_d2r_decoder():
+    case = published_numbers.load("d2r_decoder")
+    network = nn.ModuleDict(
+        {
+            "embed": nn.Sequential(nn.Linear(1024, 512)),
+            "encoder": MemoryEncoder(),
+            "report": BeamSearch(
+                ReportDecoder(vocab_size=201, slots=3), begin_id=0, end_id=0, pad_id=0, max_length=40, beams=3
+            ),
+        }
+    ).eval()
+    load_into(network, own_names(case["entries"]))
+    outputs, ids = case["outputs"], torch.tensor(case["inputs"]["token_ids"])
+    with torch.no_grad():
+        patches = published_numbers.noise(case["inputs"]["patches"])
+        memory = network["encoder"](network["embed"](patches).relu())
+        published_numbers.check(memory, outputs["encoder_memory"])
+        taught = outputs["log_probs (teacher forcing; position k predicts token k+1)"]
+        published_numbers.check(network["report"].decoder(ids[:, :-1], memory), taught)
+        check_beams(network["report"](memory), outputs["beam"]["all_beams"])
+        network["report"].beams = 1
+        assert network["report"](memory).ids[:, 0].tolist() == outputs["greedy"]["ids"]
+    with pytest.raises(ValueError, match="1 entries missing"):
+        load_into(network, own_names(case["entries"][1:]))
