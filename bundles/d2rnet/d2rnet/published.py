@@ -1,0 +1,35 @@
+"""Weights under the names of the published D2R-Net, R2Gen and HCF-Net, loaded into our networks."""
+
+from __future__ import annotations
+
+PRIOR = (  # channel prior attention
+    (r"\bca\.fc1\.", "gate.squeeze."),
+    (r"\bca\.fc2\.", "gate.excite."),
+    (r"\bdconv5_5\.", "local."),
+    (r"\bdconv1_7\.", "strips.0.0."),
+    (r"\bdconv7_1\.", "strips.0.1."),
+    (r"\bdconv1_11\.", "strips.1.0."),
+    (r"\bdconv11_1\.", "strips.1.1."),
+    (r"\bdconv1_21\.", "strips.2.0."),
+    (r"\bdconv21_1\.", "strips.2.1."),
+    (r"((?:^|cpca\.))conv\.", r"\1mix."),
+)
+REGIONS = (  # LERA
+    (r"\bskip\.conv\.", "skip.0."),
+    (r"\bskip\.norm\.", "skip.1."),
+    (r"\bc([123])\.conv\.", lambda match: f"chain.{int(match[1]) - 1}.0."),
+    (r"\bc([123])\.norm\.", lambda match: f"chain.{int(match[1]) - 1}.1."),
+    (r"\bsa\.conv2d\.", "place."),
+    (r"\bcn\.conv\.0\.", "channel."),
+    (r"\blga2\.", "patches.0."),
+    (r"\blga4\.", "patches.1."),
+    (r"\.top_down_transform$", ".transform"),
+    (r"\.mlp1\.", ".inner."),
+    (r"\.mlp2\.", ".outer."),
+    (r"(patches\.\d\.)conv\.", r"\1out."),
+    (r"\bbn1\.", "norm."),
+)
+CONVOLUTIONS = (  # the small network of the regions: convolution, norm, ReLU, five times
+    (r"^(simple\.)?conv([1-5])\.", lambda match: f"layers.{3 * int(match[2]) - 3}."),
+    (r"^(simple\.)?bn([1-5])\.", lambda match: f"layers.{3 * int(match[2]) - 2}."),
+)
