@@ -86,3 +86,14 @@ class MultiHeadAttention(nn.Module):
         if visible is not None:
             scores = scores.masked_fill(~visible, float("-inf"))
         return scores.softmax(dim=3)
+
+
+def xavier(module: nn.Module) -> None:
+    """Fill all matrices as published, the embedding too.
+
+    With the embedding's own default of variance 1, times sqrt(dim), the words drown what comes from the memory: the
+    decoder then learns to ignore the image.
+    """
+    for parameter in module.parameters():
+        if parameter.dim() > 1:
+            nn.init.xavier_uniform_(parameter)

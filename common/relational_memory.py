@@ -7,7 +7,7 @@ from the slots. The slots depend on the words alone, so generation carries them 
 import torch
 from torch import nn
 
-from common.attention import MultiHeadAttention
+from common.attention import MultiHeadAttention, xavier
 
 
 class RelationalMemory(nn.Module):
@@ -19,6 +19,7 @@ class RelationalMemory(nn.Module):
         self.attention = MultiHeadAttention(dim=dim, heads=heads, dropout=dropout)
         self.mlp = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim), nn.ReLU())
         self.of_word, self.of_slots = nn.Linear(dim, 2 * dim), nn.Linear(dim, 2 * dim)
+        xavier(self)
 
     @torch.jit.export
     def start(self, words: torch.Tensor) -> torch.Tensor:

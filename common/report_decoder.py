@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from common.attention import MultiHeadAttention, SampleLayerNorm
+from common.attention import MultiHeadAttention, SampleLayerNorm, xavier
 from common.relational_memory import RelationalNorms
 
 
@@ -53,6 +53,7 @@ class MemoryEncoder(nn.Module):
         sizes = {"dim": dim, "hidden": hidden, "heads": heads}
         self.layers = nn.ModuleList(EncoderLayer(**sizes, dropout=dropout) for _ in range(layers))
         self.norm = SampleLayerNorm(dim)
+        xavier(self)
 
     def forward(self, x: torch.Tensor, visible: Optional[torch.Tensor] = None) -> torch.Tensor:
         """``visible``: bool (B, S), which tokens there are; None: all."""
@@ -169,6 +170,7 @@ class ReportDecoder(nn.Module):
         self.embedding = nn.Embedding(vocab_size, dim)
         sizes = {"dim": dim, "hidden": hidden, "heads": heads}
         self.layers = nn.ModuleList(DecoderLayer(**sizes, dropout=dropout) for _ in range(layers))
+        xavier(self)
         self.relational = None
         if slots > 0:
             self.relational = RelationalNorms(

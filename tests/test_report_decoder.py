@@ -126,6 +126,19 @@ def test_padding_and_other_studies_change_nothing(memory):
         torch.testing.assert_close(decoder(ids[1:2], memory[1:2]), wanted[1:2])
 
 
+@pytest.mark.parametrize("slots", [0, 3])
+def test_a_new_decoder_hears_the_memory(slots):
+    decoder = ReportDecoder(vocab_size=500, dim=128, hidden=256, heads=4, layers=2, slots=slots, slot_heads=4).eval()
+    ids = torch.randint(1, 500, (8, 6))
+    with torch.no_grad():
+        hidden = decoder.hidden(ids[:1].expand(8, -1), torch.randn(8, 10, 128))
+    by_memory, by_words = (
+        hidden.std(0).mean(),
+        decoder.hidden(ids, torch.randn(1, 10, 128).expand(8, -1, -1)).std(0).mean(),
+    )
+    assert by_memory > 0.4 * by_words  # 0.06 with torch's default for embeddings
+
+
 def test_a_later_token_changes_nothing_before_it(memory):
     decoder, ids = make_decoder(), torch.tensor([[1, 5, 6, 7]]).expand(3, -1)
     changed = ids.clone()
