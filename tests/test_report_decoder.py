@@ -200,7 +200,7 @@ def test_one_beam_is_greedy(memory):
         assert float(found.log_probs[study].sum()) == pytest.approx(total, abs=1e-3)
 
 
-@pytest.mark.parametrize(("beams", "bias", "slots"), [(1, 3.0, 0), (3, 1.0, 0), (3, 1.0, 3)])
+@pytest.mark.parametrize(("beams", "bias", "slots"), [(1, 3.0, 0), (3, 2.5, 0), (3, 2.5, 3)])
 def test_a_batch_equals_its_studies_alone(memory, beams, bias, slots):
     decoder = make_decoder(slots=slots, slot_heads=4)
     decoder.logit.bias.data[END] += bias  # so that studies end at different lengths
