@@ -3,8 +3,9 @@
 import pytest
 import torch
 from d2rnet.channel_prior import ChannelPriorAttention
-from d2rnet.published import CONVOLUTIONS, PRIOR, REGIONS
+from d2rnet.published import CONVOLUTIONS, PRIOR, REGIONS, visual_names
 from d2rnet.regions import LERA, RegionEncoder
+from d2rnet.visual import VisualSide
 
 from common.published_decoder import load_into, rename
 from tests import published_numbers
@@ -74,3 +75,19 @@ def test_empty_regions_are_zero_and_change_nothing():
     assert (encoder(regions, torch.zeros_like(mask)) == 0).all()
     alone = encoder.eval()(regions[:1], mask[:1])
     torch.testing.assert_close(alone, encoder(regions, mask)[:1])
+
+
+def test_visual_side_equals_the_published():
+    case = published_numbers.load("d2r_visual")
+    side = VisualSide(region_channels=3).eval()
+    load_into(side, visual_names(published_numbers.state_dict(case["entries"])))
+    image, regions = (of(case["inputs"][name]) for name in ("images", "regions"))
+    mask = torch.tensor([[True, False, True]])
+    with torch.no_grad():
+        seen, outputs = side(image, regions, mask), case["outputs"]
+        published_numbers.check(side.prior(side.features(image)[3]), outputs["after_cpca"])
+    published_numbers.check(seen.patches, outputs["patches"])
+    published_numbers.check(seen.whole, outputs["global_vector"])
+    published_numbers.check(seen.regions.masked_fill(~mask[:, :, None], 1e-8), outputs["regions"])
+    with pytest.raises(ValueError, match="strange is no entry"):
+        visual_names({"strange": image})

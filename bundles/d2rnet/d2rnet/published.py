@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import torch
+
+from common.published_decoder import rename
+
 PRIOR = (  # channel prior attention
     (r"\bca\.fc1\.", "gate.squeeze."),
     (r"\bca\.fc2\.", "gate.excite."),
@@ -12,7 +16,7 @@ PRIOR = (  # channel prior attention
     (r"\bdconv11_1\.", "strips.1.1."),
     (r"\bdconv1_21\.", "strips.2.0."),
     (r"\bdconv21_1\.", "strips.2.1."),
-    (r"((?:^|cpca\.))conv\.", r"\1mix."),
+    (r"^conv\.", "mix."),
 )
 REGIONS = (  # LERA
     (r"\bskip\.conv\.", "skip.0."),
@@ -30,6 +34,36 @@ REGIONS = (  # LERA
     (r"\bbn1\.", "norm."),
 )
 CONVOLUTIONS = (  # the small network of the regions: convolution, norm, ReLU, five times
-    (r"^(simple\.)?conv([1-5])\.", lambda match: f"layers.{3 * int(match[2]) - 3}."),
-    (r"^(simple\.)?bn([1-5])\.", lambda match: f"layers.{3 * int(match[2]) - 2}."),
+    (r"^conv([1-5])\.", lambda match: f"layers.{3 * int(match[1]) - 3}."),
+    (r"^bn([1-5])\.", lambda match: f"layers.{3 * int(match[1]) - 2}."),
 )
+RESNET = (
+    (r"\bmodel\.0\.", "stem.0."),
+    (r"\bmodel\.1\.", "stem.1."),
+    (r"\bmodel\.([4-7])\.", lambda match: f"layer{int(match[1]) - 3}."),
+)
+UNUSED = "visual_extractor.classifier."
+
+
+def visual_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Entries of the published visual side under the names of :class:`d2rnet.visual.VisualSide`.
+
+    The classifier, which the published network never uses, is left out.
+    """
+    parts = (
+        ("visual_extractor.model.", "model.", "features.", RESNET),
+        ("visual_extractor.cpca.", "", "prior.", PRIOR),
+        ("visual_extractor.local_embedder.", "", "embed.", ()),
+        ("region_visual_extractor.", "", "regions.lera.", REGIONS),
+        ("simple.", "", "regions.", CONVOLUTIONS),
+    )
+    found = {}
+    for name, value in state.items():
+        for old, inner, new, rules in parts:
+            if name.startswith(old):
+                found[new + rename(inner + name.removeprefix(old), rules)] = value
+                break
+        else:
+            if not name.startswith(UNUSED):
+                raise ValueError(f"weights: {name} is no entry of the published visual side")
+    return found
