@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from d2rnet.alignment import Boundary, hinge, match
 from d2rnet.channel_prior import ChannelPriorAttention
 from d2rnet.published import CONVOLUTIONS, PRIOR, REGIONS, visual_names
 from d2rnet.regions import LERA, RegionEncoder
@@ -91,3 +92,45 @@ def test_visual_side_equals_the_published():
     published_numbers.check(seen.regions.masked_fill(~mask[:, :, None], 1e-8), outputs["regions"])
     with pytest.raises(ValueError, match="strange is no entry"):
         visual_names({"strange": image})
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    case = published_numbers.load("losses")["cases"]["naaf"]
+    regions, words = (published_numbers.noise(case["inputs"][name]) for name in ("regions", "words_raw"))
+    words = words + 0.6 * regions[:, :12]
+    regions, words = (torch.nn.functional.normalize(part, dim=2).double() for part in (regions, words))
+    counts = torch.tensor(case["word_counts"])
+    masks = torch.ones(4, 36, dtype=torch.bool), torch.arange(12)[None] < counts[:, None]
+    return case["results"], (regions, words, *masks)
+
+
+@pytest.mark.parametrize("boundary", ["0.0", "0.25", "0.4"])
+def test_matching_equals_the_published(pairs, boundary):
+    results, inputs = pairs
+    scores, recorded = match(*inputs, boundary=float(boundary)).scores, results[boundary]
+    wanted = torch.tensor(recorded["score_train_form [image, caption]"], dtype=torch.float64)
+    torch.testing.assert_close(scores, wanted, atol=1e-6, rtol=0)
+    for margin in (0.2, 0.6):
+        summed = recorded[f"hinge margin {margin} hardest negatives"]["train_form"]
+        assert float(hinge(scores, margin=margin) * 4) == pytest.approx(summed, abs=1e-6)
+
+
+def test_absent_regions_and_words_change_no_score(pairs):
+    regions, words, region_mask, word_mask = pairs[1]
+    wanted = match(regions, words, region_mask, word_mask, boundary=0.2).scores
+    more = torch.cat([regions, torch.ones(4, 2, 64).double()], 1), torch.cat([words, torch.ones(4, 3, 64).double()], 1)
+    padded = [torch.cat([m, torch.zeros(4, n, dtype=torch.bool)], 1) for m, n in ((region_mask, 2), (word_mask, 3))]
+    torch.testing.assert_close(match(*more, *padded, boundary=0.2).scores, wanted)
+
+
+def test_boundary_lies_between_matched_and_mismatched_words():
+    boundary, mask = Boundary(), torch.ones(8, 50, dtype=torch.bool)
+    for _ in range(30):
+        best = 0.2 + 0.1 * torch.randn(8, 8, 50)
+        best[range(8), range(8)] += 0.5
+        boundary.update(best, mask)
+    assert 0.3 < float(boundary.value) < 0.6
+    kept = boundary.value.clone()
+    boundary.update(best[:1, :1], mask[:1])
+    assert torch.equal(boundary.value, kept)
