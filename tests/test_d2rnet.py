@@ -4,7 +4,8 @@ import pytest
 import torch
 from d2rnet.alignment import Boundary, hinge, match
 from d2rnet.channel_prior import ChannelPriorAttention
-from d2rnet.published import CONVOLUTIONS, PRIOR, REGIONS, visual_names
+from d2rnet.network import D2RNet
+from d2rnet.published import CONVOLUTIONS, PRIOR, REGIONS, load_published, visual_names
 from d2rnet.regions import LERA, RegionEncoder
 from d2rnet.visual import VisualSide
 
@@ -85,10 +86,11 @@ def test_visual_side_equals_the_published():
     image, regions = (of(case["inputs"][name]) for name in ("images", "regions"))
     mask = torch.tensor([[True, False, True]])
     with torch.no_grad():
-        seen, outputs = side(image, regions, mask), case["outputs"]
-        published_numbers.check(side.prior(side.features(image)[3]), outputs["after_cpca"])
+        view = torch.ones(1, 1, dtype=torch.bool)
+        seen, outputs = side(image[:, None], view, regions, mask), case["outputs"]
+        published_numbers.check(side.head[0](side.features(image)[3]), outputs["after_cpca"])
     published_numbers.check(seen.patches, outputs["patches"])
-    published_numbers.check(seen.whole, outputs["global_vector"])
+    published_numbers.check(seen.patches.mean(1), outputs["global_vector"])
     published_numbers.check(seen.regions.masked_fill(~mask[:, :, None], 1e-8), outputs["regions"])
     with pytest.raises(ValueError, match="strange is no entry"):
         visual_names({"strange": image})
@@ -134,3 +136,59 @@ def test_boundary_lies_between_matched_and_mismatched_words():
     kept = boundary.value.clone()
     boundary.update(best[:1, :1], mask[:1])
     assert torch.equal(boundary.value, kept)
+
+
+@pytest.mark.parametrize(("name", "views"), [("r2gen", 1), ("r2gen_iu", 2)])
+def test_without_regions_it_is_the_published_r2gen(name, views):
+    case = published_numbers.load(name)
+    sizes, outputs = case["config"], case["outputs"]
+    visual = VisualSide(prior=False, region_channels=0)
+    network = D2RNet(
+        visual=visual, vocab_size=sizes["num_embeddings"], begin_id=0, end_id=0, pad_id=0, unknown_id=-1,
+        max_length=sizes["max_length"],
+    ).eval()  # fmt: skip
+    entries = [entry for entry in case["entries"] if entry[2] != "sinusoid"]
+    load_published(network, published_numbers.state_dict(entries))
+    image = of(case["inputs"]["images"]).unflatten(0, [-1, 1]) if views == 1 else of(case["inputs"]["images"])
+    ids = torch.tensor(case["inputs"]["token_ids"])[:, :-1]
+    with torch.no_grad():
+        seen, memory, there = network.see(image)
+        published_numbers.check(seen.patches, outputs["patch_features"])
+        published_numbers.check(memory, outputs["encoder_memory"])
+        taught = outputs["log_probs (teacher forcing; position k predicts token k+1)"]
+        published_numbers.check(network.report.decoder(ids, memory, there), taught)
+        found = network.report(memory, there)
+        for study, beams in enumerate(outputs["beam"]["all_beams"]):
+            for rank, beam in enumerate(beams):
+                assert [i for i in found.ids[study, rank].tolist() if i] == [i for i in beam["ids"] if i]
+        network.report.beams = 1
+        assert network.report(memory, there).ids[:, 0].tolist() == outputs["greedy"]["ids"]
+
+
+@pytest.fixture
+def small():
+    torch.manual_seed(0)
+    visual = VisualSide(depth=18, resnet_width=8, region_channels=4, region_widths=(4, 8, 8, 8, 16))
+    return D2RNet(visual=visual, vocab_size=30, dim=16, hidden=16, heads=4, layers=1, slot_heads=4, max_length=12)
+
+
+def test_missing_views_and_regions_change_nothing(small):
+    small.eval()
+    image, regions = torch.rand(2, 2, 3, 64, 64), torch.rand(2, 3, 3, 64, 64)
+    views, mask = torch.tensor([[True, True], [True, False]]), torch.tensor([[True, False, True], [False] * 3])
+    ids = torch.randint(4, 30, (2, 5))
+    with torch.no_grad():
+        wanted = small(image, ids, regions, mask, views)
+        image[1, 1], regions[0, 1], regions[1] = 5.0, 5.0, 5.0
+        torch.testing.assert_close(small(image, ids, regions, mask, views), wanted)
+        torch.testing.assert_close(small(image[1:, :1], ids[1:]), wanted[1:])
+        assert not torch.allclose(small(image, ids, regions, ~mask, views)[0], wanted[0], atol=1e-4)
+
+
+def test_scripted_network_generates_the_same(small):
+    image, regions, mask = torch.rand(2, 1, 3, 64, 64), torch.rand(2, 2, 3, 64, 64), torch.tensor([[True, False]] * 2)
+    scripted = torch.jit.script(small.eval())
+    for found, wanted in zip(
+        scripted.generate(image, regions, mask), small.generate(image, regions, mask), strict=True
+    ):
+        torch.testing.assert_close(found, wanted)

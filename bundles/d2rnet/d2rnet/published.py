@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from common.published_decoder import rename
+from common.published_decoder import load_into, rename, renamed
+
+from .network import D2RNet
 
 PRIOR = (  # channel prior attention
     (r"\bca\.fc1\.", "gate.squeeze."),
@@ -52,8 +54,8 @@ def visual_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """
     parts = (
         ("visual_extractor.model.", "model.", "features.", RESNET),
-        ("visual_extractor.cpca.", "", "prior.", PRIOR),
-        ("visual_extractor.local_embedder.", "", "embed.", ()),
+        ("visual_extractor.cpca.", "", "head.0.", PRIOR),
+        ("visual_extractor.local_embedder.", "", "head.1.", ()),
         ("region_visual_extractor.", "", "regions.lera.", REGIONS),
         ("simple.", "", "regions.", CONVOLUTIONS),
     )
@@ -67,3 +69,16 @@ def visual_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             if not name.startswith(UNUSED):
                 raise ValueError(f"weights: {name} is no entry of the published visual side")
     return found
+
+
+def load_published(network: D2RNet, state: dict[str, torch.Tensor]) -> None:
+    """Load a published R2Gen file's ``state_dict``; ``network`` must have 0 as begin, end and padding id.
+
+    Files of the whole D2R-Net were never published; the names of its decoder are R2Gen's.
+
+    Raises:
+        ValueError: entries are missing, left over, or of another shape.
+    """
+    visual = {name: value for name, value in state.items() if not name.startswith("encoder_decoder.")}
+    rest = {name: value for name, value in state.items() if name not in visual}
+    load_into(network, {f"visual.{k}": v for k, v in visual_names(visual).items()} | renamed(rest, ()))

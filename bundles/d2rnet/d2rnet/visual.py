@@ -15,13 +15,13 @@ class Seen(NamedTuple):
     """What the visual side gives.
 
     Attributes:
-        patches: (B, h * w, width).
-        whole: (B, width), mean of the patches.
+        patches: (B, views * h * w, width).
+        there: bool (B, views * h * w), false for the patches of missing views.
         regions: (B, R, width), zero in empty slots; R may be 0.
     """
 
     patches: torch.Tensor
-    whole: torch.Tensor
+    there: torch.Tensor
     regions: torch.Tensor
 
 
@@ -30,8 +30,12 @@ class VisualSide(nn.Module):
 
     Args:
         depth, resnet_width, weights: of :class:`common.backbones.ResNetFeatures`; published: 101, 64, ImageNet's.
-        region_channels: of LERA; 3 is published, and blind (spec 5.3).
-        region_widths: of the region network; the last is the width of all that comes out.
+        prior: False: the ResNet's map itself, without attention and convolution, as in R2Gen.
+        region_channels: of LERA; 3 is published, and blind (spec 5.3); 0: no regions, as in R2Gen.
+        region_widths: of the region network; the last is the width of all that comes out with ``prior``.
+
+    Raises:
+        ValueError: regions without ``prior``: their widths would differ.
     """
 
     def __init__(
@@ -40,17 +44,33 @@ class VisualSide(nn.Module):
         depth: int = 101,
         resnet_width: int = 64,
         weights: Optional[str] = None,
+        prior: bool = True,
         region_channels: int = 16,
         region_widths: tuple[int, ...] = (64, 128, 256, 512, 1024),
     ) -> None:
         super().__init__()
         self.features = ResNetFeatures(depth=depth, in_channels=3, weights=weights, colour=True, width=resnet_width)
-        channels, self.width = self.features.channels[3], region_widths[-1]
-        self.prior = ChannelPriorAttention(channels)
-        self.embed = nn.Conv2d(channels, self.width, 1, bias=False)
-        self.regions = RegionEncoder(channels=region_channels, widths=region_widths)
+        channels = self.features.channels[3]
+        self.width = region_widths[-1] if prior else channels
+        if region_channels > 0 and not prior:
+            raise ValueError("prior: regions need it; set region_channels to 0 for R2Gen")
+        self.head = None
+        if prior:
+            self.head = nn.Sequential(ChannelPriorAttention(channels), nn.Conv2d(channels, self.width, 1, bias=False))
+        self.regions = None
+        if region_channels > 0:
+            self.regions = RegionEncoder(channels=region_channels, widths=tuple(region_widths))
 
-    def forward(self, image: torch.Tensor, regions: torch.Tensor, mask: torch.Tensor) -> Seen:
-        """``image`` (B, 3, H, W), ``regions`` (B, R, 3, S, S), of which ``mask`` (B, R) there are."""
-        patches = self.embed(self.prior(self.features(image)[3])).flatten(2).transpose(1, 2)
-        return Seen(patches, patches.mean(1), self.regions(regions, mask))
+    def forward(
+        self, image: torch.Tensor, view_mask: torch.Tensor, regions: torch.Tensor, region_mask: torch.Tensor
+    ) -> Seen:
+        """See ``image`` (B, views, 3, H, W) and ``regions`` (B, R, 3, S, S); the masks say which there are."""
+        last = self.features(image.flatten(0, 1))[3]
+        if self.head is not None:
+            last = self.head(last)
+        patches = last.flatten(2).transpose(1, 2)
+        there = view_mask.repeat_interleave(patches.shape[1], dim=1)
+        found = patches.new_zeros([image.shape[0], 0, self.width])
+        if self.regions is not None:
+            found = self.regions(regions, region_mask)
+        return Seen(patches.unflatten(0, [image.shape[0], -1]).flatten(1, 2), there, found)

@@ -1,0 +1,166 @@
+"""D2R-Net: chest X-ray reports from the whole image and from detected lesions.
+
+Tang et al., "From Detection to Radiology Report Generation: Fine-Grained Multi-Modal Alignment with Semi-Supervised
+Learning" (J Imaging Inform Med 2025), as far as its code was published; the fusion of patches and regions is our
+completion (spec 5.5). Without regions and attention it is R2Gen (Chen et al. 2020).
+"""
+
+from typing import NamedTuple, Optional
+
+import torch
+from torch import nn
+
+from common.attention import MultiHeadAttention
+from common.beam_search import BeamSearch, Hypotheses
+from common.report_decoder import MemoryEncoder, ReportDecoder
+
+from .visual import Seen, VisualSide
+
+
+class Taught(NamedTuple):
+    """What training needs of a batch.
+
+    Attributes:
+        log_probs: (B, T, vocab_size): place k predicts token k + 1.
+        patches, regions: of :class:`d2rnet.visual.Seen`.
+    """
+
+    log_probs: torch.Tensor
+    patches: torch.Tensor
+    regions: torch.Tensor
+
+
+class RegionFusion(nn.Module):
+    """Patches, with what they take from the regions added, and the regions after them (spec 5.5)."""
+
+    def __init__(self, width: int, *, heads: int = 8, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.attention = MultiHeadAttention(dim=width, heads=heads, dropout=dropout)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, patches: torch.Tensor, regions: torch.Tensor, region_mask: torch.Tensor) -> torch.Tensor:
+        """(B, P, width) and (B, R, width) to (B, P + R, width); a study without regions keeps its patches."""
+        some = region_mask.any(1)
+        visible = (region_mask | ~some[:, None])[:, None, None]
+        taken = self.attention(self.norm(patches), regions, visible)
+        return torch.cat([patches + taken * some[:, None, None], regions], dim=1)
+
+
+class D2RNet(nn.Module):
+    """The network.
+
+    Args:
+        visual: its :class:`d2rnet.visual.VisualSide`.
+        vocab_size: the tokenizer's.
+        dim, hidden, heads, layers: of encoder and decoder; published: 512, 512, 8, 3.
+        slots, slot_heads: of the relational memory; published: 3, 8.
+        max_length: tokens of a generated report at most; published: 100.
+        beams, min_length, length_penalty, block_ngram: of :class:`common.beam_search.BeamSearch`; published: 3 beams.
+    """
+
+    def __init__(
+        self,
+        *,
+        visual: VisualSide,
+        vocab_size: int,
+        dim: int = 512,
+        hidden: int = 512,
+        heads: int = 8,
+        layers: int = 3,
+        slots: int = 3,
+        slot_heads: int = 8,
+        dropout: float = 0.1,
+        pad_id: int = 0,
+        begin_id: int = 2,
+        end_id: int = 3,
+        unknown_id: int = 1,
+        max_length: int = 100,
+        min_length: int = 0,
+        beams: int = 3,
+        length_penalty: float = 0.0,
+        block_ngram: int = 0,
+    ) -> None:
+        super().__init__()
+        self.visual = visual
+        self.fusion = None if visual.regions is None else RegionFusion(visual.width, heads=heads, dropout=dropout)
+        self.embed = nn.Sequential(nn.Linear(visual.width, dim), nn.ReLU(), nn.Dropout(0.5))
+        self.encoder = MemoryEncoder(dim=dim, hidden=hidden, heads=heads, layers=layers, dropout=dropout)
+        decoder = ReportDecoder(
+            vocab_size=vocab_size, pad_id=pad_id, dim=dim, hidden=hidden, heads=heads, layers=layers, dropout=dropout,
+            max_length=max_length + 1, slots=slots, slot_heads=slot_heads,
+        )  # fmt: skip
+        ids = {"begin_id": begin_id, "end_id": end_id, "pad_id": pad_id, "unknown_id": unknown_id}
+        self.report = BeamSearch(
+            decoder, beams=beams, max_length=max_length, min_length=min_length, length_penalty=length_penalty,
+            block_ngram=block_ngram, **ids,
+        )  # fmt: skip
+
+    def see(
+        self,
+        image: torch.Tensor,
+        regions: Optional[torch.Tensor] = None,
+        region_mask: Optional[torch.Tensor] = None,
+        view_mask: Optional[torch.Tensor] = None,
+    ) -> tuple[Seen, torch.Tensor, torch.Tensor]:
+        """The visual side, the memory (B, S, dim) and which of its tokens there are (B, S).
+
+        Args:
+            image: float (B, views, 3, H, W), standardised with ImageNet's statistics.
+            regions: float (B, R, 3, S, S), each standardised by itself; None: there are none.
+            region_mask: bool (B, R); None: all.
+            view_mask: bool (B, views); None: all.
+        """
+        batch, device = image.shape[0], image.device
+        if view_mask is None:
+            view_mask = torch.ones([batch, image.shape[1]], dtype=torch.bool, device=device)
+        if regions is None:
+            regions = image.new_zeros([batch, 1, 3, 64, 64])
+            region_mask = torch.zeros([batch, 1], dtype=torch.bool, device=device)
+        if region_mask is None:
+            region_mask = torch.ones([batch, regions.shape[1]], dtype=torch.bool, device=device)
+        seen = self.visual(image, view_mask, regions, region_mask)
+        tokens, there = seen.patches, seen.there
+        if self.fusion is not None:
+            tokens, there = self.fusion(tokens, seen.regions, region_mask), torch.cat([there, region_mask], dim=1)
+        return seen, self.encoder(self.embed(tokens), there), there
+
+    def forward(
+        self,
+        image: torch.Tensor,
+        input_ids: Optional[torch.Tensor] = None,
+        regions: Optional[torch.Tensor] = None,
+        region_mask: Optional[torch.Tensor] = None,
+        view_mask: Optional[torch.Tensor] = None,
+    ) -> torch.Tensor:
+        """Log-probabilities (B, T, vocab_size) of the next token after each of ``input_ids`` (B, T), begin first.
+
+        Without ``input_ids``, of the first token.
+        """
+        if input_ids is None:
+            input_ids = torch.full([image.shape[0], 1], self.report.begin_id, device=image.device)
+        return self.teach(image, input_ids, regions, region_mask, view_mask).log_probs
+
+    @torch.jit.export
+    def teach(
+        self,
+        image: torch.Tensor,
+        input_ids: torch.Tensor,
+        regions: Optional[torch.Tensor] = None,
+        region_mask: Optional[torch.Tensor] = None,
+        view_mask: Optional[torch.Tensor] = None,
+    ) -> Taught:
+        """Teacher forcing, with all that training needs."""
+        seen, memory, there = self.see(image, regions, region_mask, view_mask)
+        return Taught(self.report.decoder(input_ids, memory, there), seen.patches, seen.regions)
+
+    @torch.jit.export
+    def generate(
+        self,
+        image: torch.Tensor,
+        regions: Optional[torch.Tensor] = None,
+        region_mask: Optional[torch.Tensor] = None,
+        view_mask: Optional[torch.Tensor] = None,
+    ) -> Hypotheses:
+        """The best reports of each study."""
+        _, memory, there = self.see(image, regions, region_mask, view_mask)
+        return self.report(memory, there)
