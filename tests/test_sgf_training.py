@@ -14,22 +14,18 @@ from monai.bundle import ConfigWorkflow
 from PIL import Image
 from sgf.comparison import SemanticSpace
 from sgf.data import (
-    LoadViewsd,
-    TokenizeTargetd,
     inference_transforms,
     labelled,
-    list_studies,
     save_labels,
     saved_distiller,
     training_transforms,
     validation_transforms,
 )
 from sgf.distill import distill
-from sgf.iteration import trim, write_step
-from sgf.loss import cluster_loss, losses, report_loss
-from sgf.metrics import Bleu4
+from sgf.iteration import write_step
+from sgf.loss import cluster_loss, losses
 from sgf.network import SGF, Teaching, parameter_groups
-from sgf.predictions import draw, sentences_of
+from sgf.predictions import draw
 from sklearn.cluster import HDBSCAN, KMeans
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
@@ -39,8 +35,12 @@ from transformers import BertConfig, BertModel, BertTokenizerFast
 from common.clustering_distiller import Distiller
 from common.datasets.studies import load_annotation, read_studies
 from common.datasets.synthetic_studies import KINDS, StudyOptions, studies_or_synthetic, write_studies
+from common.report_loss import report_loss, trim
+from common.report_metrics import Bleu4
 from common.report_tokenizer import ReportTokenizer
+from common.study_transforms import LoadViewsd, TokenizeTargetd, list_studies
 from common.training_state import EpochSeed
+from common.written_sentences import sentences_of
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = {"vocab_size": 128, "clusters": 3, "depth": 18, "width": 8, "dim": 16, "hidden": 16, "heads": 4, "layers": 1}

@@ -7,6 +7,7 @@ from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from torch import nn
 
+from common.report_loss import trim
 from common.report_tokenizer import SentenceTokenizer
 
 from .comparison import SemanticSpace
@@ -50,12 +51,6 @@ def train_step(
     }
     engine.fire_event(IterationEvents.MODEL_COMPLETED)
     return engine.state.output
-
-
-def trim(batch: dict[str, torch.Tensor], *, pad_id: int) -> dict[str, torch.Tensor]:
-    """The batch without the places that are padding in every report."""
-    length = int((batch["target_ids"] != pad_id).sum(1).max())
-    return {**batch, **{name: batch[name][:, :length] for name in ("input_ids", "target_ids")}}
 
 
 def write_step(

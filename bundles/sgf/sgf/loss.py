@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from common.report_loss import report_loss
+
 from .comparison import SemanticSpace
 from .data import UNKNOWN_LABEL
 from .network import Taught
@@ -22,11 +24,6 @@ def losses(taught: Taught, batch: dict[str, torch.Tensor], *, space: SemanticSpa
         "cluster": cluster_loss(taught.clusters, batch["label"]),
         "comparison": 1 - F.cosine_similarity(space(taught.log_probs, written), batch["embedding"], dim=1).mean(),
     }
-
-
-def report_loss(log_probs: torch.Tensor, target_ids: torch.Tensor, written: torch.Tensor) -> torch.Tensor:
-    """Negative log-likelihood of a token, mean over all tokens of the batch, the end included (spec 2.3)."""
-    return -(log_probs.gather(2, target_ids[:, :, None])[:, :, 0] * written).sum() / written.sum()
 
 
 def cluster_loss(clusters: torch.Tensor, label: torch.Tensor) -> torch.Tensor:

@@ -1,89 +1,23 @@
-"""Metrics of generated reports: one that chooses the network, and all of them for the evaluation."""
+"""Metrics of SGF's evaluation: those of reports, and how often the cluster is right."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import torch
-from ignite import distributed as idist
-from ignite.engine import Engine, Events
-from ignite.metrics import Metric
-from monai.utils import evenly_divisible_all_gather, string_list_all_gather
 
-from common.entity_metrics import entity_metrics, read_entities
-from common.text_metrics import bleu, rouge_l, text_metrics, tokens_of
+from common.report_metrics import ReportMetrics
 
 from .data import UNKNOWN_LABEL
 
 
-class Bleu4(Metric):
-    """BLEU-4 of all reports of a split together, of every process."""
+class ClusterMetrics(ReportMetrics):
+    """:class:`common.report_metrics.ReportMetrics` and the share of right clusters, where studies have one."""
 
-    def __init__(self, *, output_transform: Callable) -> None:
-        super().__init__(output_transform=output_transform)
+    def numbers(self, item: dict) -> dict[str, float]:
+        clusters = {"label": float(item["label"]), "cluster": float(item["cluster"].argmax())}
+        return clusters | super().numbers(item)
 
-    def reset(self) -> None:
-        self.written: list[str] = []
-        self.wanted: list[str] = []
-
-    def update(self, output: Sequence[Sequence[str]]) -> None:
-        """``output``: written texts and references."""
-        self.written += output[0]
-        self.wanted += output[1]
-
-    def compute(self) -> float:
-        texts = gather(self.written), gather(self.wanted)
-        return bleu(*([tokens_of(text) for text in side] for side in texts))["bleu_4"]
-
-
-def gather(texts: list[str]) -> list[str]:
-    """``texts`` of every process."""
-    return string_list_all_gather(texts) if idist.get_world_size() > 1 else texts
-
-
-class ReportMetrics:
-    """Handler of the evaluation: all text metrics, entity metrics, and how often the cluster is right.
-
-    ``per_case.csv`` gets each study's BLEU-4, ROUGE-L, label, cluster and mean probability of a token.
-
-    Args:
-        organ: whose entities are counted.
-    """
-
-    def __init__(self, *, organ: str) -> None:
-        self.entities = read_entities(organ)
-        self.texts: dict[str, list[str]] = {}
-        self.numbers: list[tuple[float, float, float]] = []
-
-    def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.STARTED, self._clear)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
-        engine.add_event_handler(Events.COMPLETED, self._compute)
-
-    def _clear(self, _: Engine) -> None:
-        self.texts, self.numbers = {"text": [], "report": []}, []
-
-    def _collect(self, engine: Engine) -> None:
-        for item in engine.state.output:  # type: ignore[union-attr]
-            for name, texts in self.texts.items():
-                texts.append(item[name])
-            used = item["log_probs"][item["log_probs"] < 0]
-            self.numbers.append((float(item["label"]), float(item["cluster"].argmax()), float(used.mean().exp())))
-
-    def _compute(self, engine: Engine) -> None:
-        written, wanted = (gather(texts) for texts in self.texts.values())
-        numbers = torch.tensor(self.numbers)
-        if idist.get_world_size() > 1:
-            numbers = evenly_divisible_all_gather(numbers, concat=True)
-        label, cluster, _ = numbers.unbind(1)
-        metrics = text_metrics(written, wanted) | entity_metrics(written, wanted, self.entities)
-        known = label != UNKNOWN_LABEL
-        if known.any():
-            metrics["cluster_accuracy"] = float((label == cluster)[known].float().mean())
-        metrics["distinct_reports"] = len(set(written)) / len(written)
-        engine.state.metrics.update(metrics)
-        pairs = [([tokens_of(a)], [tokens_of(b)]) for a, b in zip(written, wanted, strict=True)]
-        details = {"bleu_4": [bleu(*p)["bleu_4"] for p in pairs], "rouge_l": [rouge_l(*p) for p in pairs]}
-        columns = {name: torch.tensor(values) for name, values in details.items()}
-        columns |= dict(zip(("label", "cluster", "probability"), numbers.unbind(1), strict=True))
-        engine.state.metric_details |= columns  # type: ignore[attr-defined]
+    def summary(self, columns: dict[str, torch.Tensor]) -> dict[str, float]:
+        known = columns["label"] != UNKNOWN_LABEL
+        if not known.any():
+            return {}
+        return {"cluster_accuracy": float((columns["label"] == columns["cluster"])[known].float().mean())}

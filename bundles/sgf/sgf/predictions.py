@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-import math
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -15,24 +13,7 @@ from common import visualize
 from common.datasets.files import to_grey
 from common.prediction_files import PredictionFiles, Shown
 from common.report_tokenizer import SentenceTokenizer
-
-ENDS = frozenset("。！？；.!?;")
-
-
-class Sentence(NamedTuple):
-    """One sentence of a generated report.
-
-    Attributes:
-        text: of the sentence.
-        tokens: its places in the report.
-        probability: geometric mean of its tokens'.
-        attention: (views, h, w), mean over its tokens.
-    """
-
-    text: str
-    tokens: list[int]
-    probability: float
-    attention: np.ndarray
+from common.written_sentences import Sentence, sentences_of, token_entry
 
 
 def prediction_files(*, output_dir: str, tokenizer: SentenceTokenizer, labels_dir: str) -> PredictionFiles:
@@ -54,27 +35,6 @@ def prediction_files(*, output_dir: str, tokenizer: SentenceTokenizer, labels_di
     return PredictionFiles(output_dir=output_dir, show=show, title="SGF: generated reports", note=note, key="study")
 
 
-def sentences_of(item: dict, tokenizer: SentenceTokenizer) -> list[Sentence]:
-    """The report's sentences; one that does not end is a sentence, too."""
-    ids = [i for i in item["ids"].tolist() if i not in tokenizer.special_ids]
-    groups: list[list[int]] = [[]]
-    for place, token in enumerate(ids):
-        groups[-1].append(place)
-        if tokenizer.decode([token]) in ENDS:
-            groups.append([])
-    log_probs, attention = item["log_probs"].cpu(), item["attention"].cpu()
-    return [
-        Sentence(
-            tokenizer.decode([ids[place] for place in group]),
-            group,
-            float(log_probs[group].mean().exp()),
-            attention[group].mean(0).numpy(),
-        )
-        for group in groups
-        if group
-    ]
-
-
 def describe(item: dict, sentences: list[Sentence], tokenizer: SentenceTokenizer, topics: dict[str, list]) -> dict:
     """An entry of ``predictions.json``."""
     probabilities = item["cluster"].softmax(0)
@@ -91,12 +51,8 @@ def describe(item: dict, sentences: list[Sentence], tokenizer: SentenceTokenizer
             {"text": s.text, "probability": round(s.probability, 4), "view": 1 + int(s.attention.sum((1, 2)).argmax())}
             for s in sentences
         ],
-        "tokens": [_token(tokenizer, int(item["ids"][p]), float(item["log_probs"][p])) for p in places],
+        "tokens": [token_entry(tokenizer, int(item["ids"][p]), float(item["log_probs"][p])) for p in places],
     }
-
-
-def _token(tokenizer: SentenceTokenizer, token: int, log_prob: float) -> dict:
-    return {"token": tokenizer.decode([token]), "probability": round(math.exp(log_prob), 4)}
 
 
 def draw(images: list[str], sentences: list[Sentence], *, height: int = 160) -> Image.Image:
