@@ -43,14 +43,16 @@ def renamed(state: dict[str, torch.Tensor], rules: tuple) -> dict[str, torch.Ten
         match = own and MODULATION.match(own)
         if match:
             layer, place, kind, part, of = match.groups()
-            key = f"report.decoder.relational.modulation.{'inner' if part == '0' else 'outer'}_{of}"
+            key = f"report.decoder.relational.modulation.{'inner.' if part == '0' else 'outer_'}{of}"
             stacks.setdefault(key, []).append(((int(layer), int(place), kind != "gamma"), value))
         elif own:
             found[own] = value
     for key, parts in stacks.items():
         values = [value for _, value in sorted(parts, key=lambda part: part[0])]
         joined = torch.cat(values) if "inner" in key else torch.stack(values)
-        found[key] = joined[:, None] if key.endswith("outer_bias") else joined
+        if "outer" in key:  # kept as (count, in, out) and (count, 1, out)
+            joined = joined.transpose(1, 2).contiguous() if joined.dim() == 3 else joined[:, None]
+        found[key] = joined
     return found
 
 

@@ -53,19 +53,17 @@ class NormModulation(nn.Module):
     def __init__(self, *, norms: int, inside: int, dim: int) -> None:
         super().__init__()
         self.count, self.dim = 2 * norms, dim
-        self.inner_weight = nn.Parameter(torch.empty(self.count * dim, inside))
-        self.inner_bias = nn.Parameter(torch.full([self.count * dim], 0.1))
-        self.outer_weight = nn.Parameter(torch.empty(self.count, dim, dim))
+        self.inner = nn.Linear(inside, self.count * dim)
+        self.outer_weight = nn.Parameter(torch.empty(self.count, dim, dim))  # (count, in, out)
         self.outer_bias = nn.Parameter(torch.full([self.count, 1, dim], 0.1))
-        for part in [*self.inner_weight.detach().split(dim), *self.outer_weight.detach()]:
+        nn.init.constant_(self.inner.bias, 0.1)
+        for part in [*self.inner.weight.detach().split(dim), *self.outer_weight.detach()]:
             nn.init.xavier_uniform_(part)
 
     def forward(self, slots: torch.Tensor) -> torch.Tensor:
         """``slots`` (N, T, inside) to (norms, 2, N, T, dim), scale and shift."""
-        rows = slots.flatten(0, 1)
-        inner = torch.addmm(self.inner_bias, rows, self.inner_weight.t()).relu()
-        inner = inner.unflatten(1, [self.count, self.dim]).transpose(0, 1)  # (count, N * T, dim)
-        outer = torch.baddbmm(self.outer_bias, inner, self.outer_weight.transpose(1, 2))
+        inner = self.inner(slots.flatten(0, 1)).relu().unflatten(1, [self.count, self.dim])
+        outer = torch.baddbmm(self.outer_bias, inner.transpose(0, 1), self.outer_weight)  # (count, N * T, dim)
         return outer.unflatten(1, [slots.shape[0], slots.shape[1]]).unflatten(0, [-1, 2])
 
 

@@ -110,7 +110,7 @@ def test_steps_equal_teacher_forcing(memory, slots):
         for position in range(70):  # beyond the room of the first allocation
             log_probs, state = decoder.step(ids[:, position, None], position, state)
             found.append(log_probs[:, 0])
-    torch.testing.assert_close(torch.stack(found, 1), wanted, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(torch.stack(found, 1), wanted, atol=1e-4, rtol=1e-5)
 
 
 def test_padding_and_other_studies_change_nothing(memory):
