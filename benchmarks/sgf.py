@@ -3,8 +3,8 @@
 ``python -m benchmarks.sgf --out runs/sgf --language zh --seeds 0 1 2 -- --image_size 64``
 Without --dataset_dir each seed draws its own synthetic studies. What follows ``--`` goes to every training and
 evaluation. Baselines: the most frequent training report, and the report of the training study whose views are most
-alike (cosine of 32x32 thumbnails, mean removed). ``gain``: ROUGE-L less that of the transformer alone, paired by study,
-95 % percentile bootstrap over studies, 2,000 resamples.
+alike (cosine of 32x32 thumbnails, mean removed). The last columns: ROUGE-L less that of the transformer alone, ROUGE-L
+and CIDEr-D less those of the nearest neighbour, paired by study, 95 % percentile bootstrap over studies.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from benchmarks.ablations import folder_of, paired_gain, parse, run
 from common.datasets.studies import read_studies
 from common.datasets.synthetic_studies import studies_or_synthetic
 from common.entity_metrics import entity_metrics, read_entities
-from common.text_metrics import rouge_l, text_metrics, tokens_of
+from common.text_metrics import cider_d_each, rouge_l, text_metrics, tokens_of
 
 logger = logging.getLogger(__name__)
 VARIANTS = {
@@ -34,6 +34,7 @@ VARIANTS = {
 BASELINES = ("most frequent report", "nearest neighbour")
 COLUMNS = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "meteor", "rouge_l", "cider_d", "entity_accuracy", "entity_f1",
            "cluster_accuracy", "distinct_reports")  # fmt: skip
+GAINS = (("transformer only", "rouge_l"), ("nearest neighbour", "rouge_l"), ("nearest neighbour", "cider_d"))
 
 
 def thumbnail(images: list[str], views: int) -> np.ndarray:
@@ -61,10 +62,11 @@ def baseline(name: str, data: str, folder: Path, *, views: int, organ: str) -> N
     metrics["distinct_reports"] = len(set(written)) / len(written)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2))
-    scores = [rouge_l([tokens_of(w)], [tokens_of(r)]) for w, r in zip(written, wanted, strict=True)]
+    sides = [tokens_of(text) for text in written], [tokens_of(text) for text in wanted]
+    scores = [rouge_l([w], [r]) for w, r in zip(*sides, strict=True)]
     with open(folder / "per_case.csv", "w", newline="") as file:
-        rows = zip((study["study"] for study in test), scores, strict=True)
-        csv.writer(file).writerows([("case", "rouge_l"), *rows])
+        rows = zip((study["study"] for study in test), scores, cider_d_each(*sides), strict=True)
+        csv.writer(file).writerows([("case", "rouge_l", "cider_d"), *rows])
 
 
 def measure(name: str, folder: Path, overrides: list[str], evaluation: list[str]) -> None:
@@ -76,25 +78,20 @@ def measure(name: str, folder: Path, overrides: list[str], evaluation: list[str]
     run("sgf", [*configs, "evaluate.json"], *places, *overrides, *evaluation)
 
 
-def of_studies(folder: Path) -> dict[str, list[float]]:
-    """ROUGE-L of each study."""
-    with open(folder / "per_case.csv", newline="") as file:
-        return {row["case"]: [float(row["rouge_l"])] for row in csv.DictReader(file)}
-
-
-def of_seeds(out: Path, name: str, seeds: list[int], *, same_data: bool) -> dict[str, list[float]]:
-    """ROUGE-L of each study, a value for each seed that has it; seeds of drawn data have studies of their own."""
+def of_seeds(out: Path, name: str, seeds: list[int], column: str, *, same_data: bool) -> dict[str, list[float]]:
+    """``column`` of each study, a value for each seed that has it; seeds of drawn data have studies of their own."""
     groups: dict[str, list[float]] = {}
     for seed in seeds:
-        for study, values in of_studies(folder_of(out, name, seed)).items():
-            groups.setdefault(study if same_data else f"{seed} {study}", []).extend(values)
+        with open(folder_of(out, name, seed) / "per_case.csv", newline="") as file:
+            for row in csv.DictReader(file):
+                key = row["case"] if same_data else f"{seed} {row['case']}"
+                groups.setdefault(key, []).append(float(row[column]))
     return groups
 
 
 def table(out: Path, names: list[str], seeds: list[int], *, same_data: bool) -> str:
-    """Means over seeds (standard deviation in brackets); the gain of all seeds' studies together."""
-    reference = "transformer only"
-    rows = [" | ".join(["variant", "seeds", *COLUMNS, "gain"])]
+    """Means over seeds (standard deviation in brackets); the gains of all seeds' studies together."""
+    rows = [" | ".join(["variant", "seeds", *COLUMNS, *(f"{column} less {name}" for name, column in GAINS)])]
     for name in names:
         metrics = [json.loads((folder_of(out, name, seed) / "metrics.json").read_text()) for seed in seeds]
         cells = []
@@ -102,10 +99,10 @@ def table(out: Path, names: list[str], seeds: list[int], *, same_data: bool) -> 
             values = [m[column] for m in metrics if column in m]
             spread = f" ({np.std(values, ddof=1):.3f})" if len(values) > 1 else ""
             cells.append(f"{np.mean(values):.3f}{spread}" if values else "-")
-        gain = "-"
-        if name != reference and reference in names:
-            gain = paired_gain(*(of_seeds(out, n, seeds, same_data=same_data) for n in (name, reference)))
-        rows.append(" | ".join([name, str(len(seeds)), *cells, gain]))
+        for reference, column in GAINS:
+            pair = [of_seeds(out, n, seeds, column, same_data=same_data) for n in (name, reference) if n in names]
+            cells.append(paired_gain(*pair) if len(pair) == 2 and name != reference else "-")
+        rows.append(" | ".join([name, str(len(seeds)), *cells]))
     return "\n".join(rows)
 
 

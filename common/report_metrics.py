@@ -11,7 +11,7 @@ from ignite.metrics import Metric
 from monai.utils import evenly_divisible_all_gather, string_list_all_gather
 
 from common.entity_metrics import entity_metrics, read_entities
-from common.text_metrics import bleu, rouge_l, text_metrics, tokens_of
+from common.text_metrics import bleu, cider_d_each, rouge_l, text_metrics, tokens_of
 
 
 class Bleu4(Metric):
@@ -42,7 +42,7 @@ def gather(texts: list[str]) -> list[str]:
 class ReportMetrics:
     """Handler of the evaluation: all text metrics, entity metrics, and the share of distinct reports.
 
-    ``per_case.csv`` gets each study's BLEU-4, ROUGE-L, mean probability of a token, and what :meth:`numbers` adds.
+    ``per_case.csv`` gets each study's BLEU-4, ROUGE-L, CIDEr-D, mean probability of a token, and what :meth:`numbers` adds.
 
     Args:
         organ: whose entities are counted.
@@ -86,5 +86,6 @@ class ReportMetrics:
         engine.state.metrics.update(metrics)
         pairs = [([tokens_of(a)], [tokens_of(b)]) for a, b in zip(written, wanted, strict=True)]
         details = {"bleu_4": [bleu(*p)["bleu_4"] for p in pairs], "rouge_l": [rouge_l(*p) for p in pairs]}
+        details["cider_d"] = cider_d_each(*([tokens_of(text) for text in side] for side in (written, wanted)))
         details_of = {name: torch.tensor(values) for name, values in details.items()}
         engine.state.metric_details |= details_of | columns  # type: ignore[attr-defined]

@@ -81,7 +81,12 @@ def rouge_l(predictions: Sequence[Tokens], references: Sequence[Tokens]) -> floa
 
 
 def cider_d(predictions: Sequence[Tokens], references: Sequence[Tokens]) -> float:
-    """Mean CIDEr-D (Vedantam et al. 2015), 0 to 10: clipped TF-IDF similarity of n-grams with a penalty on the length.
+    """Mean of :func:`cider_d_each`."""
+    return sum(cider_d_each(predictions, references)) / len(references)
+
+
+def cider_d_each(predictions: Sequence[Tokens], references: Sequence[Tokens]) -> list[float]:
+    """CIDEr-D (Vedantam et al. 2015), 0 to 10: clipped TF-IDF similarity of n-grams with a penalty on the length.
 
     Document frequencies come from ``references``: scores of different test sets do not compare.
     """
@@ -90,15 +95,15 @@ def cider_d(predictions: Sequence[Tokens], references: Sequence[Tokens]) -> floa
     for reference in references:
         for index in range(ORDERS):
             documents[index].update(set(_ngrams(reference, index + 1)))
-    total = 0.0
+    scores = []
     for prediction, reference in zip(predictions, references, strict=True):
         decay = math.exp(-((len(prediction) - len(reference)) ** 2) / (2 * SIGMA**2))
         parts = [
             _clipped_cosine(_ngrams(prediction, index + 1), _ngrams(reference, index + 1), documents[index], references)
             for index in range(ORDERS)
         ]
-        total += 10 * decay * sum(parts) / ORDERS
-    return total / len(references)
+        scores.append(10 * decay * sum(parts) / ORDERS)
+    return scores
 
 
 def _clipped_cosine(prediction: Counter, reference: Counter, documents: Counter, references: Sequence) -> float:
