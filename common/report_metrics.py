@@ -42,7 +42,7 @@ def gather(texts: list[str]) -> list[str]:
 class ReportMetrics:
     """Handler of the evaluation: all text metrics, entity metrics, and the share of distinct reports.
 
-    ``per_case.csv`` gets each study's BLEU-4, ROUGE-L, CIDEr-D, mean probability of a token, and what :meth:`numbers` adds.
+    ``per_case.csv`` gets each study's BLEU-4, ROUGE-L, CIDEr-D, mean probability of a token, and :meth:`numbers`.
 
     Args:
         organ: whose entities are counted.
