@@ -96,6 +96,10 @@ class ReportTokenizer:
         known = base.vocabulary if base else []
         new = [word for word in counts if counts[word] >= min_count and word not in set(known)]
         ranked = [*known, *sorted(new, key=lambda word: (-counts[word], word))]
+        if len(ranked) > max_size - 4:
+            logger.warning(
+                "vocab_size: %d holds %d of the %d words; the rarest are unknown", max_size, max_size - 4, len(ranked)
+            )
         return cls(_backend(ranked[: max_size - 4]), user_words=user_words)
 
     @classmethod

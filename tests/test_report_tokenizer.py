@@ -57,9 +57,9 @@ def test_unknown_user_dictionary_is_named():
         ReportTokenizer.fit(["text"], user_dictionary="nowhere.txt")
 
 
-def test_vocabulary_is_by_frequency_and_bounded():
+def test_vocabulary_is_by_frequency_and_bounded(caplog):
     tokenizer = ReportTokenizer.fit(["b b b a a c", "d"], max_size=6)
-    assert len(tokenizer) == 6
+    assert len(tokenizer) == 6 and "vocab_size: 6 holds 2 of the 4 words" in caplog.text
     assert [token.id for token in tokenizer.encode("b a c")] == [4, 5, 1]
 
 
