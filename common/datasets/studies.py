@@ -20,14 +20,17 @@ FORMS = (("uid", "finding"), ("id", "report"))  # keys of the study's name and o
 ENCODINGS = ("utf-8-sig", "gb18030")
 
 
-def read_studies(root: str, split: str, *, views: int = 2, annotation: str | None = None) -> list[dict]:
-    """Return a dictionary for each study of ``split``: ``study, report, images, label``.
+def read_studies(
+    root: str, split: str, *, views: int = 2, annotation: str | None = None, extras: Sequence[str] = ()
+) -> list[dict]:
+    """Return a dictionary for each study of ``split``: ``study, report, images, label``, and ``extras``.
 
     ``images`` are the first ``views`` paths, fewer where the study has fewer; ``label`` is the cluster, or None.
     Studies without text are left out and counted in the log.
 
     Args:
         annotation: the annotation file, where ``root`` holds several: a path, or a name in ``root``.
+        extras: more keys of the entries, passed on as they are; None where an entry lacks one.
 
     Raises:
         FileNotFoundError: ``root``, the annotation or an image is missing.
@@ -41,7 +44,7 @@ def read_studies(root: str, split: str, *, views: int = 2, annotation: str | Non
     file = annotation_file(Path(root), annotation)
     entries = load_annotation(file)[SPLITS[split]]
     folder = _image_folder(Path(root), entries)
-    studies = [_study(entry, folder, file, views) for entry in entries]
+    studies = [_study(entry, folder, file, views) | {key: entry.get(key) for key in extras} for entry in entries]
     written = [study for study in studies if study["report"]]
     if len(written) < len(studies):
         logger.warning(

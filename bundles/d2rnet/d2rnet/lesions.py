@@ -1,0 +1,114 @@
+"""Lesion boxes of studies: read, checked, cut out of the image in its own pixels."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.transforms import Transform
+from PIL import Image
+
+from common.datasets.files import check_image, to_grey
+from common.datasets.studies import read_studies
+
+logger = logging.getLogger(__name__)
+SLACK = 2.0  # pixels that a box may leave the image by rounding
+
+
+def read_lesions(root: str, split: str, *, views: int = 1, annotation: str | None = None) -> list[dict]:
+    """:func:`common.datasets.studies.read_studies` with ``boxes`` float (M, 4), x1, y1, x2, y2, and ``scores`` (M,).
+
+    Boxes belong to the first image, in its pixels. Files hold x, y, width, height as published; where all of a split's
+    boxes fit their images as corners and some do not as published, they are read as corners. Empty slots (-1) and boxes
+    without area are left out; what leaves the image is cut off. Both are counted in the log.
+
+    Raises:
+        ValueError: a box that is no four numbers, or another number of scores than of boxes.
+    """
+    studies = read_studies(root, split, views=views, annotation=annotation, extras=("boxes", "scores"))
+    raw = [_numbers(study) for study in studies]
+    sizes = [np.array(check_image(study["images"][0]) * 2, dtype=np.float64) for study in studies]
+    if _are_corners([boxes for boxes, _ in raw], sizes):
+        logger.warning(
+            "%s: the boxes are read as corners x1, y1, x2, y2: as x, y, width, height they leave the image", split
+        )
+    else:
+        for boxes, _ in raw:
+            boxes[:, 2:] += boxes[:, :2]
+    found, dropped, cut = [], 0, 0
+    for study, (boxes, scores), size in zip(studies, raw, sizes, strict=True):
+        inside = np.clip(boxes, 0.0, size)
+        kept = (inside[:, 2:] - inside[:, :2] > 0).all(axis=1)
+        dropped += int((~kept).sum())
+        cut += int((np.abs(inside - boxes)[kept] > SLACK).any(axis=1).sum())
+        found.append({**study, "boxes": inside[kept].astype(np.float32), "scores": scores[kept].astype(np.float32)})
+    if dropped or cut:
+        logger.warning(
+            "%s: %d boxes without area in their image left out, %d cut off at its border", split, dropped, cut
+        )
+    return found
+
+
+def _numbers(study: Mapping) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes and scores of an entry as numbers, without empty slots."""
+    boxes = study["boxes"] or []
+    scores = [1.0] * len(boxes) if study["scores"] is None else study["scores"]
+    try:
+        values = np.array(boxes, dtype=np.float64).reshape(len(boxes), 4)
+        marks = np.array(scores, dtype=np.float64).reshape(len(scores))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"boxes of study {study['study']!r}: {boxes!r} are not four numbers each") from error
+    if len(values) != len(marks):
+        raise ValueError(f"boxes of study {study['study']!r}: {len(values)} boxes but {len(marks)} scores")
+    if not np.isfinite(values).all():
+        raise ValueError(
+            f"boxes of study {study['study']!r}: {boxes!r} hold a value that is no number; correct the entry"
+        )
+    there = ~(values == -1).all(axis=1)
+    return values[there], marks[there]
+
+
+def _are_corners(boxes: Sequence[np.ndarray], sizes: Sequence[np.ndarray]) -> bool:
+    """Whether some boxes leave their images as x, y, width, height, and none does as corners."""
+    leaves = False
+    for own, size in zip(boxes, sizes, strict=True):
+        if (own[:, 2:] < own[:, :2]).any() or (own > size + SLACK).any():
+            return False
+        leaves |= bool((own[:, :2] + own[:, 2:] > size[:2] + SLACK).any())
+    return leaves
+
+
+class CropRegionsd(Transform):
+    """``regions``, float (R, 3, size, size), and ``region_mask``, bool (R,), from ``boxes`` of the first of ``images``.
+
+    A region is cut from the image as stored, padded with its own mean to a square, and standardised by its own mean and
+    deviation (published; deviations below 0.01 count as 0.01). The ``count`` surest boxes are taken.
+    """
+
+    def __init__(self, *, count: int, size: int) -> None:
+        self.count, self.size = count, size
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        regions = torch.zeros(self.count, 3, self.size, self.size)
+        surest = np.argsort(-data["scores"], kind="stable")[: self.count]
+        if len(surest):
+            with Image.open(data["images"][0]) as image:
+                pixels = np.asarray(to_grey(image))
+            for place, index in enumerate(surest):
+                regions[place] = self._region(pixels, data["boxes"][index])
+        return {**data, "regions": regions, "region_mask": torch.arange(self.count) < len(surest)}
+
+    def _region(self, pixels: np.ndarray, box: np.ndarray) -> torch.Tensor:
+        x1, y1 = np.floor(box[:2]).astype(int)
+        x2, y2 = np.maximum(np.ceil(box[2:]).astype(int), (x1 + 1, y1 + 1))
+        cut = pixels[y1:y2, x1:x2].astype(np.float32)
+        side = max(cut.shape)
+        square = np.full((side, side), cut.mean(), dtype=np.float32)
+        top, left = (side - cut.shape[0]) // 2, (side - cut.shape[1]) // 2
+        square[top : top + cut.shape[0], left : left + cut.shape[1]] = cut
+        whole = Image.fromarray(square).resize((self.size, self.size), Image.Resampling.BILINEAR)
+        region = torch.from_numpy(np.array(whole)) / 255
+        return ((region - region.mean()) / region.std().clamp(min=0.01)).expand(3, -1, -1)

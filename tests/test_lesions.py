@@ -1,0 +1,82 @@
+"""Lesion boxes of studies: formats, bad values, and what is cut out."""
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from d2rnet.lesions import CropRegionsd, read_lesions
+from PIL import Image
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A function that writes two studies, 60 pixels wide and 40 high, with these boxes, and returns the folder."""
+    (tmp_path / "images").mkdir()
+    ramp = np.tile(np.arange(60, dtype=np.uint8) * 4, (40, 1))
+    for name in ("a", "b"):
+        Image.fromarray(ramp).save(tmp_path / "images" / f"{name}.png")
+
+    def write(first, second=(), **more):
+        entries = [{"id": n, "report": "Heart.", "image_path": [f"{n}.png"], "boxes": list(b), **more}
+                   for n, b in (("a", first), ("b", second))]  # fmt: skip
+        (tmp_path / "annotation.json").write_text(json.dumps({"train": entries, "val": entries, "test": entries}))
+        return str(tmp_path)
+
+    return write
+
+
+def test_published_boxes_become_corners_without_empty_slots(folder):
+    first, second = read_lesions(folder([[10, 5, 20, 10], [-1, -1, -1, -1]]), "train")
+    assert first["boxes"].tolist() == [[10, 5, 30, 15]] and first["scores"].tolist() == [1.0]
+    assert second["boxes"].shape == (0, 4)
+
+
+def test_corners_are_told_by_their_values(folder, caplog):
+    first, second = read_lesions(folder([[10, 5, 55, 35]], [[2, 2, 8, 9]]), "train")
+    assert first["boxes"].tolist() == [[10, 5, 55, 35]] and second["boxes"].tolist() == [[2, 2, 8, 9]]
+    assert "read as corners" in caplog.text
+
+
+def test_boxes_are_cut_at_the_border_and_empty_ones_dropped(folder, caplog):
+    caplog.set_level(logging.WARNING)
+    boxes = [[50, 30, 30, 5], [5, 5, 0, 4], [100, 5, 4, 4]]
+    first, _ = read_lesions(folder(boxes), "train")
+    assert first["boxes"].tolist() == [[50, 30, 60, 35]]
+    assert "2 boxes without area in their image left out, 1 cut off" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("boxes", "more", "message"),
+    [
+        ([[1, 2, float("nan"), 4]], {}, "hold a value that is no number"),
+        ([[1, 2, 3]], {}, "are not four numbers each"),
+        ([["left", 2, 3, 4]], {}, "are not four numbers each"),
+        ([[1, 2, 3, 4]], {"scores": [0.5, 0.6]}, "1 boxes but 2 scores"),
+    ],
+)
+def test_bad_boxes_are_named(folder, boxes, more, message):
+    with pytest.raises(ValueError, match=f"boxes of study 'a': .*{message}"):
+        read_lesions(folder(boxes, **more), "train")
+
+
+def test_a_study_without_boxes_has_none(folder):
+    root = Path(folder([]))
+    content = json.loads((root / "annotation.json").read_text())
+    for entry in content["test"]:
+        del entry["boxes"]
+    (root / "annotation.json").write_text(json.dumps(content))
+    study = CropRegionsd(count=2, size=64)(read_lesions(str(root), "test")[0])
+    assert study["regions"].shape == (2, 3, 64, 64) and not study["region_mask"].any()
+
+
+def test_regions_are_square_standardised_and_the_surest_first(folder):
+    study = read_lesions(folder([[0, 10, 20, 10], [20, 10, 10, 20], [40, 0, 10, 10]]), "train")[0]
+    found = CropRegionsd(count=2, size=32)({**study, "scores": np.array([0.2, 0.9, 0.5])})
+    assert found["region_mask"].tolist() == [True, True]
+    torch.testing.assert_close(found["regions"].mean([1, 2, 3]), torch.zeros(2), atol=1e-4, rtol=0)
+    torch.testing.assert_close(found["regions"].std([1, 2, 3]), torch.ones(2), atol=1e-2, rtol=0)
+    tall = found["regions"][0, 0]
+    assert tall[:, 2].std() < 1e-3 < tall[16].std()  # padded left and right, a ramp in the middle
