@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from d2rnet.alignment import Boundary, hinge, match
+from d2rnet.alignment import Alignment, Boundary, hinge, match, mean_of_sentences
 from d2rnet.channel_prior import ChannelPriorAttention
 from d2rnet.network import D2RNet
 from d2rnet.published import CONVOLUTIONS, PRIOR, REGIONS, load_published, visual_names
@@ -10,6 +10,7 @@ from d2rnet.regions import LERA, RegionEncoder
 from d2rnet.visual import VisualSide
 
 from common.published_decoder import load_into, rename
+from common.text_encoders import TransformerTextEncoder
 from tests import published_numbers
 
 
@@ -192,3 +193,61 @@ def test_scripted_network_generates_the_same(small):
         scripted.generate(image, regions, mask), small.generate(image, regions, mask), strict=True
     ):
         torch.testing.assert_close(found, wanted)
+
+
+def report_ids(seed, count=6):
+    """Random reports of two sentences of three words."""
+    ids = torch.randint(4, 60, (count, 6), generator=torch.Generator().manual_seed(seed))
+    sentences = torch.tensor([0, 0, 0, 1, 1, 1]).expand(count, -1)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "sentence_ids": sentences}
+
+
+@pytest.fixture
+def alignment():
+    torch.manual_seed(0)
+    return Alignment(TransformerTextEncoder(vocab_size=60, width=32, layers=1, heads=4), width=16)
+
+
+def test_sentences_are_means_of_their_words():
+    words = torch.arange(8.0).reshape(1, 4, 2)
+    mask = torch.tensor([[True, True, True, False]])
+    means, there = mean_of_sentences(words, mask, torch.tensor([[0, 0, 1, 2]]))
+    assert means.tolist() == [[[1.0, 2.0], [4.0, 5.0]]] and there.tolist() == [[True, True]]
+
+
+def test_both_alignments_move_image_and_text(alignment):
+    for name, others in (("global", "regions"), ("local", "patches")):
+        parts = {key: torch.randn(4, 5, 16, requires_grad=True) for key in ("patches", "regions")}
+        mask = torch.ones(4, 5, dtype=torch.bool)
+        alignment.zero_grad()
+        alignment(parts["patches"], mask, parts["regions"], mask, report_ids(0, 4))[name].backward()
+        moved = {key: part.grad is not None and bool((part.grad != 0).any()) for key, part in parts.items()}
+        assert moved == {key: key != others for key in parts}
+        assert (alignment.encoder.words.weight.grad != 0).any()
+
+
+def test_studies_without_regions_are_left_out(alignment):
+    patches, regions, there = torch.randn(4, 5, 16), torch.randn(4, 3, 16), torch.ones(4, 5, dtype=torch.bool)
+    text, mask = report_ids(0, 4), torch.tensor([[True] * 3, [False] * 3, [True, False, False], [False] * 3])
+    alignment.eval()
+    found = alignment(patches, there, regions, mask, text)["local"]
+    part = {key: value[[0, 2]] for key, value in text.items()}
+    torch.testing.assert_close(
+        found, alignment(patches[[0, 2]], there[[0, 2]], regions[[0, 2]], mask[[0, 2]], part)["local"]
+    )
+    assert float(alignment(patches, there, regions, mask & False, text)["local"].detach()) == 0
+
+
+def test_matched_pairs_score_highest_after_a_short_training(alignment):
+    seen = torch.nn.Parameter(torch.randn(6, 5, 16))
+    mask, text = torch.ones(6, 5, dtype=torch.bool), report_ids(1)
+    optimizer = torch.optim.Adam([seen, *alignment.parameters()], lr=5e-3)
+    for _ in range(80):
+        optimizer.zero_grad()
+        sum(alignment.train()(seen, mask, seen, mask, text).values()).backward()
+        optimizer.step()
+    with torch.no_grad():
+        words = torch.nn.functional.normalize(alignment.project(alignment.encoder(**text).tokens), dim=2)
+        regions = torch.nn.functional.normalize(seen, dim=2)
+        found = match(regions, words, mask, text["attention_mask"] > 0, boundary=float(alignment.of_patches.value))
+    assert found.scores.argmax(0).tolist() == found.scores.argmax(1).tolist() == list(range(6))

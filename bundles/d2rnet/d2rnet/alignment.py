@@ -114,3 +114,79 @@ def crossing_of(mean: float, var: float, other_mean: float, other_var: float, *,
     c = other_mean**2 * var - mean**2 * other_var + 2 * var * other_var * ratio
     inside = b * b - 4 * a * c
     return (-b + math.sqrt(inside)) / (2 * a + 1e-10) if inside > 0 else math.nan
+
+
+class Alignment(nn.Module):
+    """Both alignments, with the text encoder that training needs and generation does not.
+
+    One encoder serves both (published: two BERTs).
+
+    Args:
+        encoder: tokens of a report to features, as those of :mod:`common.text_encoders`.
+        width: of patches and regions.
+        margin: of the hinge. sharpness: of the scores. penalty: of the boundary. All are NAAF's.
+        shrink: weight of the mean square of the words' features before they become unit vectors.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        *,
+        width: int = 1024,
+        margin: float = 0.2,
+        sharpness: float = 20.0,
+        penalty: float = 2.0,
+        shrink: float = 0.01,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.project = encoder, nn.Linear(encoder.width, width)  # type: ignore[arg-type]
+        self.of_patches, self.of_regions = Boundary(penalty=penalty), Boundary(penalty=penalty)
+        self.margin, self.sharpness, self.shrink = margin, sharpness, shrink
+
+    def forward(
+        self, patches: torch.Tensor, there: torch.Tensor, regions: torch.Tensor, region_mask: torch.Tensor, text: dict
+    ) -> dict[str, torch.Tensor]:
+        """Named terms ``global`` and ``local``; 0 where fewer than two studies can be matched.
+
+        Args:
+            patches: (B, P, width), of which ``there`` (B, P) exist; regions: (B, R, width) with ``region_mask``.
+            text: ``input_ids``, ``attention_mask``, ``sentence_ids`` (B, L) of the reports.
+        """
+        words = self.project(self.encoder(**text).tokens)
+        word_mask = text["attention_mask"] > 0
+        sentences, sentence_mask = mean_of_sentences(words, word_mask, text["sentence_ids"])
+        shrunk = self.shrink * words[word_mask].pow(2).mean()
+        return {
+            "global": self._term(patches, words, there, word_mask, self.of_patches) + shrunk,
+            "local": self._term(regions, sentences, region_mask, sentence_mask, self.of_regions),
+        }
+
+    def _term(
+        self,
+        seen: torch.Tensor,
+        words: torch.Tensor,
+        seen_mask: torch.Tensor,
+        word_mask: torch.Tensor,
+        boundary: Boundary,
+    ) -> torch.Tensor:
+        both = seen_mask.any(1) & word_mask.any(1)
+        if int(both.sum()) < 2:
+            return seen.sum() * 0 + words.sum() * 0
+        parts = F.normalize(seen[both], dim=2), F.normalize(words[both], dim=2), seen_mask[both], word_mask[both]
+        found = match(*parts, boundary=float(boundary.value), sharpness=self.sharpness)
+        if self.training:
+            boundary.update(found.best, word_mask[both])
+        return hinge(found.scores, margin=self.margin)
+
+
+def mean_of_sentences(
+    words: torch.Tensor, word_mask: torch.Tensor, sentence_ids: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean features (B, S, D) of each report's sentences, and which there are (B, S); S: of the longest report."""
+    count = int(sentence_ids.masked_fill(~word_mask, -1).max()) + 1
+    member = (sentence_ids[:, None] == torch.arange(max(count, 1), device=words.device)[None, :, None]) & word_mask[
+        :, None
+    ]
+    sizes = member.sum(2)
+    means = member.to(words.dtype) @ words / sizes.clamp(min=1)[:, :, None]
+    return means, sizes > 0

@@ -22,11 +22,12 @@ class Taught(NamedTuple):
 
     Attributes:
         log_probs: (B, T, vocab_size): place k predicts token k + 1.
-        patches, regions: of :class:`d2rnet.visual.Seen`.
+        patches, there, regions: of :class:`d2rnet.visual.Seen`.
     """
 
     log_probs: torch.Tensor
     patches: torch.Tensor
+    there: torch.Tensor
     regions: torch.Tensor
 
 
@@ -151,7 +152,7 @@ class D2RNet(nn.Module):
     ) -> Taught:
         """Teacher forcing, with all that training needs."""
         seen, memory, there = self.see(image, regions, region_mask, view_mask)
-        return Taught(self.report.decoder(input_ids, memory, there), seen.patches, seen.regions)
+        return Taught(self.report.decoder(input_ids, memory, there), seen.patches, seen.there, seen.regions)
 
     @torch.jit.export
     def generate(
