@@ -1,0 +1,88 @@
+"""Metrics of detected boxes: COCO's average precision and recall, and FROC."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from monai.apps.detection.metrics.coco import COCOMetric
+from monai.apps.detection.metrics.matching import matching_batch
+from monai.data.box_utils import box_iou
+
+FALSE_POSITIVES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # an image, of FROC's mean sensitivity (LUNA16)
+MOST = 100  # boxes of an image that count
+
+
+def detection_metrics(
+    found: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    wanted: Sequence[tuple[np.ndarray, np.ndarray]],
+    classes: Sequence[str],
+) -> dict[str, float]:
+    """``map``, ``ap50``, ``ap75``, ``ar``, ``froc``, and ``ap50_CLASS`` of the classes that ``wanted`` has.
+
+    The first four are COCO's (thresholds 0.5 to 0.95, 100 boxes an image, mean over classes that occur).
+
+    Args:
+        found: for each image boxes (M, 4) as x1, y1, x2, y2, labels (M,) from 0, scores (M,).
+        wanted: for each image boxes (G, 4) and labels (G,).
+
+    Raises:
+        ValueError: other numbers of images, or no box is wanted at all.
+    """
+    if len(found) != len(wanted):
+        raise ValueError(f"found: boxes of {len(found)} images for {len(wanted)} images")
+    if not sum(len(boxes) for boxes, _ in wanted):
+        raise ValueError("wanted: no box in any image, so there is nothing to measure; check the data set's boxes")
+    metric = COCOMetric(
+        classes=list(classes), iou_list=(0.5, 0.75), iou_range=(0.5, 0.95, 0.05), max_detection=(MOST,), verbose=False
+    )
+    matches = matching_batch(
+        iou_fn=box_iou,  # type: ignore[arg-type]
+        iou_thresholds=metric.iou_thresholds.tolist(),
+        pred_boxes=[boxes for boxes, _, _ in found],
+        pred_classes=[labels for _, labels, _ in found],
+        pred_scores=[scores for _, _, scores in found],
+        gt_boxes=[boxes for boxes, _ in wanted],
+        gt_classes=[labels for _, labels in wanted],
+        max_detections=MOST,
+    )
+    values, _ = metric(matches)
+    names = {
+        "map": "mAP_IoU_0.50_0.95_0.05",
+        "ap50": "AP_IoU_0.50",
+        "ap75": "AP_IoU_0.75",
+        "ar": "mAR_IoU_0.50_0.95_0.05",
+    }
+    result = {name: float(values[f"{key}_MaxDet_{MOST}"]) for name, key in names.items()}
+    there = {int(label) for _, labels in wanted for label in labels}
+    for label in sorted(there):
+        result[f"ap50_{classes[label]}"] = float(values[f"{classes[label]}_AP_IoU_0.50_MaxDet_{MOST}"])
+    return result | {"froc": froc(found, wanted)}
+
+
+def froc(
+    found: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    wanted: Sequence[tuple[np.ndarray, np.ndarray]],
+    *,
+    overlap: float = 0.5,
+) -> float:
+    """Mean sensitivity at :data:`FALSE_POSITIVES` an image (van Ginneken et al. 2010); all classes together.
+
+    A box counts as found once, by the surest box of its label that overlaps it by ``overlap``.
+    """
+    hits, scores, total = [], [], sum(len(boxes) for boxes, _ in wanted)
+    for (boxes, labels, own), (true_boxes, true_labels) in zip(found, wanted, strict=True):
+        taken = np.zeros(len(true_boxes), dtype=bool)
+        like = box_iou(boxes, true_boxes) if len(boxes) and len(true_boxes) else np.zeros((len(boxes), len(true_boxes)))
+        for index in np.argsort(-own, kind="stable"):
+            fits = (like[index] >= overlap) & (true_labels == labels[index]) & ~taken
+            best = int(np.argmax(np.where(fits, like[index], -1))) if fits.any() else -1
+            if best >= 0:
+                taken[best] = True
+            hits.append(best >= 0)
+            scores.append(own[index])
+    order = np.argsort(-np.array(scores), kind="stable")
+    right = np.array(hits, dtype=bool)[order]
+    sensitivity, wrong = np.cumsum(right) / total, np.cumsum(~right) / len(wanted)
+    reached = [sensitivity[wrong <= limit] for limit in FALSE_POSITIVES]
+    return float(np.mean([values[-1] if len(values) else 0.0 for values in reached]))
