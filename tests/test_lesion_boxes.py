@@ -69,7 +69,7 @@ def test_bad_entries_are_named(tmp_path, change, message):
 
 
 def test_missing_files_are_named(tmp_path, vindr):
-    with pytest.raises(FileNotFoundError, match="has no coco_test.json"):
+    with pytest.raises(FileNotFoundError, match="has no coco_test"):
         read_boxes(str(tmp_path / "train"), "test", classes=LABELS)
     root, names = vindr
     (root / "train" / f"{names[0]}.png").unlink()

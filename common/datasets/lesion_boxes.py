@@ -1,8 +1,9 @@
 """Images with labelled lesion boxes: COCO files and VinDr-CXR's csv, to train and measure a detector.
 
 COCO: ``coco_{train,val,test}.json`` or D2R-Net's ``coco_annotations_{train,val,test,unlabel}.json``, images in
-``images/`` or in a folder named as the split. VinDr-CXR (Nguyen et al. 2022) and its Kaggle form: ``annotations_train.csv``
-or ``train.csv`` with ``image_id, class_name, rad_id, x_min, y_min, x_max, y_max``, images (PNG, JPEG) in ``train/``.
+``images/`` or in a folder named as the split. VinDr-CXR (Nguyen et al. 2022) and its Kaggle form: ``train.csv`` or
+``annotations_train.csv`` with ``image_id, class_name, rad_id, x_min, y_min, x_max, y_max``, images (PNG, JPEG) in
+``train/``.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from common.datasets.files import check_image, fold, inside
 
 logger = logging.getLogger(__name__)
 NOTHING = "No finding"
+ENDS = (".png", ".jpg", ".jpeg")
 OVERLAP = 0.5  # of two readers' boxes of one lesion
 
 
@@ -38,11 +40,8 @@ def read_boxes(root: str, split: str, *, classes: Sequence[str]) -> list[dict]:
         ValueError: an entry of no known form, a coordinate that is no number, a damaged image, or no image at all.
     """
     folder = Path(root)
-    file = next(
-        (f for f in (folder / f"coco_{split}.json", folder / f"coco_annotations_{split}.json") if f.is_file()), None
-    )
-    table = next((f for f in (folder / "annotations" / "annotations_train.csv", folder / "annotations_train.csv",
-                              folder / "train.csv") if f.is_file()), None)  # fmt: skip
+    file = _first(folder, f"coco_{split}.json", f"coco_annotations_{split}.json")
+    table = _first(folder, "annotations/annotations_train.csv", "annotations_train.csv", "train.csv")
     if file is not None:
         raw = _of_coco(file, _images(folder, split))
     elif table is not None and split != "unlabel":
@@ -53,6 +52,11 @@ def read_boxes(root: str, split: str, *, classes: Sequence[str]) -> list[dict]:
         raise ValueError(f"dataset_dir: {root!r} has no image in split {split!r}")
     index = {name: number for number, name in enumerate(classes)}
     return _clean(raw, index, split)
+
+
+def _first(folder: Path, *names: str) -> Path | None:
+    """The first of ``names`` that is a file of ``folder``."""
+    return next((folder / name for name in names if Path(inside(folder, name)).is_file()), None)
 
 
 def _images(folder: Path, split: str) -> Path:
@@ -91,15 +95,11 @@ def _of_csv(table: Path, images: Path, split: str) -> list[tuple[str, list[tuple
     found = []
     for name, classes in votes.items():
         if fold(name) in wanted:
-            path = next(
-                (p for p in (images / f"{name}{end}" for end in (".png", ".jpg", ".jpeg")) if p.is_file()), None
-            )
+            path = _first(images, *(name + end for end in ENDS))
             if path is None:
-                raise FileNotFoundError(
-                    f"image: no file {str(images / name)!r} with .png or .jpg; convert the DICOM files"
-                )
+                raise FileNotFoundError(f"image: no file {str(images / name)!r} with {ENDS}; convert the DICOM files")
             fused = [(label, box.tolist()) for label, boxes in classes.items() for box in fuse(np.array(boxes))]
-            found.append((inside(images, path.name), fused))
+            found.append((str(path), fused))
     return found
 
 
@@ -134,9 +134,7 @@ def _clean(raw: list[tuple[str, list[tuple[str, list[float]]]]], index: dict[str
         for name, box in named:
             if not all(math.isfinite(value) for value in box):
                 raise ValueError(f"boxes of {path!r}: {box} hold a value that is no number; correct the entry")
-            x1, y1, x2, y2 = (
-                min(max(value, 0.0), float(limit)) for value, limit in zip(box, (*size, *size), strict=True)
-            )
+            x1, y1, x2, y2 = np.clip(box, 0.0, (*size, *size)).tolist()
             if name not in index:
                 unknown.add(name)
             elif x2 <= x1 or y2 <= y1:
@@ -147,7 +145,6 @@ def _clean(raw: list[tuple[str, list[tuple[str, list[float]]]]], index: dict[str
         own = np.array(boxes, dtype=np.float32).reshape(-1, 4), np.array(labels, dtype=np.int64)
         cases.append({"image": path, "boxes": own[0], "labels": own[1]})
     if dropped or unknown:
-        logger.warning(
-            "%s: %d boxes without area in their image and all of %s left out", split, dropped, sorted(unknown)
-        )
+        names = sorted(unknown)
+        logger.warning("%s: %d boxes without area in their image and all of %s left out", split, dropped, names)
     return cases
