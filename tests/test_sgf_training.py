@@ -35,9 +35,9 @@ from transformers import BertConfig, BertModel, BertTokenizerFast
 from common.clustering_distiller import Distiller
 from common.datasets.studies import load_annotation, read_studies
 from common.datasets.synthetic_studies import KINDS, StudyOptions, studies_or_synthetic, write_studies
-from common.report_loss import report_loss, trim
 from common.report_metrics import Bleu4
 from common.report_tokenizer import ReportTokenizer
+from common.report_training import report_loss, trim
 from common.study_transforms import LoadViewsd, TokenizeTargetd, list_studies
 from common.training_state import EpochSeed
 from common.written_sentences import sentences_of

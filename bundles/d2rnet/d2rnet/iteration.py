@@ -7,8 +7,8 @@ from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from torch import nn
 
-from common.report_loss import report_loss, trim
 from common.report_tokenizer import SentenceTokenizer
+from common.report_training import descend, report_loss, trim
 
 from .alignment import Alignment
 from .data import SEEN
@@ -56,17 +56,7 @@ def train_step(
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
         taught, terms = trained(data)
     terms = {"report": report_loss(taught.log_probs.float(), data["target_ids"], data["target_ids"] != 0), **terms}
-    loss = torch.stack([weights[name] * value.float() for name, value in terms.items()]).sum()
-    engine.optimizer.zero_grad()
-    loss.backward()
-    torch.nn.utils.clip_grad_value_(trained.parameters(), clip_value)
-    engine.optimizer.step()
-    engine.state.output = {
-        "loss": loss.detach(),
-        "terms": {name: float(value.detach()) for name, value in terms.items()},
-    }
-    engine.fire_event(IterationEvents.MODEL_COMPLETED)
-    return engine.state.output
+    return descend(engine, terms, weights=weights, parameters=trained.parameters(), clip_value=clip_value)
 
 
 def write_step(engine: SupervisedEvaluator, batch: dict, *, tokenizer: SentenceTokenizer, amp: bool) -> dict:

@@ -7,8 +7,8 @@ from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from torch import nn
 
-from common.report_loss import trim
 from common.report_tokenizer import SentenceTokenizer
+from common.report_training import descend, trim
 
 from .comparison import SemanticSpace
 from .loss import losses
@@ -39,18 +39,8 @@ def train_step(
         taught = trained(data["image"], data["input_ids"], data["view_mask"])
     taught = type(taught)(*(part.float() for part in taught))
     terms = losses(taught, data, space=space.to(device), pad_id=0)
-    loss = torch.stack([weights[name] * value for name, value in terms.items() if weights[name]]).sum()
-    engine.optimizer.zero_grad()
-    loss.backward()
     parameters = [p for group in engine.optimizer.param_groups for p in group["params"]]
-    torch.nn.utils.clip_grad_value_(parameters, clip_value)
-    engine.optimizer.step()
-    engine.state.output = {
-        "loss": loss.detach(),
-        "terms": {name: float(value.detach()) for name, value in terms.items()},
-    }
-    engine.fire_event(IterationEvents.MODEL_COMPLETED)
-    return engine.state.output
+    return descend(engine, terms, weights=weights, parameters=parameters, clip_value=clip_value)
 
 
 def write_step(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from common.report_loss import report_loss
+from common.report_training import report_loss
 
 from .comparison import SemanticSpace
 from .data import UNKNOWN_LABEL
