@@ -72,7 +72,7 @@ def losses(dense: Dense, boxes: list[torch.Tensor], labels: list[torch.Tensor], 
         nothing = dense.sides.sum() * 0 + dense.spread.sum() * 0 + dense.centre.sum() * 0
         return {"class": focal(dense.logits, target), "box": nothing, "centre": nothing}
     owner = assigned.box[image, place]
-    target[image, place, torch.stack([labels[i][b] for i, b in zip(image.tolist(), owner.tolist(), strict=True)])] = 1.0
+    target[image, place, of_owners(labels, image, owner)] = 1.0
     wanted, sides = assigned.sides[positive], dense.sides[positive]
     middle = centredness(wanted)
     giou = _giou(dense, positive, wanted)
@@ -80,6 +80,13 @@ def losses(dense: Dense, boxes: list[torch.Tensor], labels: list[torch.Tensor], 
     box = ((1 - giou) * middle).sum() / middle.sum().clamp(min=1e-6) + spread_weight * likelihood / count
     centre = F.binary_cross_entropy_with_logits(dense.centre[positive], middle, reduction="sum") / count
     return {"class": focal(dense.logits, target) / count, "box": box, "centre": centre}
+
+
+def of_owners(values: list[torch.Tensor], image: torch.Tensor, owner: torch.Tensor) -> torch.Tensor:
+    """The row of ``values[image[k]]`` with index ``owner[k]``, for each k."""
+    ends = torch.tensor([len(own) for own in values], device=image.device).cumsum(0)
+    starts = torch.cat([ends.new_zeros(1), ends[:-1]])
+    return torch.cat(values).to(image.device)[starts[image] + owner]
 
 
 def _giou(dense: Dense, positive: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:

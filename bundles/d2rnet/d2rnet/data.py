@@ -64,15 +64,8 @@ def validation_transforms(*, views: int, size: int, regions: int, region_size: i
     Raises:
         ValueError: ``size`` is no multiple of 32.
     """
-    check_size(size)
-    return Compose(
-        [
-            LoadViewsd(views=views, side=size),
-            CropRegionsd(count=regions, size=region_size),
-            StandardiseViewsd(),
-            SelectItemsd(keys=[*SEEN, "report", "study"]),
-        ]
-    )
+    whole = _whole(views=views, size=size, regions=regions, region_size=region_size)
+    return Compose([*whole, SelectItemsd(keys=[*SEEN, "report", "study"])])
 
 
 def inference_transforms(*, views: int, size: int, regions: int, region_size: int) -> Compose:
@@ -81,12 +74,10 @@ def inference_transforms(*, views: int, size: int, regions: int, region_size: in
     Raises:
         ValueError: ``size`` is no multiple of 32.
     """
+    whole = _whole(views=views, size=size, regions=regions, region_size=region_size)
+    return Compose([*whole, Lambdad(keys="images", func="\n".join)])
+
+
+def _whole(*, views: int, size: int, regions: int, region_size: int) -> list:
     check_size(size)
-    return Compose(
-        [
-            LoadViewsd(views=views, side=size),
-            CropRegionsd(count=regions, size=region_size),
-            StandardiseViewsd(),
-            Lambdad(keys="images", func="\n".join),
-        ]
-    )
+    return [LoadViewsd(views=views, side=size), CropRegionsd(count=regions, size=region_size), StandardiseViewsd()]

@@ -11,7 +11,7 @@ import torch
 from monai.transforms import Transform
 from PIL import Image
 
-from common.datasets.files import check_image, to_grey
+from common.datasets.files import to_grey
 from common.datasets.studies import read_studies
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ def read_lesions(root: str, split: str, *, views: int = 1, annotation: str | Non
     """
     studies = read_studies(root, split, views=views, annotation=annotation, extras=("boxes", "scores"))
     raw = [_numbers(study) for study in studies]
-    sizes = [np.array(check_image(study["images"][0]) * 2, dtype=np.float64) for study in studies]
+    sizes = [_corner(study["images"][0]) for study in studies]
     if _are_corners([boxes for boxes, _ in raw], sizes):
         logger.warning(
             "%s: the boxes are read as corners x1, y1, x2, y2: as x, y, width, height they leave the image", split
@@ -50,6 +50,12 @@ def read_lesions(root: str, split: str, *, views: int = 1, annotation: str | Non
             "%s: %d boxes without area in their image left out, %d cut off at its border", split, dropped, cut
         )
     return found
+
+
+def _corner(path: str) -> np.ndarray:
+    """Width, height, width, height of an image that was checked before; its header alone is read."""
+    with Image.open(path) as image:
+        return np.array(image.size * 2, dtype=np.float64)
 
 
 def _numbers(study: Mapping) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from .assignment import assign, focal, losses
+from .assignment import assign, focal, losses, of_owners
 from .detector import Dense, LesionDetector
 
 
@@ -99,10 +99,9 @@ class TeacherAndStudent(nn.Module):
         image, place = positive.nonzero(as_tuple=True)
         if len(image) == 0:
             return {"classes": focal(dense.logits, target), "boxes": dense.sides.sum() * 0}
-        owner = assigned.box[image, place].tolist()
-        pairs = list(zip(image.tolist(), owner, strict=True))
-        target[image, place, torch.stack([pseudo.labels[i][b] for i, b in pairs])] = 1.0
-        certainty = 1 - torch.stack([pseudo.spread[i][b] for i, b in pairs])
+        owner = assigned.box[image, place]
+        target[image, place, of_owners(pseudo.labels, image, owner)] = 1.0
+        certainty = 1 - of_owners(pseudo.spread, image, owner)
         own = 1 - dense.spread[positive].detach().sigmoid()
         surer = (certainty > own + self.margin) & (certainty > self.least)
         distance = (dense.sides[positive] - assigned.sides[positive]).abs()
