@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from common.datasets.files import fold
-from common.datasets.lesion_boxes import fuse, read_boxes
-from common.datasets.synthetic_chest import LABELS, ChestOptions, write_chests
+from common.datasets.lesion_boxes import LABELS, fuse, read_boxes
+from common.datasets.synthetic_chest import ChestOptions, write_chests
 
 
 def test_synthetic_chests_read_back(tmp_path):

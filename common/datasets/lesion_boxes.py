@@ -21,6 +21,13 @@ import numpy as np
 from common.datasets.files import check_image, fold, inside
 
 logger = logging.getLogger(__name__)
+# VinDr-CXR's local labels, in the official order
+LABELS = (
+    "Aortic enlargement", "Atelectasis", "Calcification", "Cardiomegaly", "Clavicle fracture", "Consolidation", "Edema",
+    "Emphysema", "Enlarged PA", "ILD", "Infiltration", "Lung Opacity", "Lung cavity", "Lung cyst", "Mediastinal shift",
+    "Nodule/Mass", "Pleural effusion", "Pleural thickening", "Pneumothorax", "Pulmonary fibrosis", "Rib fracture",
+    "Other lesion",
+)  # fmt: skip
 NOTHING = "No finding"
 ENDS = (".png", ".jpg", ".jpeg")
 OVERLAP = 0.5  # of two readers' boxes of one lesion

@@ -14,15 +14,10 @@ import numpy as np
 from PIL import Image
 
 from common.datasets.chest_phantom import ZONE_Y, Lesion, draw_chest, place
+from common.datasets.lesion_boxes import LABELS
 from common.datasets.studies import SPLITS, save_annotation
 from common.datasets.synthetic import existing_or_made, split_ids, whole_folder
 
-LABELS = (
-    "Aortic enlargement", "Atelectasis", "Calcification", "Cardiomegaly", "Clavicle fracture", "Consolidation", "Edema",
-    "Emphysema", "Enlarged PA", "ILD", "Infiltration", "Lung Opacity", "Lung cavity", "Lung cyst", "Mediastinal shift",
-    "Nodule/Mass", "Pleural effusion", "Pleural thickening", "Pneumothorax", "Pulmonary fibrosis", "Rib fracture",
-    "Other lesion",
-)  # fmt: skip
 SHARES = {
     "Cardiomegaly": 0.20, "Aortic enlargement": 0.12, "Pleural effusion": 0.15, "Pneumothorax": 0.10,
     "Calcification": 0.12, "Consolidation": 0.12, "Lung cavity": 0.08, "Nodule/Mass": 0.11,

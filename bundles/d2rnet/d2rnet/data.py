@@ -65,7 +65,7 @@ def validation_transforms(*, views: int, size: int, regions: int, region_size: i
         ValueError: ``size`` is no multiple of 32.
     """
     whole = _whole(views=views, size=size, regions=regions, region_size=region_size)
-    return Compose([*whole, SelectItemsd(keys=[*SEEN, "report", "study"])])
+    return Compose([*whole, SelectItemsd(keys=[*SEEN, "report", "study", "lesions"])])
 
 
 def inference_transforms(*, views: int, size: int, regions: int, region_size: int) -> Compose:

@@ -72,7 +72,7 @@ def write_step(engine: SupervisedEvaluator, batch: dict, *, tokenizer: SentenceT
         "ids": ids,
         "log_probs": found.log_probs[:, 0].float(),
         "score": found.scores[:, 0].float(),
-        **{key: batch[key] for key in ("report", "study") if key in batch},
+        **{key: batch[key] for key in ("report", "study", "lesions") if key in batch},
     }
     engine.fire_event(IterationEvents.FORWARD_COMPLETED)
     engine.fire_event(IterationEvents.MODEL_COMPLETED)

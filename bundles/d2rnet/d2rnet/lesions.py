@@ -14,12 +14,15 @@ from PIL import Image
 from common.datasets.files import to_grey
 from common.datasets.studies import read_studies
 
+from .metrics import side_of
+
 logger = logging.getLogger(__name__)
 SLACK = 2.0  # pixels that a box may leave the image by rounding
 
 
 def read_lesions(root: str, split: str, *, views: int = 1, annotation: str | None = None) -> list[dict]:
-    """:func:`common.datasets.studies.read_studies` with ``boxes`` float (M, 4), x1, y1, x2, y2, and ``scores`` (M,).
+    """:func:`common.datasets.studies.read_studies` with ``boxes`` float (M, 4), x1, y1, x2, y2, ``scores`` (M,), and
+    ``lesions``: "SIDE:LABEL" of each box with a label, joined by ";".
 
     Boxes belong to the first image, in its pixels. Files hold x, y, width, height as published; where all of a split's
     boxes fit their images as corners and some do not as published, they are read as corners. Empty slots (-1) and boxes
@@ -28,7 +31,7 @@ def read_lesions(root: str, split: str, *, views: int = 1, annotation: str | Non
     Raises:
         ValueError: a box that is no four numbers, or another number of scores than of boxes.
     """
-    studies = read_studies(root, split, views=views, annotation=annotation, extras=("boxes", "scores"))
+    studies = read_studies(root, split, views=views, annotation=annotation, extras=("boxes", "scores", "box_labels"))
     raw = [_numbers(study) for study in studies]
     sizes = [_corner(study["images"][0]) for study in studies]
     if _are_corners([boxes for boxes, _ in raw], sizes):
@@ -44,7 +47,10 @@ def read_lesions(root: str, split: str, *, views: int = 1, annotation: str | Non
         kept = (inside[:, 2:] - inside[:, :2] > 0).all(axis=1)
         dropped += int((~kept).sum())
         cut += int((np.abs(inside - boxes)[kept] > SLACK).any(axis=1).sum())
-        found.append({**study, "boxes": inside[kept].astype(np.float32), "scores": scores[kept].astype(np.float32)})
+        own = inside[kept].astype(np.float32)
+        named = {"lesions": _named(own, _labels(study)[kept], size[0])}
+        plain = {key: value for key, value in study.items() if key != "box_labels"}
+        found.append({**plain, "boxes": own, "scores": scores[kept].astype(np.float32), **named})
     if dropped or cut:
         logger.warning(
             "%s: %d boxes without area in their image left out, %d cut off at its border", split, dropped, cut
@@ -73,8 +79,26 @@ def _numbers(study: Mapping) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(
             f"boxes of study {study['study']!r}: {boxes!r} hold a value that is no number; correct the entry"
         )
-    there = ~(values == -1).all(axis=1)
+    there = ~_empty(values)
     return values[there], marks[there]
+
+
+def _empty(values: np.ndarray) -> np.ndarray:
+    return (values == -1).all(axis=1)
+
+
+def _labels(study: Mapping) -> np.ndarray:
+    """The label of each box that is no empty slot; "" where the entry has no labels."""
+    values = np.array(study["boxes"] or [], dtype=np.float64).reshape(-1, 4)
+    labels = study["box_labels"] or [""] * len(values)
+    if len(labels) != len(values):
+        raise ValueError(f"boxes of study {study['study']!r}: {len(values)} boxes but {len(labels)} box_labels")
+    return np.array(labels, dtype=object)[~_empty(values)]
+
+
+def _named(boxes: np.ndarray, labels: np.ndarray, width: float) -> str:
+    middles = (boxes[:, 0] + boxes[:, 2]) / 2
+    return ";".join(f"{side_of(x, width)}:{label}" for x, label in zip(middles, labels, strict=True) if label)
 
 
 def _are_corners(boxes: Sequence[np.ndarray], sizes: Sequence[np.ndarray]) -> bool:

@@ -1,0 +1,40 @@
+"""Lesions named in a report against those in boxes."""
+
+import pytest
+import torch
+from d2rnet.metrics import LesionMetrics, Named, named_lesions, side_of
+
+from common.datasets.synthetic_chest import FOUND, NORMAL
+
+
+@pytest.mark.parametrize(("label", "sentence"), [(label, s) for label, texts in FOUND.items() for s in texts])
+def test_every_synthetic_sentence_names_its_lesion(label, sentence):
+    found = named_lesions(sentence.format(side="left", zone="upper"))
+    assert {lesion.label for lesion in found} == {label}
+    assert {lesion.side for lesion in found} == ({"left"} if "{side}" in sentence else {""})
+
+
+def test_what_is_denied_is_not_named():
+    assert not named_lesions(" ".join(text for texts in NORMAL.values() for text in texts))
+    both = named_lesions("No effusion. There are bilateral nodules in the right and left lung.")
+    assert both == {Named("Nodule/Mass", "right"), Named("Nodule/Mass", "left")}
+
+
+def test_the_patients_right_is_the_images_left():
+    assert [side_of(10, 100), side_of(90, 100)] == ["right", "left"]
+
+
+def test_counts_of_a_split():
+    metrics = LesionMetrics(organ="chest")
+    rows = [
+        ("There is cardiomegaly. There is a left pleural effusion.", "right:Cardiomegaly;right:Pleural effusion"),
+        ("The lungs are clear.", "left:Nodule/Mass"),
+        ("There is a nodule in the left upper zone.", ""),
+    ]
+    items = [{"text": text, "lesions": lesions, "log_probs": torch.tensor([-0.1])} for text, lesions in rows]
+    numbers = [metrics.numbers(item) for item in items]
+    summary = metrics.summary({key: torch.tensor([row[key] for row in numbers]) for key in numbers[0]})
+    assert summary == pytest.approx(
+        {"lesion_precision": 2 / 3, "lesion_recall": 2 / 3, "lesion_f1": 2 / 3, "lesion_side": 0.0}
+    )
+    assert metrics.summary({key: torch.zeros(2) for key in numbers[0]}) == {}
