@@ -33,17 +33,22 @@ def detection_metrics(
         raise ValueError(f"found: boxes of {len(found)} images for {len(wanted)} images")
     if not sum(len(boxes) for boxes, _ in wanted):
         raise ValueError("wanted: no box in any image, so there is nothing to measure; check the data set's boxes")
+    there = sorted({int(label) for _, labels in wanted for label in labels})
     metric = COCOMetric(
-        classes=list(classes), iou_list=(0.5, 0.75), iou_range=(0.5, 0.95, 0.05), max_detection=(MOST,), verbose=False
+        classes=[classes[label] for label in there],
+        iou_list=(0.5, 0.75),
+        iou_range=(0.5, 0.95, 0.05),
+        max_detection=(MOST,),
+        verbose=False,
     )
     matches = matching_batch(
         iou_fn=box_iou,  # type: ignore[arg-type]
         iou_thresholds=metric.iou_thresholds.tolist(),
         pred_boxes=[boxes for boxes, _, _ in found],
-        pred_classes=[labels for _, labels, _ in found],
+        pred_classes=[_places(labels, there) for _, labels, _ in found],
         pred_scores=[scores for _, _, scores in found],
         gt_boxes=[boxes for boxes, _ in wanted],
-        gt_classes=[labels for _, labels in wanted],
+        gt_classes=[_places(labels, there) for _, labels in wanted],
         max_detections=MOST,
     )
     values, _ = metric(matches)
@@ -54,10 +59,14 @@ def detection_metrics(
         "ar": "mAR_IoU_0.50_0.95_0.05",
     }
     result = {name: float(values[f"{key}_MaxDet_{MOST}"]) for name, key in names.items()}
-    there = {int(label) for _, labels in wanted for label in labels}
-    for label in sorted(there):
+    for label in there:
         result[f"ap50_{classes[label]}"] = float(values[f"{classes[label]}_AP_IoU_0.50_MaxDet_{MOST}"])
     return result | {"froc": froc(found, wanted)}
+
+
+def _places(labels: np.ndarray, there: list[int]) -> np.ndarray:
+    """Place of each label in ``there``; those that it lacks, which no mean counts, come after all."""
+    return np.array([there.index(label) if label in there else len(there) for label in labels], dtype=np.int64)
 
 
 def froc(

@@ -12,7 +12,7 @@ import torch
 from monai.transforms import RandomizableTransform, Transform
 from PIL import Image
 
-from common.datasets.files import image_files, to_grey
+from common.datasets.files import image_files, open_image, to_grey
 from common.datasets.layouts import list_images
 from common.datasets.studies import read_studies
 from common.report_tokenizer import SentenceTokenizer, encode_report
@@ -38,9 +38,9 @@ class LoadViewsd(Transform):
         return {**data, "image": torch.stack([*seen, *missing]), "view_mask": mask}
 
     def _load(self, path: str) -> torch.Tensor:
-        with Image.open(path) as image:
-            deep = image.mode[0] in "IF"  # 16 or 32 bits, which convert would clip to white
-            colour = (to_grey(image) if deep else image).convert("RGB")
+        image = open_image(path)
+        deep = image.mode[0] in "IF"  # 16 or 32 bits, which convert would clip to white
+        colour = (to_grey(image) if deep else image).convert("RGB")
         colour = colour.resize((self.side, self.side), Image.Resampling.BILINEAR, reducing_gap=3.0)
         return torch.from_numpy(np.array(colour)).permute(2, 0, 1).contiguous()
 

@@ -69,6 +69,22 @@ def _legend(entries: list[tuple[str, tuple[int, int, int]]], width: int) -> Imag
     return legend
 
 
+def draw_boxes(image: np.ndarray, boxes: np.ndarray, texts: Sequence[str], *, height: int = 384) -> Image.Image:
+    """Draw ``boxes`` (M, 4), x1, y1, x2, y2 in pixels, over ``image``, with a number each and ``texts`` below."""
+    factor = height / image.shape[0]
+    size = (max(1, round(image.shape[1] * factor)), height)
+    canvas = Image.fromarray(image).convert("RGB").resize(size, Image.Resampling.BICUBIC)
+    pen = ImageDraw.Draw(canvas)
+    for number, box in enumerate(boxes * factor, start=1):
+        pen.rectangle([float(value) for value in box], outline=PREDICTION, width=2)
+        pen.text((float(box[0]) + 4, float(box[1]) + 2), str(number), fill=PREDICTION, font=_font(14))
+    lines = [f"{number}: {text}" for number, text in enumerate(texts, start=1)] or ["no box"]
+    legend = Image.new("RGB", (size[0], 8 + 20 * len(lines)), PAPER)
+    for row, line in enumerate(lines):
+        ImageDraw.Draw(legend).text((8, 4 + 20 * row), line, fill=INK, font=_font(14))
+    return stack([canvas, legend])
+
+
 def attention_map(
     image: np.ndarray, attention: np.ndarray, *, title: str, height: int = 384, highest: float | None = None
 ) -> Image.Image:

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from common.dicom import dicom_size, is_dicom, read_dicom
+
 logger = logging.getLogger(__name__)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 _converted: set[str] = set()
@@ -42,8 +44,27 @@ def image_files(folder: str | Path) -> list[Path]:
     return sorted(files, key=lambda file: (int(file.stem) if file.stem.isdigit() else -1, file.stem))
 
 
+def open_image(path: str) -> Image.Image:
+    """The picture in an image file, DICOM included."""
+    if is_dicom(path):
+        return read_dicom(path)
+    with Image.open(path) as image:
+        image.load()
+        return image
+
+
+def image_size(path: str) -> tuple[int, int]:
+    """Width and height of an image that was checked before; its header alone is read."""
+    if is_dicom(path):
+        return dicom_size(path)
+    with Image.open(path) as image:
+        return image.size
+
+
 def check_image(path: str, *, what: str = "image") -> tuple[int, int]:
     """Return (width, height) of an intact image file; its bytes are read once, its checksums compared.
+
+    Of a DICOM file the header alone is read.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -51,6 +72,8 @@ def check_image(path: str, *, what: str = "image") -> tuple[int, int]:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{what}: no file {path!r}; restore it or remove its entry")
+    if is_dicom(path):
+        return dicom_size(path)
     try:
         with Image.open(path) as image:
             size = image.size

@@ -2,8 +2,8 @@
 
 COCO: ``coco_{train,val,test}.json`` or D2R-Net's ``coco_annotations_{train,val,test,unlabel}.json``, images in
 ``images/`` or in a folder named as the split. VinDr-CXR (Nguyen et al. 2022) and its Kaggle form: ``train.csv`` or
-``annotations_train.csv`` with ``image_id, class_name, rad_id, x_min, y_min, x_max, y_max``, images (PNG, JPEG) in
-``train/``.
+``annotations_train.csv`` with ``image_id, class_name, rad_id, x_min, y_min, x_max, y_max``, images (PNG, JPEG or
+DICOM) in ``train/``.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from common.datasets.files import check_image, fold, inside
+from common.dicom import SUFFIXES
 
 logger = logging.getLogger(__name__)
 # VinDr-CXR's local labels, in the official order
@@ -29,7 +30,7 @@ LABELS = (
     "Other lesion",
 )  # fmt: skip
 NOTHING = "No finding"
-ENDS = (".png", ".jpg", ".jpeg")
+ENDS = (".png", ".jpg", ".jpeg", *SUFFIXES)
 OVERLAP = 0.5  # of two readers' boxes of one lesion
 
 
@@ -104,7 +105,9 @@ def _of_csv(table: Path, images: Path, split: str) -> list[tuple[str, list[tuple
         if fold(name) in wanted:
             path = _first(images, *(name + end for end in ENDS))
             if path is None:
-                raise FileNotFoundError(f"image: no file {str(images / name)!r} with {ENDS}; convert the DICOM files")
+                raise FileNotFoundError(
+                    f"image: no file {str(images / name)!r} with any of {ENDS}; restore it or remove its rows"
+                )
             fused = [(label, box.tolist()) for label, boxes in classes.items() for box in fuse(np.array(boxes))]
             found.append((str(path), fused))
     return found

@@ -43,7 +43,7 @@ def read_studies(
         raise ValueError(f"split: {split!r} is none of {list(SPLITS)}")
     file = annotation_file(Path(root), annotation)
     entries = load_annotation(file)[SPLITS[split]]
-    folder = _image_folder(Path(root), entries)
+    folder = image_folder(Path(root), entries)
     studies = [_study(entry, folder, file, views) | {key: entry.get(key) for key in extras} for entry in entries]
     written = [study for study in studies if study["report"]]
     if len(written) < len(studies):
@@ -131,7 +131,7 @@ def keys_of(entry: dict) -> tuple[str, str]:
     raise ValueError(f"annotation: an entry with keys {sorted(entry)} has none of the forms {FORMS}")
 
 
-def _image_folder(root: Path, entries: Sequence[dict]) -> Path:
+def image_folder(root: Path, entries: Sequence[dict]) -> Path:
     """The folder that holds the first study's first image, else the first that there is."""
     folders = [folder for folder in (root / "images", *sorted(root.glob("*_report"))) if folder.is_dir()]
     first = next((entry["image_path"][0] for entry in entries if entry.get("image_path")), None)

@@ -151,7 +151,7 @@ class LesionDetector(nn.Module):
         boxes = boxes_of(dense)
         limits = torch.tensor([width, height, width, height], device=boxes.device, dtype=boxes.dtype)
         boxes = torch.minimum(boxes.clamp(min=0.0), limits)
-        count = min(1000, scores.shape[1] * scores.shape[2])
+        count = min(4 * self.most, scores.shape[1] * scores.shape[2])
         best, index = scores.flatten(1).topk(count, dim=1)
         batch = scores.shape[0]
         found = boxes.new_zeros([batch, self.most, 9])  # box, score, spread
@@ -178,7 +178,8 @@ def boxes_of(dense: Dense) -> torch.Tensor:
 def suppress(boxes: torch.Tensor, labels: torch.Tensor, *, overlap: float, most: int) -> torch.Tensor:
     """Non-maximum suppression within each class: indices of the boxes (N, 4) that stay, best first.
 
-    ``boxes`` come best first. In plain tensors, so that it can be scripted.
+    ``boxes`` come best first. A box goes where a surer one that stays overlaps it: found for all at once, and again
+    until nothing changes, which gives what going through them one by one gives (Zheng et al. 2020, Cluster-NMS).
     """
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     low, high = (
@@ -187,8 +188,10 @@ def suppress(boxes: torch.Tensor, labels: torch.Tensor, *, overlap: float, most:
     )
     shared = (high - low).clamp(min=0.0).prod(dim=2)
     rivals = (shared > overlap * (area[:, None] + area[None] - shared)) & (labels[:, None] == labels[None])
-    alive = area > 0
-    for index in range(boxes.shape[0]):
-        if bool(alive[index]):
-            alive[index + 1 :] = alive[index + 1 :] & ~rivals[index, index + 1 :]
+    wide = area > 0
+    surer = rivals.triu(1)
+    alive, before = wide, torch.zeros_like(wide)
+    while not torch.equal(alive, before):
+        before = alive
+        alive = wide & ~(surer & before[:, None]).any(0)
     return alive.nonzero()[:most, 0]

@@ -11,7 +11,7 @@ import torch
 from monai.transforms import Transform
 from PIL import Image
 
-from common.datasets.files import to_grey
+from common.datasets.files import image_size, open_image, to_grey
 from common.datasets.studies import read_studies
 
 from .metrics import side_of
@@ -60,8 +60,7 @@ def read_lesions(root: str, split: str, *, views: int = 1, annotation: str | Non
 
 def _corner(path: str) -> np.ndarray:
     """Width, height, width, height of an image that was checked before; its header alone is read."""
-    with Image.open(path) as image:
-        return np.array(image.size * 2, dtype=np.float64)
+    return np.array(image_size(path) * 2, dtype=np.float64)
 
 
 def _numbers(study: Mapping) -> tuple[np.ndarray, np.ndarray]:
@@ -125,8 +124,7 @@ class CropRegionsd(Transform):
         regions = torch.zeros(self.count, 3, self.size, self.size)
         surest = np.argsort(-data["scores"], kind="stable")[: self.count]
         if len(surest):
-            with Image.open(data["images"][0]) as image:
-                pixels = np.asarray(to_grey(image))
+            pixels = np.asarray(to_grey(open_image(data["images"][0])))
             for place, index in enumerate(surest):
                 regions[place] = self._region(pixels, data["boxes"][index])
         return {**data, "regions": regions, "region_mask": torch.arange(self.count) < len(surest)}

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from common import visualize
-from common.datasets.files import to_grey
+from common.datasets.files import open_image, to_grey
 from common.prediction_files import PredictionFiles, Shown
 from common.report_tokenizer import SentenceTokenizer
 from common.written_sentences import Sentence, sentences_of, token_entry
@@ -57,10 +57,7 @@ def describe(item: dict, sentences: list[Sentence], tokenizer: SentenceTokenizer
 
 def draw(images: list[str], sentences: list[Sentence], *, height: int = 160) -> Image.Image:
     """A row a sentence: each view under the attention to it; red is the strongest of the row."""
-    greys = []
-    for name in images:
-        with Image.open(name) as image:
-            greys.append(np.asarray(to_grey(image)))
+    greys = [np.asarray(to_grey(open_image(name))) for name in images]
     rows = []
     for number, sentence in enumerate(sentences, start=1):
         share = sentence.attention[: len(greys)]
