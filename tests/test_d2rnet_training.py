@@ -17,7 +17,7 @@ from common.datasets.synthetic_chest import ChestOptions, write_chests
 from common.report_tokenizer import ReportTokenizer
 from common.text_encoders import TransformerTextEncoder
 
-SIZES = {"views": 1, "size": 64, "regions": 2, "region_size": 64}
+SIZES = {"views": 1, "size": 64, "regions": 2, "region_size": 64, "places": True}
 WEIGHTS = {"report": 1.0, "global": 1.0, "local": 1.0}
 
 

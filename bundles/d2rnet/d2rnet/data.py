@@ -12,9 +12,11 @@ from common.study_transforms import (
     StandardiseViewsd,
     TokenizeTargetd,
     check_size,
+    list_studies,
 )  # fmt: skip
 
-from .lesions import CropRegionsd
+from .finding import FindLesionsd, LesionFinder
+from .lesions import CropRegionsd, DescribeBoxesd, read_lesions
 
 SEEN = ("image", "view_mask", "regions", "region_mask")
 TEXT = ("text_ids", "text_mask", "sentence_ids")
@@ -28,6 +30,7 @@ def training_transforms(
     size: int,
     regions: int,
     region_size: int,
+    places: bool,
     max_length: int,
     begin_id: int,
     end_id: int,
@@ -39,6 +42,7 @@ def training_transforms(
 
     Args:
         text_tokenizer: of the alignment's encoder.
+        places: of :class:`d2rnet.lesions.CropRegionsd`.
 
     Raises:
         ValueError: ``size`` is no multiple of 32.
@@ -47,7 +51,7 @@ def training_transforms(
     return Compose(
         [
             LoadViewsd(views=views, side=round(size * MARGIN)),
-            CropRegionsd(count=regions, size=region_size),
+            CropRegionsd(count=regions, size=region_size, places=places),
             TokenizeReportd(text_tokenizer, max_length=max_length),
             CopyItemsd(keys=["input_ids", "attention_mask"], names=["text_ids", "text_mask"]),
             TokenizeTargetd(tokenizer, max_length=max_length, begin_id=begin_id, end_id=end_id),
@@ -58,26 +62,44 @@ def training_transforms(
     )
 
 
-def validation_transforms(*, views: int, size: int, regions: int, region_size: int) -> Compose:
+def validation_transforms(*, views: int, size: int, regions: int, region_size: int, places: bool) -> Compose:
     """Whole views and regions; the report stays text.
 
     Raises:
         ValueError: ``size`` is no multiple of 32.
     """
-    whole = _whole(views=views, size=size, regions=regions, region_size=region_size)
+    whole = _whole(views=views, size=size, regions=regions, region_size=region_size, places=places)
     return Compose([*whole, SelectItemsd(keys=[*SEEN, "report", "study", "lesions"])])
 
 
-def inference_transforms(*, views: int, size: int, regions: int, region_size: int) -> Compose:
-    """Whole views and regions; ``images`` stays, to be drawn on, a line for each path.
+def inference_transforms(
+    *, views: int, size: int, regions: int, region_size: int, places: bool, finder: LesionFinder | None
+) -> Compose:
+    """Lesions found where the data have none, whole views and regions.
+
+    ``images`` stays, to be drawn on, a line for each path; ``found`` describes the boxes.
 
     Raises:
         ValueError: ``size`` is no multiple of 32.
     """
-    whole = _whole(views=views, size=size, regions=regions, region_size=region_size)
-    return Compose([*whole, Lambdad(keys="images", func="\n".join)])
+    whole = _whole(views=views, size=size, regions=regions, region_size=region_size, places=places)
+    kept = SelectItemsd(keys=[*SEEN, "study", "images", "found"])
+    return Compose([FindLesionsd(finder), *whole, DescribeBoxesd(), Lambdad(keys="images", func="\n".join), kept])
 
 
-def _whole(*, views: int, size: int, regions: int, region_size: int) -> list:
+def inference_cases(*, image: str | None, data_dir: str | None, views: int, annotation: str | None) -> list[dict]:
+    """What inference runs over: :func:`common.study_transforms.list_studies` of ``image``, without boxes; or, where it
+    is None, the test split of ``data_dir`` with its boxes.
+    """
+    if image is None:
+        return read_lesions(str(data_dir), "test", views=views, annotation=annotation)
+    return list_studies(image=image, data_dir=None, views=views)
+
+
+def _whole(*, views: int, size: int, regions: int, region_size: int, places: bool) -> list:
     check_size(size)
-    return [LoadViewsd(views=views, side=size), CropRegionsd(count=regions, size=region_size), StandardiseViewsd()]
+    return [
+        LoadViewsd(views=views, side=size),
+        CropRegionsd(count=regions, size=region_size, places=places),
+        StandardiseViewsd(),
+    ]

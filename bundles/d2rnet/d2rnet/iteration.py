@@ -59,14 +59,22 @@ def train_step(
     return descend(engine, terms, weights=weights, parameters=trained.parameters(), clip_value=clip_value)
 
 
-def write_step(engine: SupervisedEvaluator, batch: dict, *, tokenizer: SentenceTokenizer, amp: bool) -> dict:
-    """Write each study's report: ``text``, ``score``, and of the best hypothesis ``ids`` and ``log_probs`` (T,)."""
+def write_step(
+    engine: SupervisedEvaluator, batch: dict, *, tokenizer: SentenceTokenizer, amp: bool, explain: bool = False
+) -> dict:
+    """Write each study's report: ``text``, ``score``, and of the best hypothesis ``ids`` and ``log_probs`` (T,).
+
+    Args:
+        explain: add ``attention`` (T, views, h, w) and ``region_attention`` (T, R), where each token looks.
+    """
     device = engine.state.device
     network: D2RNet = engine.network.eval()  # type: ignore[assignment]
     seen = {key: batch[key].to(device) for key in SEEN}
     with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
-        found = network.generate(seen["image"], seen["regions"], seen["region_mask"], seen["view_mask"])
-    ids = found.ids[:, 0]
+        _, memory, there = network.see(seen["image"], seen["regions"], seen["region_mask"], seen["view_mask"])
+        found = network.report(memory, there)
+        ids = found.ids[:, 0]
+        looks = network.attention(ids, memory, there, seen["image"]) if explain else None
     engine.state.output = {
         "text": [tokenizer.decode(row) for row in ids.tolist()],
         "ids": ids,
@@ -74,6 +82,8 @@ def write_step(engine: SupervisedEvaluator, batch: dict, *, tokenizer: SentenceT
         "score": found.scores[:, 0].float(),
         **{key: batch[key] for key in ("report", "study", "lesions") if key in batch},
     }
+    if looks is not None:
+        engine.state.output |= {"attention": looks.views.float(), "region_attention": looks.regions.float()}
     engine.fire_event(IterationEvents.FORWARD_COMPLETED)
     engine.fire_event(IterationEvents.MODEL_COMPLETED)
     return engine.state.output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
@@ -21,8 +22,8 @@ SLACK = 2.0  # pixels that a box may leave the image by rounding
 
 
 def read_lesions(root: str, split: str, *, views: int = 1, annotation: str | None = None) -> list[dict]:
-    """:func:`common.datasets.studies.read_studies` with ``boxes`` float (M, 4), x1, y1, x2, y2, ``scores`` (M,), and
-    ``lesions``: "SIDE:LABEL" of each box with a label, joined by ";".
+    """:func:`common.datasets.studies.read_studies` with ``boxes`` float (M, 4), x1, y1, x2, y2, ``scores`` (M,),
+    ``box_labels``, "" where there is none, and ``lesions``: "SIDE:LABEL" of each box with a label, joined by ";".
 
     Boxes belong to the first image, in its pixels. Files hold x, y, width, height as published; where all of a split's
     boxes fit their images as corners and some do not as published, they are read as corners. Empty slots (-1) and boxes
@@ -47,10 +48,9 @@ def read_lesions(root: str, split: str, *, views: int = 1, annotation: str | Non
         kept = (inside[:, 2:] - inside[:, :2] > 0).all(axis=1)
         dropped += int((~kept).sum())
         cut += int((np.abs(inside - boxes)[kept] > SLACK).any(axis=1).sum())
-        own = inside[kept].astype(np.float32)
-        named = {"lesions": _named(own, _labels(study)[kept], size[0])}
-        plain = {key: value for key, value in study.items() if key != "box_labels"}
-        found.append({**plain, "boxes": own, "scores": scores[kept].astype(np.float32), **named})
+        own, labels = inside[kept].astype(np.float32), _labels(study)[kept]
+        named = {"box_labels": labels.tolist(), "lesions": _named(own, labels, size[0])}
+        found.append({**study, "boxes": own, "scores": scores[kept].astype(np.float32), **named})
     if dropped or cut:
         logger.warning(
             "%s: %d boxes without area in their image left out, %d cut off at its border", split, dropped, cut
@@ -115,10 +115,15 @@ class CropRegionsd(Transform):
 
     A region is cut from the image as stored, padded with its own mean to a square, and standardised by its own mean and
     deviation (published; deviations below 0.01 count as 0.01). The ``count`` surest boxes are taken.
+
+    Args:
+        places: the second and third channel hold each pixel's x and y in the image, -1 to 1, so that the network knows
+            where a region lies (CoordConv, Liu et al. 2018; ours). False: all three are alike, as published; a region
+            then has no side.
     """
 
-    def __init__(self, *, count: int, size: int) -> None:
-        self.count, self.size = count, size
+    def __init__(self, *, count: int, size: int, places: bool) -> None:
+        self.count, self.size, self.places = count, size, places
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         regions = torch.zeros(self.count, 3, self.size, self.size)
@@ -139,4 +144,27 @@ class CropRegionsd(Transform):
         square[top : top + cut.shape[0], left : left + cut.shape[1]] = cut
         whole = Image.fromarray(square).resize((self.size, self.size), Image.Resampling.BILINEAR)
         region = torch.from_numpy(np.array(whole)) / 255
-        return ((region - region.mean()) / region.std().clamp(min=0.01)).expand(3, -1, -1)
+        standard = (region - region.mean()) / region.std().clamp(min=0.01)
+        if not self.places:
+            return standard.expand(3, -1, -1)
+        steps = (torch.arange(self.size) + 0.5) / self.size * side
+        x, y = (
+            (low + steps) / extent * 2 - 1
+            for low, extent in zip((x1 - left, y1 - top), pixels.shape[::-1], strict=True)
+        )
+        return torch.stack([standard, x.expand(self.size, -1), y[:, None].expand(-1, self.size)])
+
+
+class DescribeBoxesd(Transform):
+    """Add ``found``: JSON of ``boxes`` (x, y, width, height), their labels and scores, the surest first; one string can
+    be put into a batch.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        entries = []
+        for index in np.argsort(-data["scores"], kind="stable"):
+            x1, y1, x2, y2 = (round(float(value), 1) for value in data["boxes"][index])
+            box = [x1, y1, round(x2 - x1, 1), round(y2 - y1, 1)]
+            score = round(float(data["scores"][index]), 4)
+            entries.append({"label": data["box_labels"][index], "score": score, "box": box})
+        return {**data, "found": json.dumps(entries, ensure_ascii=False)}

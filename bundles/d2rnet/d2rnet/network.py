@@ -31,6 +31,18 @@ class Taught(NamedTuple):
     regions: torch.Tensor
 
 
+class Looks(NamedTuple):
+    """Where each token of a report looks; views and regions of a token sum to 1.
+
+    Attributes:
+        views: (B, T, views, h, w).
+        regions: (B, T, R); R is 0 without regions.
+    """
+
+    views: torch.Tensor
+    regions: torch.Tensor
+
+
 class RegionFusion(nn.Module):
     """Patches, with what they take from the regions added, and the regions after them (spec 5.5)."""
 
@@ -165,3 +177,12 @@ class D2RNet(nn.Module):
         """The best reports of each study."""
         _, memory, there = self.see(image, regions, region_mask, view_mask)
         return self.report(memory, there)
+
+    @torch.jit.export
+    def attention(self, ids: torch.Tensor, memory: torch.Tensor, there: torch.Tensor, image: torch.Tensor) -> Looks:
+        """Where each token of ``ids`` (B, T) looks: cross-attention of the decoder's last layer, mean over heads."""
+        begin = torch.full_like(ids[:, :1], self.report.begin_id)
+        weights = self.report.decoder.attention(torch.cat([begin, ids[:, :-1]], dim=1), memory, there)
+        views, height, width = image.shape[1], (image.shape[3] + 31) // 32, (image.shape[4] + 31) // 32
+        patches = views * height * width
+        return Looks(weights[:, :, :patches].unflatten(2, [views, height, width]), weights[:, :, patches:])

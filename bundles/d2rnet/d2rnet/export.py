@@ -1,0 +1,68 @@
+"""ONNX of both networks."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+from .detector import LesionDetector, boxes_of
+from .network import D2RNet
+from .regions import RegionEncoder
+
+
+class EverySlot(nn.Module):
+    """A region encoder that runs over empty slots, too: ONNX has no use for picking some. Results are the same."""
+
+    def __init__(self, regions: RegionEncoder) -> None:
+        super().__init__()
+        self.regions = regions
+
+    def forward(self, regions: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        found = self.regions.layers(self.regions.lera(regions.flatten(0, 1))).mean([2, 3])
+        return found.unflatten(0, [mask.shape[0], -1]) * mask[:, :, None]
+
+
+class Places(nn.Module):
+    """All boxes of the detector, before non-maximum suppression."""
+
+    def __init__(self, detector: LesionDetector) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Boxes (B, N, 4) in pixels, which may leave the image, and scores (B, N, classes)."""
+        dense = self.detector.dense(image)
+        return boxes_of(dense), (dense.logits.sigmoid() * dense.centre.sigmoid()[:, :, None]).sqrt()
+
+
+def export_onnx(
+    *, network: D2RNet, path: str, views: int, size: int, length: int, regions: int, region_size: int
+) -> None:
+    """Write ``network`` to ``path``: ``image`` (B, views, 3, H, W), ``input_ids`` (B, T), ``regions`` (B, R, 3, S, S),
+    ``region_mask`` (B, R) to ``pred`` (B, T, V).
+
+    Batch and length are free. Generation is a loop, which the TorchScript archive holds as ``generate``.
+    """
+    network = copy.deepcopy(network).cpu().eval()
+    inputs = {"image": torch.rand(2, views, 3, size, size), "input_ids": torch.full((2, length), 4)}
+    free = {name: {0: torch.export.Dim("batch", min=1)} for name in (*inputs, "regions", "region_mask")}
+    free["input_ids"][1] = torch.export.Dim("length", min=1)
+    if network.visual.regions is not None:
+        network.visual.regions = EverySlot(network.visual.regions)
+        inputs["regions"] = torch.rand(2, regions, 3, region_size, region_size)
+        inputs["region_mask"] = torch.ones(2, regions, dtype=torch.bool)
+    torch.onnx.export(
+        network, kwargs=inputs, f=path, dynamic_shapes={name: free[name] for name in inputs}, output_names=["pred"],
+        external_data=False, dynamo=True,
+    )  # fmt: skip
+
+
+def export_detector(*, detector: LesionDetector, path: str, size: int) -> None:
+    """Write ``detector`` to ``path``: ``image`` (B, 3, size, size) to ``boxes`` and ``scores`` of :class:`Places`."""
+    torch.onnx.export(
+        Places(detector.cpu().eval()), kwargs={"image": torch.rand(2, 3, size, size)}, f=path,
+        dynamic_shapes={"image": {0: torch.export.Dim("batch", min=1)}}, output_names=["boxes", "scores"],
+        external_data=False, dynamo=True,
+    )  # fmt: skip

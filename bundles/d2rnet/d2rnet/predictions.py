@@ -1,0 +1,111 @@
+"""What inference writes: the report, the lesions in boxes, and which region each sentence looks at."""
+
+from __future__ import annotations
+
+import html
+import json
+
+import numpy as np
+from PIL import Image
+
+from common import visualize
+from common.datasets.files import open_image, to_grey
+from common.prediction_files import PredictionFiles, Shown
+from common.report_tokenizer import SentenceTokenizer
+from common.written_sentences import Sentence, sentences_of, token_entry
+
+
+def prediction_files(*, output_dir: str, tokenizer: SentenceTokenizer, regions: int) -> PredictionFiles:
+    """The handler of inference.
+
+    Args:
+        regions: boxes that the network sees, the surest of those found.
+    """
+
+    def show(_: str, item: dict, data: dict) -> Shown:
+        sentences = sentences_of(item, tokenizer)
+        boxes = json.loads(data["found"])
+        shares = [item["region_attention"][s.tokens].mean(0).cpu().numpy()[: len(boxes)] for s in sentences]
+        images = data["images"].split("\n")
+        entry = describe(item, sentences, shares, tokenizer) | {"boxes": boxes, "images": images}
+        greys = [np.asarray(to_grey(open_image(name))) for name in images]
+        pictures = {
+            "lesions": draw_boxes(greys[0], boxes),
+            "attention": draw(greys, sentences, boxes[:regions], shares),
+        }
+        caption = f"lesions; and where each sentence looks, rows are sentences, columns views; {entry['study']}"
+        return Shown(entry, pictures, caption, sentence_list(sentences, boxes, shares))
+
+    note = (
+        "Behind each sentence the mean probability of its words and its share of attention to each lesion region. "
+        "Research only: read no finding into a report."
+    )
+    title = "D2R-Net: lesions and generated reports"
+    return PredictionFiles(output_dir=output_dir, show=show, title=title, note=note, key="study")
+
+
+def describe(item: dict, sentences: list[Sentence], shares: list[np.ndarray], tokenizer: SentenceTokenizer) -> dict:
+    """An entry of ``predictions.json``; ``regions`` of a sentence are shares of its attention, in the boxes' order."""
+    places = [place for sentence in sentences for place in sentence.tokens]
+    return {
+        "study": item["study"],
+        "report": item["text"],
+        "score": round(float(item["score"]), 4),
+        "sentences": [
+            {"text": s.text, "probability": round(s.probability, 4), "regions": [round(float(x), 4) for x in share]}
+            for s, share in zip(sentences, shares, strict=True)
+        ],
+        "tokens": [token_entry(tokenizer, int(item["ids"][p]), float(item["log_probs"][p])) for p in places],
+    }
+
+
+def sentence_list(sentences: list[Sentence], boxes: list[dict], shares: list[np.ndarray]) -> str:
+    """HTML of the report, a line a sentence."""
+    lines = []
+    for sentence, share in zip(sentences, shares, strict=True):
+        seen = ", ".join(f"{k}: {_name(box)} {part:.0%}" for k, (box, part) in enumerate(zip(boxes, share), start=1))  # noqa: B905 (boxes beyond the network's regions)
+        about = f"{sentence.probability:.2f}" + (f"; {html.escape(seen)}" if seen else "")
+        lines.append(f"<li>{html.escape(sentence.text)} <small>{about}</small></li>")
+    return f"<ol>{''.join(lines)}</ol>"
+
+
+def _name(box: dict) -> str:
+    return box["label"] or "lesion"
+
+
+def corners(boxes: list[dict]) -> np.ndarray:
+    """Boxes (M, 4) as x1, y1, x2, y2."""
+    found = np.array([box["box"] for box in boxes], dtype=float).reshape(-1, 4)
+    found[:, 2:] += found[:, :2]
+    return found
+
+
+def draw_boxes(grey: np.ndarray, boxes: list[dict]) -> Image.Image:
+    """The first view with all boxes, numbered."""
+    return visualize.draw_boxes(grey, corners(boxes), [f"{_name(box)} {box['score']:.2f}" for box in boxes])
+
+
+def draw(
+    greys: list[np.ndarray],
+    sentences: list[Sentence],
+    boxes: list[dict],
+    shares: list[np.ndarray],
+    *,
+    height: int = 200,
+) -> Image.Image:
+    """A row a sentence: each view under the attention to it, and the first view's regions, the redder the more seen."""
+    rows = []
+    for number, (sentence, share) in enumerate(zip(sentences, shares, strict=True), start=1):
+        attention = sentence.attention[: len(greys)]
+        highest = float(attention.max())
+        cells = [
+            visualize.attention_map(
+                grey, view, title=f"{number}, view {index}: {view.sum():.0%}", height=height, highest=highest
+            )
+            for index, (grey, view) in enumerate(zip(greys, attention, strict=True), start=1)
+        ]
+        if boxes:
+            title = f"{number}, regions: {share.sum():.0%}"
+            cells.append(visualize.seen_boxes(greys[0], corners(boxes), share, title=title, height=height))
+        rows.append(visualize.side_by_side(cells))
+    return visualize.stack(rows) if rows else Image.new("RGB", (height, height))
