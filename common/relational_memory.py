@@ -32,11 +32,13 @@ class RelationalMemory(nn.Module):
         seen, gates = self.attention.keys_values(words), self.of_word(words)  # of all words at once
         found = torch.jit.annotate(list[torch.Tensor], [])
         for place in range(words.shape[1]):
-            slots = self._rewrite(slots, seen[:, :, :, place : place + 1], gates[:, place : place + 1])
+            slots = self.rewrite(slots, seen[:, :, :, place : place + 1], gates[:, place : place + 1])
             found.append(slots.flatten(1))
         return torch.stack(found, dim=1), slots
 
-    def _rewrite(self, slots: torch.Tensor, word: torch.Tensor, gates: torch.Tensor) -> torch.Tensor:
+    @torch.jit.export
+    def rewrite(self, slots: torch.Tensor, word: torch.Tensor, gates: torch.Tensor) -> torch.Tensor:
+        """Slots after one word, of which ``word`` are keys and values and ``gates`` (N, 1, 2 * dim) the gates' part."""
         keys_values = torch.cat([self.attention.keys_values(slots), word], dim=3)
         new = slots + self.attention.attend(slots, keys_values)
         new = new + self.mlp(new)

@@ -86,15 +86,19 @@ def draw_boxes(image: np.ndarray, boxes: np.ndarray, texts: Sequence[str], *, he
 
 
 def seen_boxes(
-    image: np.ndarray, boxes: np.ndarray, shares: np.ndarray, *, title: str, height: int = 384
+    image: np.ndarray, boxes: np.ndarray, shares: np.ndarray, *, title: str, highest: float, height: int = 384
 ) -> Image.Image:
-    """Draw ``boxes`` (M, 4), x1, y1, x2, y2 in pixels, filled the redder the higher their share of attention (M,)."""
+    """Draw ``boxes`` (M, 4), x1, y1, x2, y2 in pixels, filled the redder the higher their share of attention (M,).
+
+    Args:
+        highest: share that is wholly red.
+    """
     heat = np.zeros(image.shape, dtype=np.float32)
     for box, share in zip(boxes.round().astype(int), shares, strict=True):
         part = heat[box[1] : box[3] + 1, box[0] : box[2] + 1]
         np.maximum(part, share, out=part)
     factor = height / image.shape[0]
-    picture = attention_map(image, heat, title=title, height=height)
+    picture = attention_map(image, heat, title=title, height=height, highest=highest)
     pen = ImageDraw.Draw(picture)
     for number, box in enumerate(boxes * factor, start=1):
         pen.rectangle([float(value) for value in box], outline=PREDICTION)

@@ -79,7 +79,15 @@ def train_tiny(bundle, folder):
     common = flags(tiny["network"], tiny["data"], places)
     done = monai("run", "--config_file", f"bundles/{bundle}/configs/train.json", *common, *flags(tiny["train"]))
     assert re.search(r"epoch 2/2 \| loss .* \| validation ", done.stdout), done.stdout
+    train_also(bundle, ROOT, f"bundles/{bundle}/configs/", **places)
     return folder, common
+
+
+def train_also(bundle, cwd, configs, **places):
+    """Train the other networks that the bundle's inference needs."""
+    for name, options in TINY[bundle].get("also", {}).items():
+        file = f"{configs}{name}.json"
+        monai("run", "--config_file", file, *flags(TINY[bundle]["data"], options, places), cwd=cwd)
 
 
 def inference_flags(bundle, folder, **changes):
@@ -232,8 +240,10 @@ def inputs_of(bundle, rows, length):
     torch.manual_seed(rows)
     inputs = {}
     for name, shape in TINY[bundle]["inputs"].items():
-        if name == "image":
+        if name in ("image", "regions"):
             inputs[name] = torch.rand(rows, *shape)
+        elif name == "region_mask":
+            inputs[name] = torch.arange(rows * shape[0]).reshape(rows, -1) % 3 > 0
         else:
             high = {"input_ids": 100, "attention_mask": 1, "sentence_ids": 3}[name]
             inputs[name] = torch.randint(1, high + 1, (rows, length)).sort(1).values
@@ -332,6 +342,7 @@ def test_the_unpacked_zip_needs_nothing_else(made, bundle, tmp_path):
     assert all(Path(path).is_relative_to(here) for path in loaded.values()) and loaded.keys() == {"common", bundle}
     evaluate = "['configs/train.json','configs/evaluate.json']"
     execute([*alone, "run", "--config_file", evaluate, *flags(tiny["network"], tiny["data"])], here)
+    train_also(bundle, here, "configs/")
     arguments = flags(tiny["network"], image=here / "data" / "synthetic" / tiny["image"])
     execute([*alone, "run", "--config_file", "configs/inference.json", *arguments], here)
     assert {"metrics.json", "predictions.json"} <= {path.name for path in (here / "eval").iterdir()}

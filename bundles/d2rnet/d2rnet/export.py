@@ -6,6 +6,9 @@ import copy
 
 import torch
 from torch import nn
+from torch._higher_order_ops.scan import scan  # ONNX's Scan is reached by no public name
+
+from common.relational_memory import RelationalMemory
 
 from .detector import LesionDetector, boxes_of
 from .network import D2RNet
@@ -22,6 +25,28 @@ class EverySlot(nn.Module):
     def forward(self, regions: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         found = self.regions.layers(self.regions.lera(regions.flatten(0, 1))).mean([2, 3])
         return found.unflatten(0, [mask.shape[0], -1]) * mask[:, :, None]
+
+
+class ScannedMemory(nn.Module):
+    """A relational memory whose loop over the words becomes ONNX's Scan: the report's length stays free."""
+
+    def __init__(self, memory: RelationalMemory) -> None:
+        super().__init__()
+        self.memory = memory
+
+    def start(self, words: torch.Tensor) -> torch.Tensor:
+        return self.memory.start(words)
+
+    def forward(self, words: torch.Tensor, slots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """As :meth:`common.relational_memory.RelationalMemory.forward`."""
+        seen, gates = self.memory.attention.keys_values(words), self.memory.of_word(words)
+
+        def rewrite(state: torch.Tensor, word: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+            new = self.memory.rewrite(state, word[0][:, :, :, None], word[1][:, None])
+            return new, new.clone()  # scan's results may not share memory
+
+        last, found = scan(rewrite, slots.clone(), (seen.movedim(3, 0), gates.movedim(1, 0)))
+        return found.movedim(0, 1).flatten(2), last
 
 
 class Places(nn.Module):
@@ -53,6 +78,8 @@ def export_onnx(
         network.visual.regions = EverySlot(network.visual.regions)
         inputs["regions"] = torch.rand(2, regions, 3, region_size, region_size)
         inputs["region_mask"] = torch.ones(2, regions, dtype=torch.bool)
+    relational = network.report.decoder.relational
+    relational.memory = ScannedMemory(relational.memory)
     torch.onnx.export(
         network, kwargs=inputs, f=path, dynamic_shapes={name: free[name] for name in inputs}, output_names=["pred"],
         external_data=False, dynamo=True,

@@ -14,6 +14,8 @@ from common.prediction_files import PredictionFiles, Shown
 from common.report_tokenizer import SentenceTokenizer
 from common.written_sentences import Sentence, sentences_of, token_entry
 
+EVEN = 4.0  # what is seen this many times as much as by an even look is wholly red, in a row without anything stronger
+
 
 def prediction_files(*, output_dir: str, tokenizer: SentenceTokenizer, regions: int) -> PredictionFiles:
     """The handler of inference.
@@ -97,7 +99,8 @@ def draw(
     rows = []
     for number, (sentence, share) in enumerate(zip(sentences, shares, strict=True), start=1):
         attention = sentence.attention[: len(greys)]
-        highest = float(attention.max())
+        even = EVEN / (attention.size + len(share))
+        highest = max(float(attention.max()), even)
         cells = [
             visualize.attention_map(
                 grey, view, title=f"{number}, view {index}: {view.sum():.0%}", height=height, highest=highest
@@ -106,6 +109,9 @@ def draw(
         ]
         if boxes:
             title = f"{number}, regions: {share.sum():.0%}"
-            cells.append(visualize.seen_boxes(greys[0], corners(boxes), share, title=title, height=height))
+            picture = visualize.seen_boxes(
+                greys[0], corners(boxes), share, title=title, height=height, highest=max(float(share.max()), even)
+            )
+            cells.append(picture)
         rows.append(visualize.side_by_side(cells))
     return visualize.stack(rows) if rows else Image.new("RGB", (height, height))
