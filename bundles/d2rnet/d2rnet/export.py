@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from functools import partial, reduce
+from types import SimpleNamespace
 
 import torch
+import torch.nn.functional as F
 from torch import nn
-from torch._higher_order_ops.scan import scan  # ONNX's Scan is reached by no public name
+from torch._higher_order_ops.scan import scan_op
 
+from common.attention import MultiHeadAttention
 from common.relational_memory import RelationalMemory
 
 from .detector import LesionDetector, boxes_of
@@ -27,8 +32,33 @@ class EverySlot(nn.Module):
         return found.unflatten(0, [mask.shape[0], -1]) * mask[:, :, None]
 
 
+def as_functions(module: nn.Module, weights: dict[int, torch.Tensor]) -> Callable:
+    """A linear layer, an activation, or a sequence of them, as a function of ``weights`` by their parameter's id."""
+    if isinstance(module, nn.Linear):
+        return lambda x: F.linear(x, weights[id(module.weight)], weights[id(module.bias)])
+    if isinstance(module, nn.Sequential):
+        parts = [as_functions(part, weights) for part in module]
+        return lambda x: reduce(lambda value, part: part(value), parts, x)
+    return torch.relu
+
+
+def rewriting(memory: RelationalMemory, weights: dict[int, torch.Tensor]) -> Callable:
+    """:meth:`common.relational_memory.RelationalMemory.rewrite` without modules, which ``scan_op`` cannot trace."""
+    attention = SimpleNamespace(heads=memory.attention.heads, dropout=0.0, training=False)
+    for name in ("query", "key", "value", "out"):
+        setattr(attention, name, as_functions(getattr(memory.attention, name), weights))
+    for method in (MultiHeadAttention.split, MultiHeadAttention.keys_values, MultiHeadAttention.attend):
+        setattr(attention, method.__name__, partial(method, attention))
+    parts = {name: as_functions(getattr(memory, name), weights) for name in ("mlp", "of_slots")}
+    return partial(RelationalMemory.rewrite, SimpleNamespace(attention=attention, **parts))  # type: ignore[arg-type]
+
+
 class ScannedMemory(nn.Module):
-    """A relational memory whose loop over the words becomes ONNX's Scan: the report's length stays free."""
+    """A relational memory whose loop over the words becomes ONNX's Scan, so that a report's length stays free.
+
+    The public ``scan`` fixes the batch's size while exporting (torch 2.13); the operator below it does not, but takes
+    the weights as inputs.
+    """
 
     def __init__(self, memory: RelationalMemory) -> None:
         super().__init__()
@@ -40,12 +70,17 @@ class ScannedMemory(nn.Module):
     def forward(self, words: torch.Tensor, slots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """As :meth:`common.relational_memory.RelationalMemory.forward`."""
         seen, gates = self.memory.attention.keys_values(words), self.memory.of_word(words)
+        known = list(self.memory.parameters())
 
-        def rewrite(state: torch.Tensor, word: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-            new = self.memory.rewrite(state, word[0][:, :, :, None], word[1][:, None])
-            return new, new.clone()  # scan's results may not share memory
+        def rewrite(
+            state: torch.Tensor, word: torch.Tensor, gate: torch.Tensor, *values: torch.Tensor
+        ) -> list[torch.Tensor]:
+            weights = {id(parameter): value for parameter, value in zip(known, values, strict=True)}
+            new = rewriting(self.memory, weights)(state, word[:, :, :, None], gate[:, None])
+            return [new, new.clone()]  # results may not share memory
 
-        last, found = scan(rewrite, slots.clone(), (seen.movedim(3, 0), gates.movedim(1, 0)))
+        steps = [seen.movedim(3, 0).contiguous(), gates.movedim(1, 0).contiguous()]
+        last, found = scan_op(rewrite, [slots.clone()], steps, tuple(known))
         return found.movedim(0, 1).flatten(2), last
 
 
@@ -80,16 +115,17 @@ def export_onnx(
         inputs["region_mask"] = torch.ones(2, regions, dtype=torch.bool)
     relational = network.report.decoder.relational
     relational.memory = ScannedMemory(relational.memory)
-    torch.onnx.export(
-        network, kwargs=inputs, f=path, dynamic_shapes={name: free[name] for name in inputs}, output_names=["pred"],
-        external_data=False, dynamo=True,
-    )  # fmt: skip
+    with torch.no_grad():
+        torch.onnx.export(
+            network, kwargs=inputs, f=path, dynamic_shapes={name: free[name] for name in inputs},
+            output_names=["pred"], external_data=False, dynamo=True,
+        )  # fmt: skip
 
 
 def export_detector(*, detector: LesionDetector, path: str, size: int) -> None:
     """Write ``detector`` to ``path``: ``image`` (B, 3, size, size) to ``boxes`` and ``scores`` of :class:`Places`."""
     torch.onnx.export(
-        Places(detector.cpu().eval()), kwargs={"image": torch.rand(2, 3, size, size)}, f=path,
+        Places(detector.cpu()).eval(), kwargs={"image": torch.rand(2, 3, size, size)}, f=path,
         dynamic_shapes={"image": {0: torch.export.Dim("batch", min=1)}}, output_names=["boxes", "scores"],
         external_data=False, dynamo=True,
     )  # fmt: skip
