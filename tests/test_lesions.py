@@ -37,7 +37,7 @@ def test_published_boxes_become_corners_without_empty_slots(folder):
 def test_corners_are_told_by_their_values(folder, caplog):
     first, second = read_lesions(folder([[10, 5, 55, 35]], [[2, 2, 8, 9]]), "train")
     assert first["boxes"].tolist() == [[10, 5, 55, 35]] and second["boxes"].tolist() == [[2, 2, 8, 9]]
-    assert "read as corners" in caplog.text
+    assert "read as x1, y1, x2, y2" in caplog.text
 
 
 def test_boxes_are_cut_at_the_border_and_empty_ones_dropped(folder, caplog):

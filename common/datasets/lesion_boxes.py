@@ -1,9 +1,10 @@
-"""Images with labelled lesion boxes: COCO files and VinDr-CXR's csv, to train and measure a detector.
+"""Images with labelled lesion boxes: COCO files, VinDr-CXR's csv, annotated studies, to train and measure a detector.
 
 COCO: ``coco_{train,val,test}.json`` or D2R-Net's ``coco_annotations_{train,val,test,unlabel}.json``, images in
-``images/`` or in a folder named as the split. VinDr-CXR (Nguyen et al. 2022) and its Kaggle form: ``train.csv`` or
-``annotations_train.csv`` with ``image_id, class_name, rad_id, x_min, y_min, x_max, y_max``, images (PNG, JPEG or
-DICOM) in ``train/``.
+``images/`` or in a folder named as the split; without a file ``val``, a fifth of the training images validates.
+VinDr-CXR (Nguyen et al. 2022) and its Kaggle form: ``train.csv`` or ``annotations_train.csv`` with ``image_id,
+class_name, rad_id, x_min, y_min, x_max, y_max``, images (PNG, JPEG or DICOM) in ``train/``; ``annotations_test.csv``
+with ``test/``, if it is there. D2R-Net's ``annotation.json`` with ``boxes`` and ``box_labels``, images in ``images/``.
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ from __future__ import annotations
 import csv
 import json
 import logging
-import math
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from common.datasets.files import check_image, fold, inside
+from common.datasets.studies import image_folder, load_annotation
 from common.dicom import SUFFIXES
 
 logger = logging.getLogger(__name__)
@@ -31,14 +33,31 @@ LABELS = (
 )  # fmt: skip
 NOTHING = "No finding"
 ENDS = (".png", ".jpg", ".jpeg", *SUFFIXES)
+COLUMNS = ("image_id", "class_name", "x_min", "y_min", "x_max", "y_max")
+EMPTY = [-1, -1, -1, -1]
+SLACK = 2.0  # pixels that a box may leave the image by rounding
 OVERLAP = 0.5  # of two readers' boxes of one lesion
+
+
+class Boxed(NamedTuple):
+    """An image with what its file says of it.
+
+    Attributes:
+        path: of the image.
+        names: label of each box.
+        boxes: float64 (M, 4).
+    """
+
+    path: str
+    names: list[str]
+    boxes: np.ndarray
 
 
 def read_boxes(root: str, split: str, *, classes: Sequence[str]) -> list[dict]:
     """Return ``image`` (path), ``boxes`` float32 (M, 4) as x1, y1, x2, y2, ``labels`` int64 (M,) for each image.
 
     Boxes are cut off at the image's border; those without area are left out, and so are classes that ``classes`` lacks;
-    both are counted in the log.
+    both are counted in the log. Boxes of JSON files are x, y, width, height, unless :func:`as_corners` finds otherwise.
 
     Args:
         split: ``train``, ``val``, ``test`` or ``unlabel`` (whose images need no boxes).
@@ -48,18 +67,51 @@ def read_boxes(root: str, split: str, *, classes: Sequence[str]) -> list[dict]:
         ValueError: an entry of no known form, a coordinate that is no number, a damaged image, or no image at all.
     """
     folder = Path(root)
-    file = _first(folder, f"coco_{split}.json", f"coco_annotations_{split}.json")
     table = _first(folder, "annotations/annotations_train.csv", "annotations_train.csv", "train.csv")
-    if file is not None:
-        raw = _of_coco(file, _images(folder, split))
-    elif table is not None and split != "unlabel":
-        raw = _of_csv(table, folder / "train", split)
-    else:
-        raise FileNotFoundError(f"dataset_dir: {root!r} has no coco_{split}.json and no train.csv; see common.datasets")
+    annotation = _first(folder, "annotation.json")
+    raw = _of_coco(folder, split)
+    if raw is None and table is not None and split != "unlabel":
+        raw = _of_vindr(folder, table, split)
+    elif raw is None and annotation is not None and split != "unlabel":
+        raw = _of_studies(annotation, split)
+    elif raw is None:
+        raise FileNotFoundError(
+            f"dataset_dir: {root!r} has no coco_{split}.json, no train.csv and no annotation.json with boxes"
+        )
     if not raw:
         raise ValueError(f"dataset_dir: {root!r} has no image in split {split!r}")
-    index = {name: number for number, name in enumerate(classes)}
-    return _clean(raw, index, split)
+    sizes = [check_image(image.path) for image in raw]
+    _check_numbers(raw)
+    if table is None or _coco_file(folder, split) is not None:
+        corners = as_corners([image.boxes for image in raw], sizes, what=split)
+        raw = [image._replace(boxes=boxes) for image, boxes in zip(raw, corners, strict=True)]
+    return _clean(raw, sizes, {name: number for number, name in enumerate(classes)}, split)
+
+
+def as_corners(boxes: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]], *, what: str) -> list[np.ndarray]:
+    """Boxes (M, 4) of each image, stored as x, y, width, height, as x1, y1, x2, y2.
+
+    Where some leave their images so, and none does as corners, they are taken for corners; the log says so.
+
+    Args:
+        sizes: width and height of each image.
+        what: is meant, for the log.
+    """
+    if are_corners(boxes, sizes):
+        logger.warning("%s: the boxes are read as x1, y1, x2, y2: as x, y, width, height they leave the image", what)
+        return list(boxes)
+    return [np.concatenate([own[:, :2], own[:, :2] + own[:, 2:]], axis=1) for own in boxes]
+
+
+def are_corners(boxes: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]) -> bool:
+    """Whether some boxes leave their images as x, y, width, height, and none does as corners."""
+    leaves = False
+    for own, size in zip(boxes, sizes, strict=True):
+        limit = np.array([*size, *size]) + SLACK
+        if (own[:, 2:] < own[:, :2]).any() or (own > limit).any():
+            return False
+        leaves |= bool((own[:, :2] + own[:, 2:] > limit[:2]).any())
+    return leaves
 
 
 def _first(folder: Path, *names: str) -> Path | None:
@@ -67,50 +119,105 @@ def _first(folder: Path, *names: str) -> Path | None:
     return next((folder / name for name in names if Path(inside(folder, name)).is_file()), None)
 
 
-def _images(folder: Path, split: str) -> Path:
-    return next((f for f in (folder / split, folder / "images") if f.is_dir()), folder)
+def _coco_file(folder: Path, split: str) -> Path | None:
+    """The split's own file; of ``val`` the training file, where there is none."""
+    file = _first(folder, f"coco_{split}.json", f"coco_annotations_{split}.json")
+    return _coco_file(folder, "train") if file is None and split == "val" else file
 
 
-def _of_coco(file: Path, images: Path) -> list[tuple[str, list[tuple[str, list[float]]]]]:
-    """Path of each image with its named boxes."""
+def _of_coco(folder: Path, split: str) -> list[Boxed] | None:
+    """Images of a split of COCO files; None: there are none. Without a file ``val``, fold 0 of training validates."""
+    file = _coco_file(folder, split)
+    if file is None:
+        return None
+    own = split if split != "val" or file.stem.endswith("val") else "train"
+    images = next((f for f in (folder / own, folder / "images") if f.is_dir()), folder)
+    found = _of_coco_file(file, images)
+    if split in ("train", "val") and _coco_file(folder, "train") == _coco_file(folder, "val"):
+        return [image for image in found if (fold(Path(image.path).stem) == 0) == (split == "val")]
+    return found
+
+
+def _of_coco_file(file: Path, images: Path) -> list[Boxed]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         names = {category["id"]: str(category["name"]) for category in content.get("categories", [])}
-        boxes: dict = defaultdict(list)
+        labels, boxes = defaultdict(list), defaultdict(list)
         for entry in content.get("annotations", []):
-            x, y, width, height = (float(value) for value in entry["bbox"])
-            boxes[entry["image_id"]].append((names[entry["category_id"]], [x, y, x + width, y + height]))
-        return [(inside(images, entry["file_name"]), boxes[entry["id"]]) for entry in content["images"]]
+            labels[entry["image_id"]].append(names[entry["category_id"]])
+            boxes[entry["image_id"]].append(_four(entry["bbox"]))
+        return [
+            Boxed(inside(images, entry["file_name"]), labels[entry["id"]], _array(boxes[entry["id"]]))
+            for entry in content["images"]
+        ]
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{str(file)!r} is no COCO file of boxes: {error!r}; export it again") from error
 
 
-def _of_csv(table: Path, images: Path, split: str) -> list[tuple[str, list[tuple[str, list[float]]]]]:
-    """Images of a split of VinDr's training csv, three readers fused; fold 0 tests, fold 1 validates."""
-    wanted = {"test": {0}, "val": {1}}.get(split, {2, 3, 4})
+def _four(box: Sequence) -> list[float]:
+    x, y, width, height = (float(value) for value in box)
+    return [x, y, width, height]
+
+
+def _array(boxes: list) -> np.ndarray:
+    return np.array(boxes, dtype=np.float64).reshape(-1, 4)
+
+
+def _of_studies(annotation: Path, split: str) -> list[Boxed]:
+    """First images of studies whose boxes have labels; empty slots (-1) are left out."""
+    content = load_annotation(annotation)
+    entries = content[split]
+    images, found = image_folder(annotation.parent, entries), []
+    for entry in entries:
+        boxes, labels = entry.get("boxes"), entry.get("box_labels")
+        if boxes is None or labels is None or len(boxes) != len(labels):
+            raise ValueError(
+                f"boxes of {entry.get('image_path')} in {str(annotation)!r}: a box_label for each is missing"
+            )
+        there = [index for index, box in enumerate(boxes) if list(box) != EMPTY]
+        path = inside(images, str(entry["image_path"][0]))
+        found.append(Boxed(path, [labels[index] for index in there], _array([_four(boxes[index]) for index in there])))
+    return found
+
+
+def _of_vindr(folder: Path, table: Path, split: str) -> list[Boxed]:
+    """Images of a split of VinDr's csv, three readers fused; fold 1 validates, fold 0 tests where no test file is."""
+    test = _first(folder, "annotations/annotations_test.csv", "annotations_test.csv", "test.csv")
+    if split == "test" and test is not None:
+        return _of_csv(test, folder / "test", set(range(5)))
+    training = {2, 3, 4} if test is None else {0, 2, 3, 4}
+    return _of_csv(table, folder / "train", {"test": {0}, "val": {1}}.get(split, training))
+
+
+def _of_csv(table: Path, images: Path, folds: set[int]) -> list[Boxed]:
     votes: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))
     with open(table, newline="", encoding="utf-8-sig") as file:
-        for row in csv.DictReader(file):
+        reader = csv.DictReader(file)
+        missing = set(COLUMNS) - set(reader.fieldnames or [])
+        if missing:
+            raise ValueError(f"{str(table)!r} has no columns {sorted(missing)}; it must have {COLUMNS}")
+        for row in reader:
             own = votes[row["image_id"]]
             if row["class_name"] != NOTHING:
-                try:
-                    box = [float(row[key]) for key in ("x_min", "y_min", "x_max", "y_max")]
-                except ValueError as error:
-                    raise ValueError(
-                        f"{str(table)!r}: a box of image {row['image_id']!r} is no number: {row}"
-                    ) from error
-                own[row["class_name"]].append(box)
+                own[row["class_name"]].append(_corners_of(row, table))
     found = []
-    for name, classes in votes.items():
-        if fold(name) in wanted:
-            path = _first(images, *(name + end for end in ENDS))
-            if path is None:
-                raise FileNotFoundError(
-                    f"image: no file {str(images / name)!r} with any of {ENDS}; restore it or remove its rows"
-                )
-            fused = [(label, box.tolist()) for label, boxes in classes.items() for box in fuse(np.array(boxes))]
-            found.append((str(path), fused))
+    for name in (name for name in votes if fold(name) in folds):
+        path = _first(images, *(name + end for end in ENDS))
+        if path is None:
+            raise FileNotFoundError(
+                f"image: no file {str(images / name)!r} with any of {ENDS}; restore it or remove its rows"
+            )
+        fused = {label: fuse(np.array(boxes)) for label, boxes in votes[name].items()}
+        labels = [label for label, boxes in fused.items() for _ in boxes]
+        found.append(Boxed(str(path), labels, _array([box for boxes in fused.values() for box in boxes])))
     return found
+
+
+def _corners_of(row: dict, table: Path) -> list[float]:
+    try:
+        return [float(row[key]) for key in ("x_min", "y_min", "x_max", "y_max")]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{str(table)!r}: a box of image {row['image_id']!r} is no number: {row}") from error
 
 
 def fuse(boxes: np.ndarray, *, overlap: float = OVERLAP) -> np.ndarray:
@@ -136,24 +243,25 @@ def _iou(first: np.ndarray, second: np.ndarray) -> float:
     return shared / max(areas - shared, 1e-12)
 
 
-def _clean(raw: list[tuple[str, list[tuple[str, list[float]]]]], index: dict[str, int], split: str) -> list[dict]:
+def _check_numbers(raw: list[Boxed]) -> None:
+    for image in raw:
+        if not np.isfinite(image.boxes).all():
+            raise ValueError(
+                f"boxes of {image.path!r}: {image.boxes.tolist()} hold a value that is no number; correct the entry"
+            )
+
+
+def _clean(raw: list[Boxed], sizes: list[tuple[int, int]], index: dict[str, int], split: str) -> list[dict]:
     cases, dropped, unknown = [], 0, set()
-    for path, named in raw:
-        size = check_image(path)
-        boxes, labels = [], []
-        for name, box in named:
-            if not all(math.isfinite(value) for value in box):
-                raise ValueError(f"boxes of {path!r}: {box} hold a value that is no number; correct the entry")
-            x1, y1, x2, y2 = np.clip(box, 0.0, (*size, *size)).tolist()
-            if name not in index:
-                unknown.add(name)
-            elif x2 <= x1 or y2 <= y1:
-                dropped += 1
-            else:
-                boxes.append([x1, y1, x2, y2])
-                labels.append(index[name])
-        own = np.array(boxes, dtype=np.float32).reshape(-1, 4), np.array(labels, dtype=np.int64)
-        cases.append({"image": path, "boxes": own[0], "labels": own[1]})
+    for image, size in zip(raw, sizes, strict=True):
+        known = np.array([name in index for name in image.names], dtype=bool)
+        unknown |= {name for name in image.names if name not in index}
+        boxes = np.clip(image.boxes, 0.0, [*size, *size])
+        wide = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        dropped += int((known & ~wide).sum())
+        kept = (known & wide).nonzero()[0]
+        labels = np.array([index[image.names[place]] for place in kept], dtype=np.int64)
+        cases.append({"image": image.path, "boxes": boxes[kept].astype(np.float32), "labels": labels})
     if dropped or unknown:
         names = sorted(unknown)
         logger.warning("%s: %d boxes without area in their image and all of %s left out", split, dropped, names)

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from common.datasets.chest_phantom import ZONE_Y, Lesion, draw_chest, place
+from common.datasets.convert_boxes import coco_of
 from common.datasets.lesion_boxes import LABELS
 from common.datasets.studies import SPLITS, save_annotation
 from common.datasets.synthetic import existing_or_made, split_ids, whole_folder
@@ -79,22 +80,8 @@ def write_chests(root: str, options: ChestOptions) -> None:
         content = {name: [{**entries[uid], "split": name} for uid in parts[split]] for split, name in SPLITS.items()}
         save_annotation(folder / "annotation.json", content)
         for name, studies in content.items():
-            (folder / f"coco_{name}.json").write_text(json.dumps(coco_of(studies)), encoding="utf-8")
+            (folder / f"coco_{name}.json").write_text(json.dumps(coco_of(studies, LABELS)), encoding="utf-8")
         (folder / "options.json").write_text(json.dumps(asdict(options)), encoding="utf-8")
-
-
-def coco_of(studies: list[dict]) -> dict:
-    """COCO's form of entries with boxes: categories 1 to 22 are :data:`LABELS`."""
-    images: list[dict] = []
-    annotations: list[dict] = []
-    for number, study in enumerate(studies, start=1):
-        size = {"height": study["height"], "width": study["width"]}
-        images.append({"id": number, "file_name": study["image_path"][0], **size})
-        for box, label in zip(study["boxes"], study["box_labels"], strict=True):
-            entry = {"id": len(annotations) + 1, "image_id": number, "category_id": 1 + LABELS.index(label)}
-            annotations.append({**entry, "bbox": box, "area": box[2] * box[3], "iscrowd": 0})
-    categories = [{"id": number, "name": name} for number, name in enumerate(LABELS, start=1)]
-    return {"images": images, "annotations": annotations, "categories": categories}
 
 
 def _write_chest(folder: Path, uid: str, options: ChestOptions, rng: np.random.Generator) -> dict:

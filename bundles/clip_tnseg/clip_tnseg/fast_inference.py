@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 from ignite.engine import Engine, Events
-from torch import nn
-from torch.utils.mkldnn import MkldnnLinear
+
+from common.packed_linear import pack_linear_layers
 
 from .network import CLIPTNseg
 
@@ -33,13 +33,5 @@ def speed_up(network: CLIPTNseg, *, amp: bool) -> None:
     for part in (network.fine, network.head, None if network.coarse is None else network.coarse.upsample):
         if part is not None:
             part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if not amp and next(network.parameters()).device.type == "cpu" and torch.backends.mkldnn.is_available():
-        _pack_linear_layers(network.clip)
-
-
-def _pack_linear_layers(module: nn.Module) -> None:
-    for name, child in module.named_children():
-        if isinstance(child, nn.Linear):
-            setattr(module, name, MkldnnLinear(child, torch.float32))
-        else:
-            _pack_linear_layers(child)
+    if not amp:
+        pack_linear_layers(network.clip)

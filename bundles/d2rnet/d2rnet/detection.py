@@ -72,7 +72,7 @@ def detect_step(engine: SupervisedEvaluator, batch: list[dict], *, amp: bool) ->
 def split_detections(detections: Detections, factors: Sequence[float]) -> list[tuple[np.ndarray, ...]]:
     """Boxes (M, 4) in the pixels of each image, labels (M,), scores (M,), without empty places."""
     parts = [part.cpu().numpy() for part in (detections.boxes, detections.labels, detections.scores)]
-    found = []
+    found: list[tuple[np.ndarray, ...]] = []
     for boxes, labels, scores, factor in zip(*parts, factors, strict=True):
         there = scores > 0
         found.append((boxes[there] / factor, labels[there], scores[there]))

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 from functools import partial, reduce
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -44,7 +45,7 @@ def as_functions(module: nn.Module, weights: dict[int, torch.Tensor]) -> Callabl
 
 def rewriting(memory: RelationalMemory, weights: dict[int, torch.Tensor]) -> Callable:
     """:meth:`common.relational_memory.RelationalMemory.rewrite` without modules, which ``scan_op`` cannot trace."""
-    attention = SimpleNamespace(heads=memory.attention.heads, dropout=0.0, training=False)
+    attention: Any = SimpleNamespace(heads=memory.attention.heads, dropout=0.0, training=False)
     for name in ("query", "key", "value", "out"):
         setattr(attention, name, as_functions(getattr(memory.attention, name), weights))
     for method in (MultiHeadAttention.split, MultiHeadAttention.keys_values, MultiHeadAttention.attend):
@@ -110,10 +111,10 @@ def export_onnx(
     free = {name: {0: torch.export.Dim("batch", min=1)} for name in (*inputs, "regions", "region_mask")}
     free["input_ids"][1] = torch.export.Dim("length", min=1)
     if network.visual.regions is not None:
-        network.visual.regions = EverySlot(network.visual.regions)
+        network.visual.regions = EverySlot(network.visual.regions)  # type: ignore[assignment]
         inputs["regions"] = torch.rand(2, regions, 3, region_size, region_size)
         inputs["region_mask"] = torch.ones(2, regions, dtype=torch.bool)
-    relational = network.report.decoder.relational
+    relational: Any = network.report.decoder.relational
     relational.memory = ScannedMemory(relational.memory)
     with torch.no_grad():
         torch.onnx.export(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,12 @@ from monai.transforms import Transform
 from PIL import Image
 
 from common.datasets.files import image_size, open_image, to_grey
+from common.datasets.lesion_boxes import SLACK, as_corners
 from common.datasets.studies import read_studies
 
 from .metrics import side_of
 
 logger = logging.getLogger(__name__)
-SLACK = 2.0  # pixels that a box may leave the image by rounding
 
 
 def read_lesions(root: str, split: str, *, views: int = 1, annotation: str | None = None) -> list[dict]:
@@ -34,17 +34,11 @@ def read_lesions(root: str, split: str, *, views: int = 1, annotation: str | Non
     """
     studies = read_studies(root, split, views=views, annotation=annotation, extras=("boxes", "scores", "box_labels"))
     raw = [_numbers(study) for study in studies]
-    sizes = [_corner(study["images"][0]) for study in studies]
-    if _are_corners([boxes for boxes, _ in raw], sizes):
-        logger.warning(
-            "%s: the boxes are read as corners x1, y1, x2, y2: as x, y, width, height they leave the image", split
-        )
-    else:
-        for boxes, _ in raw:
-            boxes[:, 2:] += boxes[:, :2]
+    sizes = [image_size(study["images"][0]) for study in studies]
+    corners = as_corners([boxes for boxes, _ in raw], sizes, what=split)
     found, dropped, cut = [], 0, 0
-    for study, (boxes, scores), size in zip(studies, raw, sizes, strict=True):
-        inside = np.clip(boxes, 0.0, size)
+    for study, boxes, (_, scores), size in zip(studies, corners, raw, sizes, strict=True):
+        inside = np.clip(boxes, 0.0, [*size, *size])
         kept = (inside[:, 2:] - inside[:, :2] > 0).all(axis=1)
         dropped += int((~kept).sum())
         cut += int((np.abs(inside - boxes)[kept] > SLACK).any(axis=1).sum())
@@ -56,11 +50,6 @@ def read_lesions(root: str, split: str, *, views: int = 1, annotation: str | Non
             "%s: %d boxes without area in their image left out, %d cut off at its border", split, dropped, cut
         )
     return found
-
-
-def _corner(path: str) -> np.ndarray:
-    """Width, height, width, height of an image that was checked before; its header alone is read."""
-    return np.array(image_size(path) * 2, dtype=np.float64)
 
 
 def _numbers(study: Mapping) -> tuple[np.ndarray, np.ndarray]:
@@ -98,16 +87,6 @@ def _labels(study: Mapping) -> np.ndarray:
 def _named(boxes: np.ndarray, labels: np.ndarray, width: float) -> str:
     middles = (boxes[:, 0] + boxes[:, 2]) / 2
     return ";".join(f"{side_of(x, width)}:{label}" for x, label in zip(middles, labels, strict=True) if label)
-
-
-def _are_corners(boxes: Sequence[np.ndarray], sizes: Sequence[np.ndarray]) -> bool:
-    """Whether some boxes leave their images as x, y, width, height, and none does as corners."""
-    leaves = False
-    for own, size in zip(boxes, sizes, strict=True):
-        if (own[:, 2:] < own[:, :2]).any() or (own > size + SLACK).any():
-            return False
-        leaves |= bool((own[:, :2] + own[:, 2:] > size[:2] + SLACK).any())
-    return leaves
 
 
 class CropRegionsd(Transform):

@@ -127,10 +127,10 @@ class D2RNet(nn.Module):
         if view_mask is None:
             view_mask = torch.ones([batch, image.shape[1]], dtype=torch.bool, device=device)
         if regions is None:
-            regions = image.new_zeros([batch, 1, 3, 64, 64])
             region_mask = torch.zeros([batch, 1], dtype=torch.bool, device=device)
-        if region_mask is None:
+        elif region_mask is None:
             region_mask = torch.ones([batch, regions.shape[1]], dtype=torch.bool, device=device)
+        assert region_mask is not None  # TorchScript does not see it
         seen = self.visual(image, view_mask, regions, region_mask)
         tokens, there = seen.patches, seen.there
         if self.fusion is not None:

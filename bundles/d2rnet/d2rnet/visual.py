@@ -62,15 +62,20 @@ class VisualSide(nn.Module):
             self.regions = RegionEncoder(channels=region_channels, widths=tuple(region_widths))
 
     def forward(
-        self, image: torch.Tensor, view_mask: torch.Tensor, regions: torch.Tensor, region_mask: torch.Tensor
+        self, image: torch.Tensor, view_mask: torch.Tensor, regions: Optional[torch.Tensor], region_mask: torch.Tensor
     ) -> Seen:
-        """See ``image`` (B, views, 3, H, W) and ``regions`` (B, R, 3, S, S); the masks say which there are."""
+        """See ``image`` (B, views, 3, H, W) and ``regions`` (B, R, 3, S, S); the masks say which there are.
+
+        Without ``regions`` all slots of ``region_mask`` are empty.
+        """
         last = self.features(image.flatten(0, 1))[3]
         if self.head is not None:
             last = self.head(last)
         patches = last.flatten(2).transpose(1, 2)
         there = view_mask.repeat_interleave(patches.shape[1], dim=1)
         found = patches.new_zeros([image.shape[0], 0, self.width])
-        if self.regions is not None:
+        if self.regions is not None and regions is not None:
             found = self.regions(regions, region_mask)
+        elif self.regions is not None:
+            found = patches.new_zeros([region_mask.shape[0], region_mask.shape[1], self.width])
         return Seen(patches.unflatten(0, [image.shape[0], -1]).flatten(1, 2), there, found)

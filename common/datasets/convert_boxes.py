@@ -1,0 +1,207 @@
+"""Lesion boxes from one form to another: ``python -m common.datasets.convert_boxes FOLDER --to coco --target NEW``.
+
+FOLDER holds COCO files, VinDr-CXR's csv (three readers are fused) or an annotation of studies with labelled boxes. NEW
+gets ``coco``: ``coco_{train,val,test}.json``, ``images/``; ``vindr``: ``annotations_train.csv`` with ``train/`` (whose
+fifth, by name, validates; training and validation images are shared out anew) and ``annotations_test.csv`` with
+``test/``; ``annotation``: a copy of the ``annotation.json`` of ``--studies`` whose studies have the boxes of the images
+of the same name, in ``boxes``, ``box_labels``, ``scores``, ``height`` and ``width``. Images are written as 8-bit grey
+PNG, DICOM included. ``--results coco_instances_results.json`` are a detector's boxes with scores for the images of one
+split, in place of the true ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from common.datasets.files import image_size, open_image, to_grey
+from common.datasets.lesion_boxes import LABELS, NOTHING, read_boxes
+from common.datasets.studies import SPLITS, load_annotation, save_annotation
+from common.datasets.synthetic import whole_folder
+
+logger = logging.getLogger(__name__)
+COCO = ("coco", "coco_annotations")
+
+
+def read_splits(root: str, classes: Sequence[str]) -> dict[str, list[dict]]:
+    """The splits of ``root`` that there are, as :func:`common.datasets.lesion_boxes.read_boxes` reads them.
+
+    Raises:
+        FileNotFoundError: none is there.
+    """
+    found = {}
+    for split in ("train", "val", "test"):
+        try:
+            found[split] = read_boxes(root, split, classes=classes)
+        except FileNotFoundError:
+            logger.warning("no split %s", split)
+    if not found:
+        raise FileNotFoundError(f"folder: {root!r} has no split train, val or test with boxes; see --help")
+    return found
+
+
+def write_images(cases: Sequence[dict], folder: Path) -> None:
+    """Each case's image as ``STEM.png``.
+
+    Raises:
+        ValueError: two images have one name.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for case in cases:
+        file = folder / f"{Path(case['image']).stem}.png"
+        if file.exists():
+            raise ValueError(f"image: {case['image']!r} has the name of another image; rename one of them")
+        to_grey(open_image(case["image"])).save(file)
+
+
+def write_coco(splits: dict[str, list[dict]], folder: Path, classes: Sequence[str]) -> None:
+    """COCO files with categories 1 to the number of ``classes``."""
+    for split, cases in splits.items():
+        write_images(cases, folder / "images")
+        entries = [{"image_path": [f"{Path(case['image']).stem}.png"], **described(case, classes)} for case in cases]
+        (folder / f"coco_{split}.json").write_text(json.dumps(coco_of(entries, classes)), encoding="utf-8")
+
+
+def described(case: dict, classes: Sequence[str]) -> dict:
+    """What an entry of an annotation says of a case's boxes."""
+    width, height = image_size(case["image"])
+    labels = [classes[label] for label in case["labels"].tolist()]
+    scores = case.get("scores", np.ones(len(labels))).astype(float).round(4).tolist()
+    boxes = as_wide(case["boxes"])
+    return {"boxes": boxes, "box_labels": labels, "scores": scores, "height": height, "width": width}
+
+
+def coco_of(entries: Sequence[dict], classes: Sequence[str]) -> dict:
+    """Entries of an annotation with boxes as the content of a COCO file; categories are 1 to the number of classes."""
+    images: list[dict] = []
+    annotations: list[dict] = []
+    for number, entry in enumerate(entries, start=1):
+        size = {"height": entry["height"], "width": entry["width"]}
+        images.append({"id": number, "file_name": entry["image_path"][0], **size})
+        for box, label in zip(entry["boxes"], entry["box_labels"], strict=True):
+            own = {"id": len(annotations) + 1, "image_id": number, "category_id": 1 + classes.index(label)}
+            annotations.append({**own, "bbox": box, "area": round(box[2] * box[3], 2), "iscrowd": 0})
+    categories = [{"id": number, "name": name} for number, name in enumerate(classes, start=1)]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def as_wide(boxes: np.ndarray) -> list[list[float]]:
+    """Corners (M, 4) as x, y, width, height."""
+    wide = boxes.astype(float)
+    wide[:, 2:] -= wide[:, :2]
+    return wide.round(2).tolist()
+
+
+def write_vindr(splits: dict[str, list[dict]], folder: Path, classes: Sequence[str]) -> None:
+    """VinDr-CXR's csv, with one reader ``R1``."""
+    training = [case for split in ("train", "val") for case in splits.get(split, [])]
+    for name, cases in (("train", training), ("test", splits.get("test", []))):
+        if not cases:
+            continue
+        write_images(cases, folder / name)
+        rows: list[list] = []
+        for case in cases:
+            stem = Path(case["image"]).stem
+            boxes = zip(case["labels"].tolist(), case["boxes"].astype(float).round(2).tolist(), strict=True)
+            own = [[stem, "R1", classes[label], *box] for label, box in boxes]
+            rows += own or [[stem, "R1", NOTHING, "", "", "", ""]]
+        with open(folder / f"annotations_{name}.csv", "w", newline="", encoding="utf-8") as file:
+            header = ["image_id", "rad_id", "class_name", "x_min", "y_min", "x_max", "y_max"]
+            csv.writer(file).writerows([header, *rows])
+
+
+def write_annotation(splits: dict[str, list[dict]], studies: Path, file: Path, classes: Sequence[str]) -> None:
+    """``studies`` with the boxes of the images of the same stem; other studies stay as they are.
+
+    Raises:
+        ValueError: no study has an image of any case.
+    """
+    known = {Path(case["image"]).stem: case for cases in splits.values() for case in cases}
+    content, count = load_annotation(studies), 0
+    for entry in (entry for split in SPLITS.values() for entry in content[split]):
+        case = known.get(Path(str((entry.get("image_path") or [""])[0])).stem)
+        if case is not None:
+            entry |= described(case, classes)
+            count += 1
+    if not count:
+        raise ValueError(f"studies: no study of {str(studies)!r} has an image of that name; pass the images' own file")
+    save_annotation(file, content)
+    logger.info("%s: boxes in %d studies", file, count)
+
+
+def read_results(root: str, split: str, results: Path, classes: Sequence[str]) -> dict[str, list[dict]]:
+    """Images of a split with a detector's boxes (``image_id, category_id, bbox, score``) in place of the true ones.
+
+    Raises:
+        FileNotFoundError: ``root`` has no COCO file of the split.
+        ValueError: an image or a category that the file does not know.
+    """
+    files = [Path(root) / f"{name}_{split}.json" for name in COCO]
+    file = next((file for file in files if file.is_file()), None)
+    if file is None:
+        raise FileNotFoundError(f"split: {root!r} has no coco_{split}.json, of whose images results are; pass --split")
+    content = json.loads(file.read_text(encoding="utf-8"))
+    stems = {image["id"]: Path(image["file_name"]).stem for image in content["images"]}
+    places = {entry["id"]: classes.index(entry["name"]) for entry in content["categories"] if entry["name"] in classes}
+    found = defaultdict(list)
+    for entry in json.loads(results.read_text(encoding="utf-8")):
+        if entry["image_id"] not in stems or entry["category_id"] not in places:
+            raise ValueError(
+                f"results: {entry} has an image or category that {str(file)!r} lacks; pass --split or --classes"
+            )
+        x, y, width, height = entry["bbox"]
+        box = [x, y, x + width, y + height, places[entry["category_id"]], entry["score"]]
+        found[stems[entry["image_id"]]].append(box)
+    cases = read_boxes(root, split, classes=classes)
+    for case in cases:
+        table = np.array(found[Path(case["image"]).stem], dtype=np.float64).reshape(-1, 6)
+        case |= {"boxes": table[:, :4], "labels": table[:, 4].astype(int), "scores": table[:, 5]}
+    return {split: cases}
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", help="what is read")
+    parser.add_argument("--to", choices=("coco", "vindr", "annotation"), required=True)
+    parser.add_argument("--target", type=Path, required=True, help="a new folder; of annotation, a new file")
+    parser.add_argument("--studies", type=Path, help="annotation.json that gets the boxes")
+    parser.add_argument("--results", type=Path, help="a detector's boxes for the images of --split")
+    parser.add_argument("--split", default="test", help="of --results: train, val, test or unlabel")
+    parser.add_argument("--classes", type=Path, help="JSON list of labels; else VinDr-CXR's 22")
+    arguments = parser.parse_args()
+    try:
+        convert(arguments)
+    except (ValueError, FileNotFoundError, FileExistsError) as error:
+        raise SystemExit(f"{type(error).__name__}: {error}") from error
+
+
+def convert(arguments: argparse.Namespace) -> None:
+    """Read, and write what ``--to`` says, whole or not at all."""
+    classes = LABELS if arguments.classes is None else json.loads(arguments.classes.read_text(encoding="utf-8"))
+    if arguments.target.exists():
+        raise FileExistsError(f"target: {str(arguments.target)!r} is there already; pass a new name")
+    if arguments.results is None:
+        splits = read_splits(arguments.folder, classes)
+    else:
+        splits = read_results(arguments.folder, arguments.split, arguments.results, classes)
+    if arguments.to == "annotation":
+        if arguments.studies is None:
+            raise ValueError("studies: --to annotation needs the annotation.json that gets the boxes; pass --studies")
+        write_annotation(splits, arguments.studies, arguments.target, classes)
+        return
+    with whole_folder(str(arguments.target)) as folder:
+        write = write_coco if arguments.to == "coco" else write_vindr
+        folder.mkdir(parents=True, exist_ok=True)
+        write(splits, folder, classes)
+
+
+if __name__ == "__main__":
+    main()

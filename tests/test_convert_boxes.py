@@ -1,0 +1,129 @@
+"""Boxes from one form to another and back; readers of every form."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from common.datasets import convert_boxes
+from common.datasets.files import fold
+from common.datasets.lesion_boxes import LABELS, read_boxes
+from common.datasets.synthetic_chest import ChestOptions, write_chests
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("chest") / "set"
+    write_chests(str(folder), ChestOptions(studies=30, size=64, seed=4))
+    return folder
+
+
+def command(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["convert_boxes", *map(str, arguments)])
+    convert_boxes.main()
+
+
+def by_name(cases):
+    boxes = [(case["boxes"].round(1).tolist(), case["labels"].tolist()) for case in cases]
+    return dict(zip((case["image"].rsplit("/", 1)[1] for case in cases), boxes, strict=True))
+
+
+def of_split(folder, split):
+    return by_name(read_boxes(str(folder), split, classes=LABELS))
+
+
+def all_of(folder):
+    return of_split(folder, "train") | of_split(folder, "val") | of_split(folder, "test")
+
+
+def test_coco_to_vindr_and_back_keeps_every_box_and_the_test_split(root, tmp_path, monkeypatch):
+    command(monkeypatch, root, "--to", "vindr", "--target", tmp_path / "vindr")
+    command(monkeypatch, tmp_path / "vindr", "--to", "coco", "--target", tmp_path / "coco")
+    assert all_of(root) == all_of(tmp_path / "vindr") == all_of(tmp_path / "coco")
+    tests = [set(of_split(folder, "test")) for folder in (root, tmp_path / "vindr", tmp_path / "coco")]
+    assert tests[0] == tests[1] == tests[2]
+    with pytest.raises(SystemExit, match=r"target: .* is there already"):
+        command(monkeypatch, root, "--to", "coco", "--target", tmp_path / "coco")
+
+
+def test_boxes_go_into_the_studies_of_their_images(root, tmp_path, monkeypatch):
+    content = json.loads((root / "annotation.json").read_text())
+    for entry in (entry for split in content.values() for entry in split):
+        for key in ("boxes", "box_labels", "scores", "height", "width"):
+            del entry[key]
+    bare = tmp_path / "bare.json"
+    bare.write_text(json.dumps(content))
+    target = tmp_path / "annotation.json"
+    command(monkeypatch, root, "--to", "annotation", "--studies", bare, "--target", target)
+    assert json.loads(target.read_text()) == json.loads((root / "annotation.json").read_text())
+    (tmp_path / "images").symlink_to(root / "images")
+    assert all_of(tmp_path) == all_of(root)
+
+
+def test_a_detectors_results_bring_their_scores(root, tmp_path, monkeypatch):
+    coco = json.loads((root / "coco_test.json").read_text())
+    image = coco["images"][2]
+    found = [{"image_id": image["id"], "category_id": 4, "bbox": [5, 6, 10, 12], "score": 0.75}]
+    (tmp_path / "results.json").write_text(json.dumps(found))
+    options = ["--results", tmp_path / "results.json", "--studies", root / "annotation.json"]
+    command(monkeypatch, root, "--to", "annotation", *options, "--target", tmp_path / "new.json")
+    entries = {entry["image_path"][0]: entry for entry in json.loads((tmp_path / "new.json").read_text())["test"]}
+    entry = entries[image["file_name"]]
+    assert (entry["boxes"], entry["box_labels"], entry["scores"]) == ([[5, 6, 10, 12]], ["Cardiomegaly"], [0.75])
+    assert sum(len(entry["boxes"]) for entry in entries.values()) == 1
+    options[1].write_text(json.dumps([{**found[0], "image_id": 999}]))
+    with pytest.raises(SystemExit, match="has an image or category that"):
+        command(monkeypatch, root, "--to", "annotation", *options, "--target", tmp_path / "other.json")
+
+
+def test_without_a_validation_file_a_fifth_of_training_validates(root, tmp_path):
+    (tmp_path / "images").symlink_to(root / "images")
+    (tmp_path / "coco_annotations_train.json").write_text((root / "coco_train.json").read_text())
+    whole = set(by_name(read_boxes(str(root), "train", classes=LABELS)))
+    train, val = (set(by_name(read_boxes(str(tmp_path), split, classes=LABELS))) for split in ("train", "val"))
+    assert train | val == whole and not train & val and val == {n for n in whole if fold(n.removesuffix(".png")) == 0}
+
+
+def test_corners_in_a_coco_file_are_told_by_their_values(root, tmp_path, caplog):
+    content = json.loads((root / "coco_train.json").read_text())
+    for entry in content["annotations"]:
+        x, y, width, height = entry["bbox"]
+        entry["bbox"] = [x, y, x + width, y + height]
+    (tmp_path / "images").symlink_to(root / "images")
+    (tmp_path / "coco_train.json").write_text(json.dumps(content))
+    (tmp_path / "coco_val.json").write_text((root / "coco_val.json").read_text())
+    found = read_boxes(str(tmp_path), "train", classes=LABELS)
+    assert by_name(found) == by_name(read_boxes(str(root), "train", classes=LABELS))
+    assert "the boxes are read as x1, y1, x2, y2" in caplog.text
+
+
+def test_dicom_is_read_with_its_look_up_and_written_as_png(tmp_path, monkeypatch):
+    pydicom = pytest.importorskip("pydicom")
+    pixels = np.linspace(0, 4095, 60 * 80).reshape(60, 80).astype(np.uint16)
+    name = next(name for name in (f"image{i}" for i in range(40)) if fold(name) >= 2)
+    (tmp_path / "train").mkdir()
+    dicom = pydicom.Dataset()
+    dicom.Rows, dicom.Columns, dicom.SamplesPerPixel, dicom.PhotometricInterpretation = 60, 80, 1, "MONOCHROME1"
+    dicom.BitsAllocated, dicom.BitsStored, dicom.HighBit, dicom.PixelRepresentation = 16, 12, 11, 0
+    dicom.PatientName, dicom.PixelData = "Secret^Name", pixels.tobytes()
+    dicom.SOPClassUID, dicom.SOPInstanceUID = (
+        pydicom.uid.DigitalXRayImageStorageForPresentation,
+        pydicom.uid.generate_uid(),
+    )
+    dicom.file_meta = pydicom.dataset.FileMetaDataset()
+    dicom.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    dicom.save_as(tmp_path / "train" / f"{name}.dicom", enforce_file_format=True)
+    lines = ["image_id,class_name,rad_id,x_min,y_min,x_max,y_max", f"{name},Cardiomegaly,R1,10,20,50,40"]
+    (tmp_path / "train.csv").write_text("\n".join(lines))
+    (case,) = read_boxes(str(tmp_path), "train", classes=LABELS)
+    assert case["boxes"].tolist() == [[10, 20, 50, 40]]
+    monkeypatch.setattr(convert_boxes, "read_splits", lambda root, classes: {"train": [case]})
+    command(monkeypatch, tmp_path, "--to", "coco", "--target", tmp_path / "coco")
+    with Image.open(tmp_path / "coco" / "images" / f"{name}.png") as image:
+        written = np.asarray(image)
+    np.testing.assert_allclose(written, 255 - pixels / 4095 * 255, atol=1)
+    (tmp_path / "train" / f"{name}.dicom").write_bytes(b"DICM" * 50)
+    with pytest.raises(ValueError, match="is damaged or no DICOM file|without an image"):
+        read_boxes(str(tmp_path), "train", classes=LABELS)
