@@ -125,5 +125,5 @@ def test_dicom_is_read_with_its_look_up_and_written_as_png(tmp_path, monkeypatch
         written = np.asarray(image)
     np.testing.assert_allclose(written, 255 - pixels / 4095 * 255, atol=1)
     (tmp_path / "train" / f"{name}.dicom").write_bytes(b"DICM" * 50)
-    with pytest.raises(ValueError, match="is damaged or no DICOM file|without an image"):
+    with pytest.raises(ValueError, match=r"is damaged or no DICOM file|without an image"):
         read_boxes(str(tmp_path), "train", classes=LABELS)

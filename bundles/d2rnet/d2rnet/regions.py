@@ -84,6 +84,7 @@ class RegionEncoder(nn.Module):
         for index, (inside, outside) in enumerate(zip((channels, *widths[:-1]), widths, strict=True)):
             layers += [nn.Conv2d(inside, outside, 3, stride=1 if index == 0 else 2), nn.BatchNorm2d(outside), nn.ReLU()]
         self.layers, self.width = nn.Sequential(*layers), widths[-1]
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third of the time less on CPUs
 
     def forward(self, regions: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Vectors (B, R, width) of ``regions`` (B, R, 3, S, S); zero where ``mask`` (B, R) is False.
