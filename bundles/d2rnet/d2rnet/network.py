@@ -43,6 +43,22 @@ class Looks(NamedTuple):
     regions: torch.Tensor
 
 
+class TokenNorm(nn.Module):
+    """Batch norm of tokens, over those that there are."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(width)
+
+    def forward(self, x: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
+        """(B, S, width), of which ``there`` (B, S) exist, to the same; what is not there has no meaning."""
+        if not self.training:
+            return self.norm(x.flatten(0, 1)).unflatten(0, [x.shape[0], -1])
+        found = torch.zeros_like(x)
+        found[there] = self.norm(x[there]).to(x.dtype)
+        return found
+
+
 class RegionFusion(nn.Module):
     """Patches, with what they take from the regions added, and the regions after them (spec 5.5)."""
 
@@ -64,6 +80,8 @@ class D2RNet(nn.Module):
 
     Args:
         visual: its :class:`d2rnet.visual.VisualSide`.
+        token_norm: batch norm before the tokens are embedded (R2Gen's option ``use_bn``; published: off). Without it
+            small features, as those of a network from scratch, let the encoder give one vector for all tokens.
         vocab_size: the tokenizer's.
         dim, hidden, heads, layers: of encoder and decoder; published: 512, 512, 8, 3.
         slots, slot_heads: of the relational memory; published: 3, 8.
@@ -76,6 +94,7 @@ class D2RNet(nn.Module):
         *,
         visual: VisualSide,
         vocab_size: int,
+        token_norm: bool = False,
         dim: int = 512,
         hidden: int = 512,
         heads: int = 8,
@@ -96,6 +115,7 @@ class D2RNet(nn.Module):
         super().__init__()
         self.visual = visual
         self.fusion = None if visual.regions is None else RegionFusion(visual.width, heads=heads, dropout=dropout)
+        self.token_norm = TokenNorm(visual.width) if token_norm else None
         self.embed = nn.Sequential(nn.Linear(visual.width, dim), nn.ReLU(), nn.Dropout(0.5))
         self.encoder = MemoryEncoder(dim=dim, hidden=hidden, heads=heads, layers=layers, dropout=dropout)
         decoder = ReportDecoder(
@@ -135,6 +155,8 @@ class D2RNet(nn.Module):
         tokens, there = seen.patches, seen.there
         if self.fusion is not None:
             tokens, there = self.fusion(tokens, seen.regions, region_mask), torch.cat([there, region_mask], dim=1)
+        if self.token_norm is not None:
+            tokens = self.token_norm(tokens, there)
         return seen, self.encoder(self.embed(tokens), there), there
 
     def forward(

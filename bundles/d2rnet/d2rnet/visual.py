@@ -31,8 +31,6 @@ class VisualSide(nn.Module):
     Args:
         depth, resnet_width, weights: of :class:`common.backbones.ResNetFeatures`; published: 101, 64, ImageNet's.
         prior: False: the ResNet's map itself, without attention and convolution, as in R2Gen.
-        patch_norm: batch norm of the patches (R2Gen's option ``use_bn``; published: off). Channel prior attention of a
-            network from scratch gives patches that hardly differ; the encoder then makes one vector of all tokens.
         region_channels: of LERA; 3 is published, and blind (spec 5.3); 0: no regions, as in R2Gen.
         region_widths: of the region network; the last is the width of all that comes out with ``prior``.
 
@@ -47,7 +45,6 @@ class VisualSide(nn.Module):
         resnet_width: int = 64,
         weights: Optional[str] = None,
         prior: bool = True,
-        patch_norm: bool = False,
         region_channels: int = 16,
         region_widths: tuple[int, ...] = (64, 128, 256, 512, 1024),
     ) -> None:
@@ -60,7 +57,6 @@ class VisualSide(nn.Module):
         self.head = None
         if prior:
             self.head = nn.Sequential(ChannelPriorAttention(channels), nn.Conv2d(channels, self.width, 1, bias=False))
-        self.norm = nn.BatchNorm2d(self.width) if patch_norm else None
         self.regions = None
         if region_channels > 0:
             self.regions = RegionEncoder(channels=region_channels, widths=tuple(region_widths))
@@ -75,8 +71,6 @@ class VisualSide(nn.Module):
         last = self.features(image.flatten(0, 1))[3]
         if self.head is not None:
             last = self.head(last)
-        if self.norm is not None:
-            last = self.norm(last)
         patches = last.flatten(2).transpose(1, 2)
         there = view_mask.repeat_interleave(patches.shape[1], dim=1)
         found = patches.new_zeros([image.shape[0], 0, self.width])
