@@ -4,7 +4,7 @@ import pytest
 import torch
 from d2rnet.alignment import Alignment, Boundary, hinge, match, mean_of_sentences
 from d2rnet.channel_prior import ChannelPriorAttention
-from d2rnet.network import D2RNet
+from d2rnet.network import D2RNet, TokenNorm
 from d2rnet.published import CONVOLUTIONS, PRIOR, REGIONS, load_published, visual_names
 from d2rnet.regions import LERA, RegionEncoder
 from d2rnet.visual import VisualSide
@@ -251,3 +251,13 @@ def test_matched_pairs_score_highest_after_a_short_training(alignment):
         regions = torch.nn.functional.normalize(seen, dim=2)
         found = match(regions, words, mask, text["attention_mask"] > 0, boundary=float(alignment.of_patches.value))
     assert found.scores.argmax(0).tolist() == found.scores.argmax(1).tolist() == list(range(6))
+
+
+def test_batch_norm_of_tokens_sees_those_that_there_are():
+    norm, there = TokenNorm(4), torch.tensor([[True, True, False], [True, False, False]])
+    x = torch.randn(2, 3, 4)
+    found = norm.train()(torch.where(there[:, :, None], x, 1e6), there)
+    torch.testing.assert_close(found[there].mean(0), torch.zeros(4), atol=1e-5, rtol=0)
+    assert not found[~there].any()
+    torch.testing.assert_close(norm.norm.running_mean, 0.1 * x[there].mean(0))
+    torch.testing.assert_close(norm.eval()(x, there)[there], norm.norm(x[there]))
