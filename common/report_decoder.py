@@ -257,9 +257,10 @@ class ReportDecoder(nn.Module):
             own = state.own[:, :, studies[:, None], beams]
             return DecoderState(own, state.cross[:, :, studies], state.visible[studies], slots)
         rows = (studies[:, None] * beams.shape[1] + beams).flatten()
+        moved = (rows != torch.arange(rows.shape[0], device=rows.device)).nonzero()[:, 0]
         for layer in state.own:  # one by one: the copies stay small enough to be kept by the allocator
             filled = layer.flatten(1, 2)[:, :, :, :used]
-            filled.copy_(filled.index_select(1, rows))
+            filled.index_copy_(1, moved, filled.index_select(1, rows[moved]))
         return DecoderState(state.own, state.cross, state.visible, slots)
 
 
