@@ -1,19 +1,22 @@
 """Speed of writing reports: tokens per second and seconds per report, and how the cost grows with the length.
 
 ``python -m benchmarks.generation``. SGF's decoder in its published size (3 layers of width 512, vocabulary 800,
-memory of 98 tokens, random weights) writes exactly ``--tokens`` tokens for each study. "no cache" decodes the whole
-prefix at every step, as the published sampling does. All rows run in one process, one after the other; ratios count.
+memory of 98 tokens, random weights) writes exactly ``--tokens`` tokens for each study; with ``--slots 3`` it has R2Gen's
+relational memory, as D2R-Net's. "no cache" decodes the whole prefix at every step, as the published sampling does;
+"packed" is how evaluation and inference run on CPUs. All rows run in one process, one after the other; ratios count.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import logging
 
 import torch
 
 from benchmarks.timing import seconds
 from common.beam_search import BeamSearch
+from common.packed_linear import pack_linear_layers
 from common.report_decoder import ReportDecoder
 
 logger = logging.getLogger(__name__)
@@ -44,6 +47,9 @@ def compare(decoder: ReportDecoder, *, batches: list[int], tokens: int, runs: in
         memory = torch.randn(batch, MEMORY, DIM, generator=torch.Generator().manual_seed(batch))
         greedy, beam = searcher(decoder, 1, tokens), searcher(decoder, 3, tokens)
         scripted = torch.jit.script(greedy), torch.jit.script(beam)
+        packed = copy.deepcopy(greedy), copy.deepcopy(beam)
+        for search in packed:
+            pack_linear_layers(search)
         plain, cached = without_cache(decoder, memory, tokens), greedy(memory).ids[:, 0]
         if not torch.equal(plain[:, : tokens - 1], cached[:, : tokens - 1]):
             raise RuntimeError(f"batch {batch}: with and without cache wrote different ids")
@@ -51,8 +57,10 @@ def compare(decoder: ReportDecoder, *, batches: list[int], tokens: int, runs: in
             "greedy, no cache": lambda memory=memory: without_cache(decoder, memory, tokens),
             "greedy": lambda memory=memory, search=greedy: search(memory),
             "greedy, TorchScript": lambda memory=memory, search=scripted[0]: search(memory),
+            "greedy, packed": lambda memory=memory, search=packed[0]: search(memory),
             "beam 3": lambda memory=memory, search=beam: search(memory),
             "beam 3, TorchScript": lambda memory=memory, search=scripted[1]: search(memory),
+            "beam 3, packed": lambda memory=memory, search=packed[1]: search(memory),
         }
         base = 0.0
         for name, call in ways.items():
@@ -78,6 +86,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, default=150)
+    parser.add_argument("--slots", type=int, default=0, help="of the relational memory")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 2, 16])
     parser.add_argument("--lengths", type=int, nargs="+", default=[50, 100, 200, 400])
     parser.add_argument("--runs", type=int, default=3)
@@ -85,7 +94,9 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    decoder = ReportDecoder(vocab_size=VOCABULARY, dim=DIM, hidden=DIM, layers=3, max_length=512).eval()
+    decoder = ReportDecoder(
+        vocab_size=VOCABULARY, dim=DIM, hidden=DIM, layers=3, max_length=512, slots=arguments.slots
+    ).eval()
     rows = compare(decoder, batches=arguments.batches, tokens=arguments.tokens, runs=arguments.runs)
     logger.info("%s", "\n".join(rows))
     logger.info("%s", "\n".join(growth(decoder, lengths=arguments.lengths, runs=arguments.runs)))
