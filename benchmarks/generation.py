@@ -1,8 +1,8 @@
 """Speed of writing reports: tokens per second and seconds per report, and how the cost grows with the length.
 
 ``python -m benchmarks.generation``. SGF's decoder in its published size (3 layers of width 512, vocabulary 800,
-memory of 98 tokens, random weights) writes exactly ``--tokens`` tokens for each study; with ``--slots 3`` it has R2Gen's
-relational memory, as D2R-Net's. "no cache" decodes the whole prefix at every step, as the published sampling does;
+memory of 98 tokens, random weights) writes exactly ``--tokens`` tokens for each study; with ``--slots 3`` it has
+R2Gen's relational memory, as D2R-Net's. "no cache" decodes the whole prefix at every step, as published;
 "packed" is how evaluation and inference run on CPUs. All rows run in one process, one after the other; ratios count.
 """
 
