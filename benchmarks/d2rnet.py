@@ -45,7 +45,8 @@ def main() -> None:
         for name in arguments.variants:
             measure("d2rnet", VARIANTS[name], folder_of(arguments.out, name, seed), fixed, [])
         for name in BASELINES:
-            baseline(name, data, folder_of(arguments.out, name, seed), views=arguments.views, organ="chest")
+            folder, which = folder_of(arguments.out, name, seed), arguments.annotation
+            baseline(name, data, folder, views=arguments.views, organ="chest", annotation=which)
     names, same_data = [*arguments.variants, *BASELINES], arguments.dataset_dir is not None
     rows = table(arguments.out, names, arguments.seeds, columns=COLUMNS, gains=GAINS, same_data=same_data)
     logger.info("%s", rows)

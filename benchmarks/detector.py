@@ -2,8 +2,9 @@
 
 ``python -m benchmarks.detector --out runs/detector --seeds 0 1 2``
 Each seed draws its own synthetic X-rays; images whose boxes are not used are the unlabelled ones, and at a share of 1
-a second set of the same size is. Both kinds of training take as many steps. What follows ``--`` goes to every training
-and evaluation. Figures are of the test split: mean over seeds, standard deviation in brackets.
+a second set of the same size is (with --dataset_dir: --unlabelled_dir). Both kinds of training take as many steps. What
+follows ``--`` goes to every training and evaluation. Figures are of the test split: mean over seeds, standard deviation
+in brackets.
 """
 
 from __future__ import annotations
@@ -51,16 +52,22 @@ def main() -> None:
     parser.add_argument("--shares", type=float, nargs="+", default=[0.05, 0.1, 1.0], help="of labelled images")
     parser.add_argument("--studies", type=int, default=800, help="of the synthetic data")
     parser.add_argument("--size", type=int, default=128, help="of the synthetic images in pixels")
+    parser.add_argument("--unlabelled_dir", help="beside --dataset_dir, at a share of 1")
     arguments = parser.parse_args(own)
+    if 1 in arguments.shares and arguments.dataset_dir and not arguments.unlabelled_dir:
+        raise SystemExit("--unlabelled_dir: a share of 1 leaves no image unlabelled; pass a folder, or other --shares")
     for seed in arguments.seeds:
         options = {"studies": arguments.studies, "size": arguments.size}
         data, more = (
             chest_or_synthetic(
                 dataset_dir=folder,
                 synthetic_dir=str(arguments.out / f"{kind}_{seed}"),
-                options={**options, "seed": own},
+                options={**options, "seed": drawn},
             )
-            for kind, folder, own in (("synthetic", arguments.dataset_dir, seed), ("unlabelled", None, 1000 + seed))
+            for kind, folder, drawn in (
+                ("synthetic", arguments.dataset_dir, seed),
+                ("unlabelled", arguments.unlabelled_dir, 1000 + seed),
+            )
         )
         for share in arguments.shares:
             fixed = ["--dataset_dir", data, "--seed", str(seed), "--labelled_share", str(share), *extra]

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from benchmarks.ablations import folder_of, paired_gain, run
+from common.datasets.files import open_image, to_grey
 from common.datasets.studies import read_studies
 from common.entity_metrics import entity_metrics, read_entities
 from common.text_metrics import cider_d_each, rouge_l, text_metrics, tokens_of
@@ -28,16 +28,16 @@ def thumbnail(images: list[str], views: int) -> np.ndarray:
     """Unit vector of a study's views, one after the other; missing ones are black."""
     parts = [np.zeros(32 * 32)] * (views - len(images))
     for name in images:
-        with Image.open(name) as image:
-            parts.append(np.asarray(image.convert("L").resize((32, 32)), dtype=np.float64).ravel())
+        small = to_grey(open_image(name)).resize((32, 32))
+        parts.append(np.asarray(small, dtype=np.float64).ravel())
     vector = np.concatenate(parts)
     vector -= vector.mean()
     return vector / max(np.linalg.norm(vector), 1e-12)
 
 
-def baseline(name: str, data: str, folder: Path, *, views: int, organ: str) -> None:
+def baseline(name: str, data: str, folder: Path, *, views: int, organ: str, annotation: str | None = None) -> None:
     """Write ``metrics.json`` and ``per_case.csv`` of one baseline on the test split."""
-    training, test = (read_studies(data, split, views=views) for split in ("train", "test"))
+    training, test = (read_studies(data, split, views=views, annotation=annotation) for split in ("train", "test"))
     if name == "nearest neighbour":
         known = np.stack([thumbnail(study["images"], views) for study in training])
         nearest = [int((known @ thumbnail(study["images"], views)).argmax()) for study in test]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -65,7 +66,7 @@ class PredictionFiles:
         for item, data in zip(engine.state.output, engine.state.batch, strict=True):  # type: ignore[call-overload]
             name = name_of(data[self.key])
             shown = self.show(name, item, data)
-            stem = Path(name).stem if self.key == "image" else name
+            stem = Path(name).stem if self.key == "image" else re.sub(r"[^\w.-]", "_", name).lstrip(".")
             files = {key: f"{stem}_{key}.png" for key in shown.pictures}
             for key, picture in shown.pictures.items():
                 picture.save(self.folder / files[key])

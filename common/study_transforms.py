@@ -12,7 +12,7 @@ import torch
 from monai.transforms import RandomizableTransform, Transform
 from PIL import Image
 
-from common.datasets.files import image_files, open_image, to_grey
+from common.datasets.files import WITH_DICOM, image_files, open_image, to_grey
 from common.datasets.layouts import list_images
 from common.datasets.studies import read_studies
 from common.report_tokenizer import SentenceTokenizer, encode_report
@@ -123,10 +123,12 @@ def list_studies(*, image: str | None, data_dir: str | None, views: int, annotat
         return [{key: study[key] for key in ("study", "images")} for study in found]
     whole = Path(image)
     folders = [whole]
-    if whole.is_dir() and not image_files(whole):
+    if whole.is_dir() and not image_files(whole, WITH_DICOM):
         folders = sorted(path for path in whole.iterdir() if path.is_dir()) or folders
     names = [path.name if path.is_dir() else path.stem for path in folders]
-    studies = [{"study": n, "images": list_images(str(path))} for n, path in zip(names, folders, strict=True)]
+    studies = [
+        {"study": n, "images": list_images(str(path), WITH_DICOM)} for n, path in zip(names, folders, strict=True)
+    ]
     for study in studies:
         if len(study["images"]) > views:
             logger.warning("%s: %d images, the first %d are read", study["study"], len(study["images"]), views)

@@ -14,6 +14,8 @@ from d2rnet.chests import (
     training_transforms,
     whole_transforms,
 )
+from d2rnet.detection import split_detections
+from d2rnet.detector import Detections
 from PIL import Image
 
 from common.datasets.lesion_boxes import LABELS
@@ -106,3 +108,23 @@ def test_pairs_begin_anew_when_a_list_ends():
     assert [pairs[i]["labelled"]["a"] for i in range(5)] == [0, 1, 0, 1, 0]
     assert [pairs[i]["unlabelled"]["b"] for i in range(5)] == [0, 1, 2, 0, 1]
     assert "unlabelled" not in Paired([{"a": 0}], [], 5)[3] and len(pairs) == 5
+
+
+def test_a_missing_validation_image_does_not_switch_the_check_off(root, tmp_path):
+    (tmp_path / "images").symlink_to(root / "images")
+    for split in ("train", "val", "test"):
+        content = json.loads((root / f"coco_{split}.json").read_text())
+        if split == "val":
+            content["images"].append({**content["images"][0], "id": 999, "file_name": "gone.png"})
+        (tmp_path / f"coco_{split}.json").write_text(json.dumps(content))
+    with pytest.raises(FileNotFoundError, match=r"gone\.png"):
+        learned_cases(str(tmp_path), classes=LABELS)
+
+
+def test_detected_boxes_stay_inside_a_wide_image(tmp_path):
+    Image.fromarray(np.full((40, 80), 90, np.uint8)).save(tmp_path / "wide.png")
+    case = whole_transforms(size=64)({"image": str(tmp_path / "wide.png")})
+    boxes = torch.tensor([[[10.0, 10, 30, 60], [10, 40, 30, 60], [0, 0, 0, 0]]])
+    found = Detections(boxes, torch.tensor([[0.9, 0.8, 0.0]]), torch.zeros(1, 3, dtype=torch.long), boxes)
+    ((own, labels, scores),) = split_detections(found, [case])
+    assert own.tolist() == [[12.5, 12.5, 37.5, 40]] and len(labels) == len(scores) == 1

@@ -127,3 +127,50 @@ def test_dicom_is_read_with_its_look_up_and_written_as_png(tmp_path, monkeypatch
     (tmp_path / "train" / f"{name}.dicom").write_bytes(b"DICM" * 50)
     with pytest.raises(ValueError, match=r"is damaged or no DICOM file|without an image"):
         read_boxes(str(tmp_path), "train", classes=LABELS)
+
+
+def test_images_of_one_name_in_folders_of_their_own_are_told_apart(root, tmp_path, monkeypatch):
+    content = json.loads((root / "annotation.json").read_text())
+    for split in content.values():
+        for entry in split:
+            name = entry["image_path"][0]
+            target = tmp_path / "set" / "images" / entry["id"] / "0.png"
+            target.parent.mkdir(parents=True)
+            target.write_bytes((root / "images" / name).read_bytes())
+            entry["image_path"] = [f"{entry['id']}/0.png"]
+    (tmp_path / "set" / "annotation.json").write_text(json.dumps(content))
+    command(monkeypatch, tmp_path / "set", "--to", "coco", "--target", tmp_path / "coco")
+    assert {name.replace("_0.png", ".png"): boxes for name, boxes in all_of(tmp_path / "coco").items()} == all_of(root)
+    bare = {split: [{**e, "boxes": [], "box_labels": []} for e in entries] for split, entries in content.items()}
+    (tmp_path / "bare.json").write_text(json.dumps(bare))
+    options = ["--to", "annotation", "--studies", tmp_path / "bare.json", "--target", tmp_path / "new.json"]
+    command(monkeypatch, tmp_path / "coco", *options)
+    assert json.loads((tmp_path / "new.json").read_text()) == content
+
+
+def test_boxes_in_pixels_of_another_size_are_refused(root, tmp_path):
+    (tmp_path / "images").symlink_to(root / "images")
+    content = json.loads((root / "coco_train.json").read_text())
+    for entry in content["annotations"]:
+        entry["bbox"] = [16 * value for value in entry["bbox"]]
+    (tmp_path / "coco_train.json").write_text(json.dumps(content))
+    (tmp_path / "coco_val.json").write_text((root / "coco_val.json").read_text())
+    with pytest.raises(ValueError, match="boxes of split 'train' leave their images; are they in the pixels"):
+        read_boxes(str(tmp_path), "train", classes=LABELS)
+
+
+def test_the_window_of_a_dicom_file_is_its_range(tmp_path):
+    pydicom = pytest.importorskip("pydicom")
+    from common.dicom import read_dicom
+
+    dicom = pydicom.Dataset()
+    dicom.Rows, dicom.Columns, dicom.SamplesPerPixel, dicom.PhotometricInterpretation = 1, 3, 1, "MONOCHROME2"
+    dicom.BitsAllocated, dicom.BitsStored, dicom.HighBit, dicom.PixelRepresentation = 16, 12, 11, 0
+    dicom.WindowCenter, dicom.WindowWidth, dicom.NumberOfFrames = [2000, 50], [4000, 10], None
+    dicom.PixelData = np.array([0, 1000, 4095], dtype=np.uint16).tobytes() + b"\0\0"
+    dicom.SOPClassUID = pydicom.uid.DigitalXRayImageStorageForPresentation
+    dicom.SOPInstanceUID = pydicom.uid.generate_uid()
+    dicom.file_meta = pydicom.dataset.FileMetaDataset()
+    dicom.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    dicom.save_as(tmp_path / "x.dcm", enforce_file_format=True)
+    assert np.asarray(read_dicom(str(tmp_path / "x.dcm"))).tolist() == [[0, 64, 255]]

@@ -42,7 +42,8 @@ def test_the_teacher_and_its_labels_are_saved(trained):
     folder, _ = trained
     state = torch.load(folder / "models" / "detector.pt", weights_only=True)
     LesionDetector(classes=22, depth=18, resnet_width=8, levels=(0, 1, 2, 3), width=8, layers=1).load_state_dict(state)
-    assert json.loads((folder / "models" / "detector_labels.json").read_text())[3] == "Cardiomegaly"
+    settings = json.loads((folder / "models" / "detector_settings.json").read_text())
+    assert settings["labels"][3] == "Cardiomegaly" and settings["image_size"] == 64
 
 
 def test_interrupted_and_resumed_equals_uninterrupted(trained, tmp_path):
@@ -85,7 +86,7 @@ def labelling(trained, tmp_path):
     for entry in (entry for split in content.values() for entry in split):
         del entry["boxes"], entry["scores"], entry["box_labels"]
     (root / "annotation.json").write_text(json.dumps(content))
-    options = {**NETWORK, "image_size": 64, "dataset_dir": str(root), "ckpt_dir": str(folder / "models"), "slots": 5}
+    options = {**NETWORK, "dataset_dir": str(root), "ckpt_dir": str(folder / "models"), "slots": 5}
     options |= {"output_dir": str(tmp_path / "pages"), "score": 0.01, "bundle_root": str(CONFIGS.parent), "pages": 2}
     return root, options
 
@@ -105,6 +106,12 @@ def test_pseudo_labels_are_added_and_nothing_else_changes(labelling):
     with pytest.raises(RuntimeError) as caught:
         execute(["pseudo_label"], "infer", **options)
     assert "pass --overwrite true to replace them" in str(caught.value.__cause__)
+    (root / "bare.json").write_text(json.dumps(before))
+    other = {**options, "annotation": "bare.json", "output": str(root / "annotation.json")}
+    with pytest.raises(RuntimeError) as caught:
+        execute(["pseudo_label"], "infer", **other)
+    assert "annotation.json' is there already" in str(caught.value.__cause__)
+    assert load_annotation(root / "annotation.json") == after
 
 
 def test_an_interrupted_labelling_goes_on(labelling, monkeypatch):
@@ -140,7 +147,7 @@ def test_an_interrupted_labelling_goes_on(labelling, monkeypatch):
 def test_both_forms_of_export_agree(trained):
     onnxruntime = pytest.importorskip("onnxruntime")
     folder, _ = trained
-    options = {"ckpt_dir": str(folder / "models"), **NETWORK, "image_size": 64, "bundle_root": str(CONFIGS.parent)}
+    options = {"ckpt_dir": str(folder / "models"), **NETWORK, "bundle_root": str(CONFIGS.parent)}
     workflow = execute(["pseudo_label"], "infer", "export_onnx", **options, onnx=str(folder / "detector.onnx"))
     detector = workflow.parser.get_parsed_content("network_def").eval()
     image = torch.rand(3, 3, 64, 64)

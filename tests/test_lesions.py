@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from d2rnet.lesions import CropRegionsd, read_lesions
+from d2rnet.lesions import CropRegionsd, StandardiseRegionsd, read_lesions
+from monai.transforms import Compose
 from PIL import Image
 
 
@@ -62,34 +63,50 @@ def test_bad_boxes_are_named(folder, boxes, more, message):
         read_lesions(folder(boxes, **more), "train")
 
 
+def regions_of(count, size, places=True):
+    return Compose([CropRegionsd(count=count, size=size), StandardiseRegionsd(count=count, places=places)])
+
+
+@pytest.mark.parametrize("box", [[95, 10, 99, 30], [-20, -20, -5, -5], [59.99999, 0, 60, 5]])
+def test_a_box_beside_the_image_still_gives_a_region(folder, box):
+    study = read_lesions(folder([[20, 10, 10, 20]]), "train")[0]
+    found = regions_of(1, 48)({**study, "boxes": np.array([box], dtype=np.float32)})
+    assert found["regions"].isfinite().all() and found["region_mask"].all()
+
+
+def test_a_region_size_that_cannot_be_encoded_is_refused():
+    with pytest.raises(ValueError, match="region_size: 50 must be a multiple of 4, 48 at least"):
+        CropRegionsd(count=1, size=50)
+
+
 def test_a_study_without_boxes_has_none(folder):
     root = Path(folder([]))
     content = json.loads((root / "annotation.json").read_text())
     for entry in content["test"]:
         del entry["boxes"]
     (root / "annotation.json").write_text(json.dumps(content))
-    study = CropRegionsd(count=2, size=64, places=True)(read_lesions(str(root), "test")[0])
+    study = regions_of(2, 64)(read_lesions(str(root), "test")[0])
     assert study["regions"].shape == (2, 3, 64, 64) and not study["region_mask"].any()
 
 
 def test_regions_are_square_standardised_and_the_surest_first(folder):
     study = read_lesions(folder([[0, 10, 20, 10], [20, 10, 10, 20], [40, 0, 10, 10]]), "train")[0]
-    found = CropRegionsd(count=2, size=32, places=False)({**study, "scores": np.array([0.2, 0.9, 0.5])})
+    found = regions_of(2, 48, places=False)({**study, "scores": np.array([0.2, 0.9, 0.5])})
     assert found["region_mask"].tolist() == [True, True]
     torch.testing.assert_close(found["regions"].mean([1, 2, 3]), torch.zeros(2), atol=1e-4, rtol=0)
     torch.testing.assert_close(found["regions"].std([1, 2, 3]), torch.ones(2), atol=1e-2, rtol=0)
     tall = found["regions"][0, 0]
-    assert tall[:, 2].std() < 1e-3 < tall[16].std()  # padded left and right, a ramp in the middle
+    assert tall[:, 2].std() < 1e-3 < tall[24].std()  # padded left and right, a ramp in the middle
 
 
 def test_a_region_knows_where_it_lies(folder):
     study = read_lesions(folder([[20, 10, 10, 20]]), "train")[0]
-    (region,) = CropRegionsd(count=1, size=40, places=True)(study)["regions"]
+    (region,) = regions_of(1, 48)(study)["regions"]
     with Image.open(study["images"][0]) as image:
         width, height = image.size
     x, y = (region[1:].mean([1, 2]) + 1) / 2
     assert float(x * width) == pytest.approx(25, abs=0.1) and float(y * height) == pytest.approx(20, abs=0.1)
-    assert float(region[1].amax() - region[1].amin()) / 2 * width == pytest.approx(20 * 39 / 40, abs=0.1)
-    plain = CropRegionsd(count=1, size=40, places=False)(study)["regions"][0]
+    assert float(region[1].amax() - region[1].amin()) / 2 * width == pytest.approx(20 * 47 / 48, abs=0.1)
+    plain = regions_of(1, 48, places=False)(study)["regions"][0]
     torch.testing.assert_close(plain[0], region[0])
     assert torch.equal(plain[0], plain[2])

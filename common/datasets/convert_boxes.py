@@ -22,12 +22,13 @@ from pathlib import Path
 import numpy as np
 
 from common.datasets.files import image_size, open_image, to_grey
-from common.datasets.lesion_boxes import LABELS, NOTHING, read_boxes
+from common.datasets.lesion_boxes import LABELS, NOTHING, key_of, read_boxes, split_images
 from common.datasets.studies import SPLITS, load_annotation, save_annotation
 from common.datasets.synthetic import whole_folder
 
 logger = logging.getLogger(__name__)
 COCO = ("coco", "coco_annotations")
+FOLDERS = ("images", "train", "val", "test", "unlabel")  # of all images
 
 
 def read_splits(root: str, classes: Sequence[str]) -> dict[str, list[dict]]:
@@ -36,36 +37,46 @@ def read_splits(root: str, classes: Sequence[str]) -> dict[str, list[dict]]:
     Raises:
         FileNotFoundError: none is there.
     """
-    found = {}
-    for split in ("train", "val", "test"):
-        try:
-            found[split] = read_boxes(root, split, classes=classes)
-        except FileNotFoundError:
-            logger.warning("no split %s", split)
+    found = {split: read_boxes(root, split, classes=classes) for split in SPLITS.values() if split_images(root, split)}
     if not found:
         raise FileNotFoundError(f"folder: {root!r} has no split train, val or test with boxes; see --help")
     return found
 
 
-def write_images(cases: Sequence[dict], folder: Path) -> None:
-    """Each case's image as ``STEM.png``.
+def named(splits: dict[str, list[dict]], root: Path) -> dict[str, list[dict]]:
+    """The cases with ``name``, by :func:`common.datasets.lesion_boxes.key_of`, without the folder of all images.
 
     Raises:
         ValueError: two images have one name.
     """
+    found, seen = {}, set()
+    for split, cases in splits.items():
+        found[split] = [{**case, "name": name_in(root, case["image"])} for case in cases]
+        for case in found[split]:
+            if case["name"] in seen:
+                raise ValueError(f"image: {case['image']!r} has the name of another image; rename one of them")
+            seen.add(case["name"])
+    return found
+
+
+def name_in(root: Path, image: str) -> str:
+    """``CXR1_0`` of ``images/CXR1/0.png``."""
+    parts = Path(image).relative_to(root).parts
+    return key_of(image, root / parts[0] if len(parts) > 1 and parts[0] in FOLDERS else root)
+
+
+def write_images(cases: Sequence[dict], folder: Path) -> None:
+    """Each case's image as ``NAME.png``."""
     folder.mkdir(parents=True, exist_ok=True)
     for case in cases:
-        file = folder / f"{Path(case['image']).stem}.png"
-        if file.exists():
-            raise ValueError(f"image: {case['image']!r} has the name of another image; rename one of them")
-        to_grey(open_image(case["image"])).save(file)
+        to_grey(open_image(case["image"])).save(folder / f"{case['name']}.png")
 
 
 def write_coco(splits: dict[str, list[dict]], folder: Path, classes: Sequence[str]) -> None:
     """COCO files with categories 1 to the number of ``classes``."""
     for split, cases in splits.items():
         write_images(cases, folder / "images")
-        entries = [{"image_path": [f"{Path(case['image']).stem}.png"], **described(case, classes)} for case in cases]
+        entries = [{"image_path": [f"{case['name']}.png"], **described(case, classes)} for case in cases]
         (folder / f"coco_{split}.json").write_text(json.dumps(coco_of(entries, classes)), encoding="utf-8")
 
 
@@ -108,25 +119,24 @@ def write_vindr(splits: dict[str, list[dict]], folder: Path, classes: Sequence[s
         write_images(cases, folder / name)
         rows: list[list] = []
         for case in cases:
-            stem = Path(case["image"]).stem
             boxes = zip(case["labels"].tolist(), case["boxes"].astype(float).round(2).tolist(), strict=True)
-            own = [[stem, "R1", classes[label], *box] for label, box in boxes]
-            rows += own or [[stem, "R1", NOTHING, "", "", "", ""]]
+            own = [[case["name"], "R1", classes[label], *box] for label, box in boxes]
+            rows += own or [[case["name"], "R1", NOTHING, "", "", "", ""]]
         with open(folder / f"annotations_{name}.csv", "w", newline="", encoding="utf-8") as file:
             header = ["image_id", "rad_id", "class_name", "x_min", "y_min", "x_max", "y_max"]
             csv.writer(file).writerows([header, *rows])
 
 
 def write_annotation(splits: dict[str, list[dict]], studies: Path, file: Path, classes: Sequence[str]) -> None:
-    """``studies`` with the boxes of the images of the same stem; other studies stay as they are.
+    """``studies`` with the boxes of the images of the same name; other studies stay as they are.
 
     Raises:
         ValueError: no study has an image of any case.
     """
-    known = {Path(case["image"]).stem: case for cases in splits.values() for case in cases}
+    known = {case["name"]: case for cases in splits.values() for case in cases}
     content, count = load_annotation(studies), 0
     for entry in (entry for split in SPLITS.values() for entry in content[split]):
-        case = known.get(Path(str((entry.get("image_path") or [""])[0])).stem)
+        case = known.get(key_of(str((entry.get("image_path") or ["?"])[0]), Path()))
         if case is not None:
             entry |= described(case, classes)
             count += 1
@@ -148,20 +158,20 @@ def read_results(root: str, split: str, results: Path, classes: Sequence[str]) -
     if file is None:
         raise FileNotFoundError(f"split: {root!r} has no coco_{split}.json, of whose images results are; pass --split")
     content = json.loads(file.read_text(encoding="utf-8"))
-    stems = {image["id"]: Path(image["file_name"]).stem for image in content["images"]}
+    names = {image["id"]: key_of(image["file_name"], Path()) for image in content["images"]}
     places = {entry["id"]: classes.index(entry["name"]) for entry in content["categories"] if entry["name"] in classes}
     found = defaultdict(list)
     for entry in json.loads(results.read_text(encoding="utf-8")):
-        if entry["image_id"] not in stems or entry["category_id"] not in places:
+        if entry["image_id"] not in names or entry["category_id"] not in places:
             raise ValueError(
                 f"results: {entry} has an image or category that {str(file)!r} lacks; pass --split or --classes"
             )
         x, y, width, height = entry["bbox"]
         box = [x, y, x + width, y + height, places[entry["category_id"]], entry["score"]]
-        found[stems[entry["image_id"]]].append(box)
+        found[names[entry["image_id"]]].append(box)
     cases = read_boxes(root, split, classes=classes)
     for case in cases:
-        table = np.array(found[Path(case["image"]).stem], dtype=np.float64).reshape(-1, 6)
+        table = np.array(found[name_in(Path(root), case["image"])], dtype=np.float64).reshape(-1, 6)
         case |= {"boxes": table[:, :4], "labels": table[:, 4].astype(int), "scores": table[:, 5]}
     return {split: cases}
 
@@ -192,6 +202,7 @@ def convert(arguments: argparse.Namespace) -> None:
         splits = read_splits(arguments.folder, classes)
     else:
         splits = read_results(arguments.folder, arguments.split, arguments.results, classes)
+    splits = named(splits, Path(arguments.folder))
     if arguments.to == "annotation":
         if arguments.studies is None:
             raise ValueError("studies: --to annotation needs the annotation.json that gets the boxes; pass --studies")

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from common.dicom import SUFFIXES as DICOM
 from common.dicom import dicom_size, is_dicom, read_dicom
 
 logger = logging.getLogger(__name__)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+WITH_DICOM = (*SUFFIXES, *DICOM)
 _converted: set[str] = set()
 
 
@@ -38,9 +40,9 @@ def three_way_split(case: str) -> str:
     return {0: "test", 1: "validation"}.get(fold(case), "train")
 
 
-def image_files(folder: str | Path) -> list[Path]:
+def image_files(folder: str | Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
     """Return the image files of ``folder``, numbers in numerical order."""
-    files = [file for file in Path(folder).iterdir() if file.suffix.lower() in SUFFIXES]
+    files = [file for file in Path(folder).iterdir() if file.suffix.lower() in suffixes]
     return sorted(files, key=lambda file: (int(file.stem) if file.stem.isdigit() else -1, file.stem))
 
 

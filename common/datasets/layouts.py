@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from common.datasets.ddti import read_ddti, read_ddti_xml
-from common.datasets.files import check_image, check_pairs, image_files
+from common.datasets.files import SUFFIXES, check_image, check_pairs, image_files
 from common.datasets.phrasecut import phrasecut_folder, read_phrasecut
 from common.datasets.ratn import read_ratn, read_ratn_table
 from common.datasets.tn3k import read_tg3k, read_tn3k
@@ -85,7 +85,7 @@ def _recognise(root: Path) -> tuple[Path, Layout]:
     raise ValueError(f"dataset_dir: {str(root)!r} has none of the known layouts: {known}")
 
 
-def list_images(image: str) -> list[str]:
+def list_images(image: str, suffixes: tuple[str, ...] = SUFFIXES) -> list[str]:
     """Return the file ``image``, or the image files of the folder ``image``, each checked.
 
     Raises:
@@ -95,7 +95,7 @@ def list_images(image: str) -> list[str]:
     path = Path(image)
     if not path.exists():
         raise FileNotFoundError(f"image: no file or folder {image!r}; pass --image FILE_OR_FOLDER")
-    files = image_files(path) if path.is_dir() else [path]
+    files = image_files(path, suffixes) if path.is_dir() else [path]
     if not files:
         raise FileNotFoundError(f"image: no image file in {image!r}; pass a folder with PNG or JPEG files")
     for file in files:

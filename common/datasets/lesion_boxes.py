@@ -31,11 +31,13 @@ LABELS = (
     "Nodule/Mass", "Pleural effusion", "Pleural thickening", "Pneumothorax", "Pulmonary fibrosis", "Rib fracture",
     "Other lesion",
 )  # fmt: skip
+TABLES = ("annotations/annotations_train.csv", "annotations_train.csv", "train.csv")
 NOTHING = "No finding"
 ENDS = (".png", ".jpg", ".jpeg", *SUFFIXES)
 COLUMNS = ("image_id", "class_name", "x_min", "y_min", "x_max", "y_max")
 EMPTY = [-1, -1, -1, -1]
 SLACK = 2.0  # pixels that a box may leave the image by rounding
+OUTSIDE = 0.05  # share of boxes that may leave their images
 OVERLAP = 0.5  # of two readers' boxes of one lesion
 
 
@@ -66,15 +68,8 @@ def read_boxes(root: str, split: str, *, classes: Sequence[str]) -> list[dict]:
         FileNotFoundError: no annotation file of the split, or an image is missing.
         ValueError: an entry of no known form, a coordinate that is no number, a damaged image, or no image at all.
     """
-    folder = Path(root)
-    table = _first(folder, "annotations/annotations_train.csv", "annotations_train.csv", "train.csv")
-    annotation = _first(folder, "annotation.json")
-    raw = _of_coco(folder, split)
-    if raw is None and table is not None and split != "unlabel":
-        raw = _of_vindr(folder, table, split)
-    elif raw is None and annotation is not None and split != "unlabel":
-        raw = _of_studies(annotation, split)
-    elif raw is None:
+    raw, wide = _raw(Path(root), split)
+    if raw is None:
         raise FileNotFoundError(
             f"dataset_dir: {root!r} has no coco_{split}.json, no train.csv and no annotation.json with boxes"
         )
@@ -82,16 +77,48 @@ def read_boxes(root: str, split: str, *, classes: Sequence[str]) -> list[dict]:
         raise ValueError(f"dataset_dir: {root!r} has no image in split {split!r}")
     sizes = [check_image(image.path) for image in raw]
     _check_numbers(raw)
-    if table is None or _coco_file(folder, split) is not None:
+    if wide:
         corners = as_corners([image.boxes for image in raw], sizes, what=split)
         raw = [image._replace(boxes=boxes) for image, boxes in zip(raw, corners, strict=True)]
     return _clean(raw, sizes, {name: number for number, name in enumerate(classes)}, split)
 
 
+def has_split(root: str, split: str) -> bool:
+    """Whether ``root`` has a file that says which images ``split`` holds."""
+    return _source(Path(root), split) is not None
+
+
+def split_images(root: str, split: str) -> list[str]:
+    """Images of a split, with or without boxes; none where :func:`has_split` is false."""
+    source = _source(Path(root), split)
+    if source == "studies":
+        return [image.path for image in _of_studies(Path(root) / "annotation.json", split, labelled=False)]
+    return [image.path for image in _raw(Path(root), split)[0] or []]
+
+
+def _source(folder: Path, split: str) -> str | None:
+    """Which of the forms says what a split holds."""
+    if _coco_file(folder, split) is not None:
+        return "coco"
+    if split != "unlabel" and _first(folder, *TABLES) is not None:
+        return "vindr"
+    return "studies" if split != "unlabel" and _first(folder, "annotation.json") is not None else None
+
+
+def _raw(folder: Path, split: str) -> tuple[list[Boxed] | None, bool]:
+    """Images of a split, and whether their boxes are x, y, width, height."""
+    source = _source(folder, split)
+    if source == "coco":
+        return _of_coco(folder, split), True
+    if source == "vindr":
+        return _of_vindr(folder, split), False
+    return (_of_studies(folder / "annotation.json", split), True) if source == "studies" else (None, False)
+
+
 def as_corners(boxes: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]], *, what: str) -> list[np.ndarray]:
     """Boxes (M, 4) of each image, stored as x, y, width, height, as x1, y1, x2, y2.
 
-    Where some leave their images so, and none does as corners, they are taken for corners; the log says so.
+    Where many more leave their images so than as corners, they are taken for corners; the log says so.
 
     Args:
         sizes: width and height of each image.
@@ -104,19 +131,23 @@ def as_corners(boxes: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]], *,
 
 
 def are_corners(boxes: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]) -> bool:
-    """Whether some boxes leave their images as x, y, width, height, and none does as corners."""
-    leaves = False
+    """Whether more than ten times as many boxes fail as x, y, width, height as fail as corners."""
+    as_wide = as_corner = 0
     for own, size in zip(boxes, sizes, strict=True):
         limit = np.array([*size, *size]) + SLACK
-        if (own[:, 2:] < own[:, :2]).any() or (own > limit).any():
-            return False
-        leaves |= bool((own[:, :2] + own[:, 2:] > limit[:2]).any())
-    return leaves
+        as_corner += int(((own[:, 2:] < own[:, :2]).any(1) | (own > limit).any(1)).sum())
+        as_wide += int((own[:, :2] + own[:, 2:] > limit[:2]).any(1).sum())
+    return as_wide > 10 * as_corner
 
 
 def _first(folder: Path, *names: str) -> Path | None:
     """The first of ``names`` that is a file of ``folder``."""
     return next((folder / name for name in names if Path(inside(folder, name)).is_file()), None)
+
+
+def key_of(path: str | Path, folder: Path) -> str:
+    """What an image is known by: its path in ``folder`` without suffix, parts joined by "_"."""
+    return "_".join(Path(path).relative_to(folder).with_suffix("").parts)
 
 
 def _coco_file(folder: Path, split: str) -> Path | None:
@@ -125,16 +156,15 @@ def _coco_file(folder: Path, split: str) -> Path | None:
     return _coco_file(folder, "train") if file is None and split == "val" else file
 
 
-def _of_coco(folder: Path, split: str) -> list[Boxed] | None:
-    """Images of a split of COCO files; None: there are none. Without a file ``val``, fold 0 of training validates."""
+def _of_coco(folder: Path, split: str) -> list[Boxed]:
+    """Images of a split of COCO files. Without a file ``val``, fold 0 of training, by file name, validates."""
     file = _coco_file(folder, split)
-    if file is None:
-        return None
+    assert file is not None
     own = split if split != "val" or file.stem.endswith("val") else "train"
     images = next((f for f in (folder / own, folder / "images") if f.is_dir()), folder)
     found = _of_coco_file(file, images)
     if split in ("train", "val") and _coco_file(folder, "train") == _coco_file(folder, "val"):
-        return [image for image in found if (fold(Path(image.path).stem) == 0) == (split == "val")]
+        return [image for image in found if (fold(key_of(image.path, images)) == 0) == (split == "val")]
     return found
 
 
@@ -142,7 +172,8 @@ def _of_coco_file(file: Path, images: Path) -> list[Boxed]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         names = {category["id"]: str(category["name"]) for category in content.get("categories", [])}
-        labels, boxes = defaultdict(list), defaultdict(list)
+        labels: dict = defaultdict(list)
+        boxes: dict = defaultdict(list)
         for entry in content.get("annotations", []):
             labels[entry["image_id"]].append(names[entry["category_id"]])
             boxes[entry["image_id"]].append(_four(entry["bbox"]))
@@ -155,21 +186,23 @@ def _of_coco_file(file: Path, images: Path) -> list[Boxed]:
 
 
 def _four(box: Sequence) -> list[float]:
-    x, y, width, height = (float(value) for value in box)
-    return [x, y, width, height]
+    values = [float(value) for value in box]
+    if len(values) != 4:
+        raise ValueError(f"boxes: {box} has not four numbers; correct the entry")
+    return values
 
 
 def _array(boxes: list) -> np.ndarray:
     return np.array(boxes, dtype=np.float64).reshape(-1, 4)
 
 
-def _of_studies(annotation: Path, split: str) -> list[Boxed]:
-    """First images of studies whose boxes have labels; empty slots (-1) are left out."""
+def _of_studies(annotation: Path, split: str, *, labelled: bool = True) -> list[Boxed]:
+    """First images of studies, whose boxes must have labels if ``labelled``; empty slots (-1) are left out."""
     content = load_annotation(annotation)
     entries = content[split]
     images, found = image_folder(annotation.parent, entries), []
     for entry in entries:
-        boxes, labels = entry.get("boxes"), entry.get("box_labels")
+        boxes, labels = (entry.get(key) if labelled else [] for key in ("boxes", "box_labels"))
         if boxes is None or labels is None or len(boxes) != len(labels):
             raise ValueError(
                 f"boxes of {entry.get('image_path')} in {str(annotation)!r}: a box_label for each is missing"
@@ -180,8 +213,10 @@ def _of_studies(annotation: Path, split: str) -> list[Boxed]:
     return found
 
 
-def _of_vindr(folder: Path, table: Path, split: str) -> list[Boxed]:
+def _of_vindr(folder: Path, split: str) -> list[Boxed]:
     """Images of a split of VinDr's csv, three readers fused; fold 1 validates, fold 0 tests where no test file is."""
+    table = _first(folder, *TABLES)
+    assert table is not None
     test = _first(folder, "annotations/annotations_test.csv", "annotations_test.csv", "test.csv")
     if split == "test" and test is not None:
         return _of_csv(test, folder / "test", set(range(5)))
@@ -252,17 +287,26 @@ def _check_numbers(raw: list[Boxed]) -> None:
 
 
 def _clean(raw: list[Boxed], sizes: list[tuple[int, int]], index: dict[str, int], split: str) -> list[dict]:
-    cases, dropped, unknown = [], 0, set()
+    cases, dropped, cut, unknown = [], 0, 0, set()
     for image, size in zip(raw, sizes, strict=True):
         known = np.array([name in index for name in image.names], dtype=bool)
         unknown |= {name for name in image.names if name not in index}
         boxes = np.clip(image.boxes, 0.0, [*size, *size])
         wide = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
         dropped += int((known & ~wide).sum())
+        cut += int((np.abs(boxes - image.boxes) > SLACK).any(axis=1).sum())
         kept = (known & wide).nonzero()[0]
         labels = np.array([index[image.names[place]] for place in kept], dtype=np.int64)
         cases.append({"image": image.path, "boxes": boxes[kept].astype(np.float32), "labels": labels})
-    if dropped or unknown:
-        names = sorted(unknown)
-        logger.warning("%s: %d boxes without area in their image and all of %s left out", split, dropped, names)
+    total = sum(len(image.boxes) for image in raw)
+    if cut > max(10, OUTSIDE * total):
+        raise ValueError(
+            f"boxes: {cut} of {total} boxes of split {split!r} leave their images; "
+            "are they in the pixels of images of another size?"
+        )
+    if dropped or unknown or cut:
+        logger.warning(
+            "%s: %d boxes without area in their image and all of %s left out, %d cut off at the border",
+            split, dropped, sorted(unknown), cut,
+        )  # fmt: skip
     return cases

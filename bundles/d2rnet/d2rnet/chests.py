@@ -19,8 +19,8 @@ from monai.transforms import Compose, RandomizableTransform, Transform
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from common.datasets.files import SUFFIXES, check_image, open_image, to_grey
-from common.datasets.lesion_boxes import read_boxes
+from common.datasets.files import WITH_DICOM, check_image, open_image, to_grey
+from common.datasets.lesion_boxes import has_split, read_boxes, split_images
 from common.datasets.studies import load_annotation, read_studies
 from common.study_transforms import MEAN, STD, check_size
 
@@ -38,46 +38,40 @@ def learned_cases(
 
     Args:
         share: of the training images whose boxes are used; the others count as unlabelled. Chosen by file name.
-        unlabelled_dir: more images: a COCO file ``coco_unlabel.json``, an annotation of studies (whose training split
+        unlabelled_dir: more images: a COCO file of split ``unlabel``, an annotation of studies (whose training split
             is taken), or any folder of images.
 
     Raises:
         FileNotFoundError: no such folder.
         ValueError: ``share`` is not in 0 to 1, or leaves no image.
     """
-    training = sorted(read_boxes(root, "train", classes=classes), key=lambda case: _mark(Path(case["image"]).name))
+    cases = read_boxes(root, "train", classes=classes)
+    training = sorted(cases, key=lambda case: _mark(str(Path(case["image"]).relative_to(root))))
     count = round(share * len(training))
     if not 0 < share <= 1 or not count:
         raise ValueError(f"labelled_share: {share} of {len(training)} images is none; pass more than 0, up to 1")
-    more = [] if unlabelled_dir is None else [{"image": path} for path in _images(unlabelled_dir, classes)]
+    more = [] if unlabelled_dir is None else [{"image": path} for path in _images(unlabelled_dir)]
     unlabelled = [{"image": case["image"]} for case in training[count:]] + more
-    held_out = [case["image"] for split in ("val", "test") for case in _split(root, split, classes)]
+    held_out = [image for split in ("val", "test") for image in split_images(root, split)]
     return {
         "labelled": _unlike(training[:count], held_out, "labelled"),
         "unlabelled": _unlike(unlabelled, held_out, "unlabelled"),
     }
 
 
-def _split(root: str, split: str, classes: Sequence[str]) -> list[dict]:
-    """A split that may be missing."""
-    try:
-        return read_boxes(root, split, classes=classes)
-    except FileNotFoundError:
-        return []
-
-
-def _images(folder: str, classes: Sequence[str]) -> list[str]:
+def _images(folder: str) -> list[str]:
     if not Path(folder).is_dir():
         raise FileNotFoundError(f"unlabelled_dir: no folder {folder!r}; pass an existing one")
-    if (Path(folder) / "coco_unlabel.json").is_file():
-        return [case["image"] for case in read_boxes(folder, "unlabel", classes=classes)]
-    if any(_is_annotation(file) for file in Path(folder).glob("*.json")):
-        return [path for study in read_studies(folder, "train", views=99) for path in study["images"]]
-    images = sorted(str(path) for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES)
+    if has_split(folder, "unlabel"):
+        images = split_images(folder, "unlabel")
+    elif any(_is_annotation(file) for file in Path(folder).glob("*.json")):
+        images = [path for study in read_studies(folder, "train", views=99) for path in study["images"]]
+    else:
+        images = sorted(str(path) for path in Path(folder).rglob("*") if path.suffix.lower() in WITH_DICOM)
     for image in images:
         check_image(image)
     if not images:
-        raise ValueError(f"unlabelled_dir: {folder!r} holds no image with any of {SUFFIXES}")
+        raise ValueError(f"unlabelled_dir: {folder!r} holds no image with any of {WITH_DICOM}")
     return images
 
 
@@ -113,7 +107,8 @@ def _mark(name: str) -> str:
 class LoadChestd(Transform):
     """``image``, a path, to ``pixels``, uint8 (size, size): scaled to fit, black to the right or below.
 
-    ``boxes`` are scaled alike; ``factor`` is the scale, canvas pixels an image pixel. ``image`` stays.
+    ``boxes`` are scaled alike; ``factor`` is the scale, canvas pixels an image pixel, ``size`` the image's width and
+    height. ``image`` stays.
     """
 
     def __init__(self, *, size: int) -> None:
@@ -123,7 +118,7 @@ class LoadChestd(Transform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         grey = to_grey(open_image(data["image"]))
         factor = self.size / max(grey.size)
-        found = {**data, "pixels": on_canvas(grey, factor, self.size), "factor": factor}
+        found = {**data, "pixels": on_canvas(grey, factor, self.size), "factor": factor, "size": grey.size}
         if "boxes" in data:
             found["boxes"] = torch.from_numpy(np.asarray(data["boxes"], dtype=np.float32) * np.float32(factor))
             found["labels"] = torch.from_numpy(np.asarray(data["labels"], dtype=np.int64))
@@ -171,7 +166,7 @@ class RandStrongd(RandomizableTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         weak = data["pixels"].astype(np.float32) / 255
-        rest = {key: value for key, value in data.items() if key not in ("pixels", "factor", "image")}
+        rest = {key: value for key, value in data.items() if key not in ("pixels", "factor", "size", "image")}
         return {**rest, "weak": standardised(weak), "strong": standardised(self._strong(weak))}
 
     def _strong(self, pixels: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from common.study_transforms import (
 )  # fmt: skip
 
 from .finding import FindLesionsd, LesionFinder
-from .lesions import CropRegionsd, DescribeBoxesd, read_lesions
+from .lesions import CropRegionsd, DescribeBoxesd, StandardiseRegionsd, read_lesions
 
 SEEN = ("image", "view_mask", "regions", "region_mask")
 TEXT = ("text_ids", "text_mask", "sentence_ids")
@@ -42,7 +42,7 @@ def training_transforms(
 
     Args:
         text_tokenizer: of the alignment's encoder.
-        places: of :class:`d2rnet.lesions.CropRegionsd`.
+        places: of :class:`d2rnet.lesions.StandardiseRegionsd`.
 
     Raises:
         ValueError: ``size`` is no multiple of 32.
@@ -51,12 +51,13 @@ def training_transforms(
     return Compose(
         [
             LoadViewsd(views=views, side=round(size * MARGIN)),
-            CropRegionsd(count=regions, size=region_size, places=places),
+            CropRegionsd(count=regions, size=region_size),
             TokenizeReportd(text_tokenizer, max_length=max_length),
             CopyItemsd(keys=["input_ids", "attention_mask"], names=["text_ids", "text_mask"]),
             TokenizeTargetd(tokenizer, max_length=max_length, begin_id=begin_id, end_id=end_id),
             RandCropViewsd(size=size, mirror=0.0),
             StandardiseViewsd(),
+            StandardiseRegionsd(count=regions, places=places),
             SelectItemsd(keys=[*SEEN, *TEXT, "input_ids", "target_ids"]),
         ]
     )
@@ -98,8 +99,5 @@ def inference_cases(*, image: str | None, data_dir: str | None, views: int, anno
 
 def _whole(*, views: int, size: int, regions: int, region_size: int, places: bool) -> list:
     check_size(size)
-    return [
-        LoadViewsd(views=views, side=size),
-        CropRegionsd(count=regions, size=region_size, places=places),
-        StandardiseViewsd(),
-    ]
+    crops = [LoadViewsd(views=views, side=size), CropRegionsd(count=regions, size=region_size)]
+    return [*crops, StandardiseRegionsd(count=regions, places=places), StandardiseViewsd()]

@@ -59,7 +59,7 @@ def detect_step(engine: SupervisedEvaluator, batch: list[dict], *, amp: bool) ->
     images = torch.stack([case["seen"] for case in batch]).to(device)
     with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
         detections = engine.network.eval()(images)
-    found = split_detections(detections, [case["factor"] for case in batch])
+    found = split_detections(detections, batch)
     wanted = [(case["boxes"].numpy() / case["factor"], case["labels"].numpy()) for case in batch]
     engine.state.output = [  # type: ignore[assignment]
         {"found": own, "wanted": true} for own, true in zip(found, wanted, strict=True)
@@ -69,18 +69,29 @@ def detect_step(engine: SupervisedEvaluator, batch: list[dict], *, amp: bool) ->
     return engine.state.output  # type: ignore[return-value]
 
 
-def split_detections(detections: Detections, factors: Sequence[float]) -> list[tuple[np.ndarray, ...]]:
-    """Boxes (M, 4) in the pixels of each image, labels (M,), scores (M,), without empty places."""
+def split_detections(detections: Detections, cases: Sequence[dict]) -> list[tuple[np.ndarray, ...]]:
+    """Boxes (M, 4) in the pixels of each image, labels (M,), scores (M,).
+
+    Boxes are cut off at the image's border; empty places, and boxes in the black beside an image, are left out.
+
+    Args:
+        cases: ``factor`` and ``size`` of each image, of :class:`d2rnet.chests.LoadChestd`.
+    """
     parts = [part.cpu().numpy() for part in (detections.boxes, detections.labels, detections.scores)]
     found: list[tuple[np.ndarray, ...]] = []
-    for boxes, labels, scores, factor in zip(*parts, factors, strict=True):
-        there = scores > 0
-        found.append((boxes[there] / factor, labels[there], scores[there]))
+    for boxes, labels, scores, case in zip(*parts, cases, strict=True):
+        own = np.clip(boxes / case["factor"], 0.0, [*case["size"], *case["size"]])
+        there = (scores > 0) & (own[:, 2:] - own[:, :2] >= 1).all(axis=1)
+        found.append((own[there], labels[there], scores[there]))
     return found
 
 
 class AveragePrecision(Metric):
-    """COCO's mean average precision of all images of a split, of every process; 0 where a split has no box."""
+    """COCO's mean average precision of all images of a split, of every process.
+
+    Raises:
+        ValueError: no image has a box.
+    """
 
     def __init__(self, *, classes: Sequence[str], output_transform: Callable = lambda output: output) -> None:
         self.classes = classes
@@ -95,8 +106,6 @@ class AveragePrecision(Metric):
 
     def compute(self) -> float:
         items = gathered(self.items)
-        if not any(len(item["wanted"][0]) for item in items):
-            return 0.0
         found, wanted = ([item[side] for item in items] for side in ("found", "wanted"))
         return detection_metrics(found, wanted, self.classes)["map"]
 

@@ -20,51 +20,57 @@ from .detection import split_detections
 from .detector import LesionDetector
 
 logger = logging.getLogger(__name__)
+REMEDY = "run train_detector.json first, or pass its path"
 
 
-def save_labels(path: str, labels: Sequence[str]) -> None:
-    """Write the names of the detector's classes beside its weights."""
+def save_settings(path: str, *, labels: Sequence[str], image_size: int) -> None:
+    """Write what belongs to a detector's weights beside them: the names of its classes, the size of its images."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     part = f"{path}.{os.getpid()}.part"
-    Path(part).write_text(json.dumps(list(labels), ensure_ascii=False, indent=1), encoding="utf-8")
+    content = {"labels": list(labels), "image_size": image_size}
+    Path(part).write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
     os.replace(part, path)
 
 
+def load_settings(path: str) -> dict:
+    """``labels`` and ``image_size`` of a trained detector.
+
+    Raises:
+        FileNotFoundError: no file ``path``.
+        ValueError: it is of another kind.
+    """
+    content = json.loads(Path(require_file(path, id="detector_settings", remedy=REMEDY)).read_text("utf-8"))
+    if not isinstance(content, dict) or not {"labels", "image_size"} <= content.keys():
+        raise ValueError(f"detector_settings: {path!r} holds no labels and image_size; pass the file of a training")
+    return content
+
+
 class LesionFinder:
-    """A trained detector with the names of its classes.
+    """A trained detector.
 
     Args:
         detector: its network, whose weights are read from ``weights``.
-        labels: the file that training leaves beside them.
-        size: of the square that images are scaled to.
+        settings: of :func:`load_settings`.
         score: boxes below are left out.
 
     Raises:
-        FileNotFoundError: no file ``weights`` or ``labels``.
-        ValueError: another number of labels than of classes.
+        FileNotFoundError: no file ``weights``.
     """
 
     def __init__(
-        self, detector: LesionDetector, *, weights: str, labels: str, size: int, score: float, device: torch.device
+        self, detector: LesionDetector, *, weights: str, settings: dict, score: float, device: torch.device
     ) -> None:
-        remedy = "run train_detector.json first, or pass its path"
-        state = torch.load(require_file(weights, id="detector_weights", remedy=remedy), weights_only=True)
-        self.labels = json.loads(Path(require_file(labels, id="detector_labels", remedy=remedy)).read_text("utf-8"))
-        if len(self.labels) != detector.classes:
-            raise ValueError(
-                f"detector_labels: {labels!r} names {len(self.labels)} classes, the network has {detector.classes}; "
-                "pass the file of the same training"
-            )
-        detector.load_state_dict(state)
-        self.detector = detector.to(device).eval()
-        self.transforms, self.score, self.device = whole_transforms(size=size), score, device
+        file = require_file(weights, id="detector_weights", remedy=REMEDY)
+        detector.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+        self.detector, self.labels, self.settings = detector.to(device).eval(), settings["labels"], settings
+        self.transforms, self.score, self.device = whole_transforms(size=settings["image_size"]), score, device
 
     @torch.no_grad()
     def __call__(self, paths: Sequence[str]) -> list[dict]:
         """``boxes`` float32 (M, 4), x1, y1, x2, y2 in pixels, ``scores`` (M,), ``box_labels`` of each image."""
         cases = [self.transforms({"image": path}) for path in paths]
         images = torch.stack([case["seen"] for case in cases]).to(self.device)
-        found = split_detections(self.detector(images), [case["factor"] for case in cases])
+        found = split_detections(self.detector(images), cases)
         return [self._named(*own) for own in found]
 
     def _named(self, boxes: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> dict:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.transforms import Transform
+from monai.transforms import RandomizableTrait, Transform
 from PIL import Image
 
 from common.datasets.files import image_size, open_image, to_grey
@@ -90,48 +90,72 @@ def _named(boxes: np.ndarray, labels: np.ndarray, width: float) -> str:
 
 
 class CropRegionsd(Transform):
-    """``regions``, float (R, 3, size, size), and ``region_mask``, bool (R,), from ``boxes`` of the first of ``images``.
+    """``crops``, uint8 (M, size, size), and ``extents``, float (M, 4), of the surest ``count`` boxes of the first of
+    ``images``; M may be 0.
 
-    A region is cut from the image as stored, padded with its own mean to a square, and standardised by its own mean and
-    deviation (published; deviations below 0.01 count as 0.01). The ``count`` surest boxes are taken.
-
-    Args:
-        places: the second and third channel hold each pixel's x and y in the image, -1 to 1, so that the network knows
-            where a region lies (CoordConv, Liu et al. 2018; ours). False: all three are alike, as published; a region
-            then has no side.
+    A region is cut from the image as stored and padded with its own mean to a square. ``extents`` are the square's
+    corners, x1, y1, x2, y2, as shares of the image, 0 to 1; the padding may reach beyond.
     """
 
-    def __init__(self, *, count: int, size: int, places: bool) -> None:
-        self.count, self.size, self.places = count, size, places
+    def __init__(self, *, count: int, size: int) -> None:
+        if size % 4 or size < 48:
+            raise ValueError(f"region_size: {size} must be a multiple of 4, 48 at least")
+        self.count, self.size = count, size
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        regions = torch.zeros(self.count, 3, self.size, self.size)
         surest = np.argsort(-data["scores"], kind="stable")[: self.count]
+        crops, extents = np.zeros((len(surest), self.size, self.size), np.uint8), np.zeros((len(surest), 4), np.float32)
         if len(surest):
             pixels = np.asarray(to_grey(open_image(data["images"][0])))
             for place, index in enumerate(surest):
-                regions[place] = self._region(pixels, data["boxes"][index])
-        return {**data, "regions": regions, "region_mask": torch.arange(self.count) < len(surest)}
+                crops[place], extents[place] = self._cut(pixels, data["boxes"][index])
+        return {**data, "crops": torch.from_numpy(crops), "extents": torch.from_numpy(extents)}
 
-    def _region(self, pixels: np.ndarray, box: np.ndarray) -> torch.Tensor:
-        x1, y1 = np.floor(box[:2]).astype(int)
-        x2, y2 = np.maximum(np.ceil(box[2:]).astype(int), (x1 + 1, y1 + 1))
+    def _cut(self, pixels: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        limit = np.array(pixels.shape[::-1])
+        x1, y1 = np.clip(np.floor(box[:2]).astype(int), 0, limit - 1)
+        x2, y2 = np.clip(np.ceil(box[2:]).astype(int), (x1 + 1, y1 + 1), limit)
         cut = pixels[y1:y2, x1:x2].astype(np.float32)
         side = max(cut.shape)
         square = np.full((side, side), cut.mean(), dtype=np.float32)
         top, left = (side - cut.shape[0]) // 2, (side - cut.shape[1]) // 2
         square[top : top + cut.shape[0], left : left + cut.shape[1]] = cut
         whole = Image.fromarray(square).resize((self.size, self.size), Image.Resampling.BILINEAR)
-        region = torch.from_numpy(np.array(whole)) / 255
-        standard = (region - region.mean()) / region.std().clamp(min=0.01)
-        if not self.places:
-            return standard.expand(3, -1, -1)
-        steps = (torch.arange(self.size) + 0.5) / self.size * side
-        x, y = (
-            (low + steps) / extent * 2 - 1
-            for low, extent in zip((x1 - left, y1 - top), pixels.shape[::-1], strict=True)
-        )
-        return torch.stack([standard, x.expand(self.size, -1), y[:, None].expand(-1, self.size)])
+        start = np.array([x1 - left, y1 - top])
+        return np.asarray(whole).round().astype(np.uint8), np.concatenate([start / limit, (start + side) / limit])
+
+
+class StandardiseRegionsd(Transform, RandomizableTrait):
+    """``regions``, float (R, 3, size, size), and ``region_mask``, bool (R,), in place of ``crops`` and ``extents``.
+
+    Each region is standardised by its own mean and deviation (published; deviations below 0.01 count as 0.01). Not
+    random: the trait keeps caches from holding floats and empty slots, forty times the bytes.
+
+    Args:
+        count: R.
+        places: the second and third channel hold each pixel's x and y in the image, -1 to 1, so that the network knows
+            where a region lies (CoordConv, Liu et al. 2018; ours). False: all three are alike, as published; a region
+            then has no side.
+    """
+
+    def __init__(self, *, count: int, places: bool) -> None:
+        self.count, self.places = count, places
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        crops, size = data["crops"].float() / 255, data["crops"].shape[1]
+        regions = torch.zeros(self.count, 3, size, size)
+        mask = torch.arange(self.count) < len(crops)
+        rest = {key: value for key, value in data.items() if key not in ("crops", "extents")}
+        if not len(crops):
+            return {**rest, "regions": regions, "region_mask": mask}
+        mean, std = crops.mean((1, 2), keepdim=True), crops.std((1, 2), keepdim=True).clamp(min=0.01)
+        regions[: len(crops)] = ((crops - mean) / std)[:, None]
+        if self.places:
+            steps = (torch.arange(size) + 0.5) / size
+            low, high = data["extents"][:, :2, None], data["extents"][:, 2:, None]
+            x, y = (2 * (low + steps * (high - low)) - 1).unbind(1)  # (M, size) each
+            regions[: len(crops), 1], regions[: len(crops), 2] = x[:, None], y[:, :, None]
+        return {**rest, "regions": regions, "region_mask": mask}
 
 
 class DescribeBoxesd(Transform):

@@ -107,7 +107,7 @@ def draw(
             )
             for index, (grey, view) in enumerate(zip(greys, attention, strict=True), start=1)
         ]
-        if boxes:
+        if boxes and len(share):
             title = f"{number}, regions: {share.sum():.0%}"
             picture = visualize.seen_boxes(
                 greys[0], corners(boxes), share, title=title, height=height, highest=max(float(share.max()), even)

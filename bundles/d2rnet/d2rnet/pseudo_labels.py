@@ -25,27 +25,28 @@ def write_pseudo_labels(
     *,
     root: str,
     annotation: str | None,
-    output: str,
+    output: str | None,
     weights: str,
     slots: int,
     batch_size: int,
     overwrite: bool,
-) -> None:
+) -> str:
     """Add the boxes of each study's first image to its entry: ``boxes`` x, y, width, height in pixels, ``scores``,
     ``box_labels``, and the image's ``height`` and ``width``.
 
     What is found is kept in ``OUTPUT.found.jsonl`` as it comes, so that a run that was interrupted goes on; the
-    annotation is replaced whole as the run ends. All other entries of the file stay.
+    annotation is replaced whole as the run ends. All other entries of the file stay. Returns the file's name.
 
     Args:
         root: folder of the studies. annotation: which of its files; None: the only one.
-        output: the file to write; that of ``annotation`` itself, or another.
+        output: the file to write; None: that of ``annotation`` itself.
         weights: file of the detector, by which a partial result is known to be its.
         slots: boxes of a study, the surest first; free ones are -1, as published.
-        overwrite: replace boxes that entries have already.
+        overwrite: replace boxes that entries have already, or another file ``output``.
 
     Raises:
-        ValueError: entries have boxes and ``overwrite`` is False, or the partial result is of another detector.
+        ValueError: entries have boxes, or ``output`` is there, and ``overwrite`` is False; or the partial result is of
+            another detector.
     """
     file = annotation_file(Path(root), annotation)
     content = load_annotation(file)
@@ -56,17 +57,22 @@ def write_pseudo_labels(
             f"overwrite: {len(known)} of {len(entries)} studies of {str(file)!r} have boxes; "
             "pass --overwrite true to replace them"
         )
-    partial = Path(output + ".found.jsonl")
+    target = file if output is None else Path(output)
+    if target.exists() and not target.samefile(file) and not overwrite:
+        raise ValueError(f"output: {output!r} is there already; pass another name, or --overwrite true")
+    partial = Path(f"{target}.found.jsonl")
     key = {"weights": _digest(Path(weights)), "slots": slots, "score": finder.score, "annotation": _digest(file)}
+    key |= finder.settings
     found = _found_so_far(partial, key)
     folder = image_folder(Path(root), entries)
     _find(finder, [entry for entry in entries if _image(entry) not in found], folder, partial, slots, batch_size, found)
     for entry in entries:
         entry.update(found[_image(entry)])
-    save_annotation(Path(output), content)
+    save_annotation(target, content)
     partial.unlink()
     total = sum(sum(score >= 0 for score in entry["scores"]) for entry in entries)
-    logger.info("%s: %d boxes in %d studies", output, total, len(entries))
+    logger.info("%s: %d boxes in %d studies", target, total, len(entries))
+    return str(target)
 
 
 def _find(

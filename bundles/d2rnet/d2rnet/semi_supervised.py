@@ -36,7 +36,7 @@ class TeacherAndStudent(nn.Module):
 
     Args:
         student: learns by gradient; the teacher, a copy, is what is evaluated and saved.
-        burn_in: steps before the teacher starts, as a copy of the student.
+        burn_in: steps before the teacher finds boxes and becomes an average; until then it is a copy of the student.
         keep: share of the teacher that stays at each step (published 0.9996 in 320,000 steps; short runs need less).
         threshold: score of the teacher's boxes that are learned (published: 0.89 of a two-stage detector's scores).
         margin, least: a side is learned where the teacher's certainty, 1 - spread, exceeds the student's by ``margin``
@@ -108,6 +108,8 @@ class TeacherAndStudent(nn.Module):
         return {"classes": focal(dense.logits, target) / count, "boxes": (distance * surer).sum() / count}
 
     def update(self, step: int) -> None:
-        """Let the teacher follow, after the optimiser's ``step``; it starts as a copy when burning in ends."""
+        """Let the teacher follow, after the optimiser's ``step``; while burning in, and as it ends, as a copy."""
         if step + 1 >= self.burn_in:
             self.teacher.update_parameters(self.student)
+        else:
+            self.teacher.module.load_state_dict(self.student.state_dict())
