@@ -202,7 +202,8 @@ def _of_studies(annotation: Path, split: str, *, labelled: bool = True) -> list[
     entries = content[split]
     images, found = image_folder(annotation.parent, entries), []
     for entry in entries:
-        boxes, labels = (entry.get(key) if labelled else [] for key in ("boxes", "box_labels"))
+        boxes = entry.get("boxes") if labelled else []
+        labels = entry.get("box_labels") if labelled else []
         if boxes is None or labels is None or len(boxes) != len(labels):
             raise ValueError(
                 f"boxes of {entry.get('image_path')} in {str(annotation)!r}: a box_label for each is missing"
