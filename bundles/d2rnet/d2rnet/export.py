@@ -29,7 +29,7 @@ class EverySlot(nn.Module):
         self.regions = regions
 
     def forward(self, regions: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        found = self.regions.layers(self.regions.lera(regions.flatten(0, 1))).mean([2, 3])
+        found = self.regions.encode(regions.flatten(0, 1))
         return found.unflatten(0, [mask.shape[0], -1]) * mask[:, :, None]
 
 

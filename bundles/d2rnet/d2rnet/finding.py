@@ -17,9 +17,10 @@ from common.command_line import require_file
 
 from .chests import whole_transforms
 from .detection import split_detections
-from .detector import LesionDetector
+from .detector import LesionDetector, suppress
 
 logger = logging.getLogger(__name__)
+OVERLAP = 0.6  # of boxes of different classes that count as one region
 REMEDY = "run train_detector.json first, or pass its path"
 
 
@@ -67,14 +68,19 @@ class LesionFinder:
 
     @torch.no_grad()
     def __call__(self, paths: Sequence[str]) -> list[dict]:
-        """``boxes`` float32 (M, 4), x1, y1, x2, y2 in pixels, ``scores`` (M,), ``box_labels`` of each image."""
+        """``boxes`` float32 (M, 4), x1, y1, x2, y2 in pixels, ``scores`` (M,), ``box_labels`` of each image.
+
+        Of boxes of any class that lie on each other, the surest stays: a region has one slot in the report's network.
+        """
         cases = [self.transforms({"image": path}) for path in paths]
         images = torch.stack([case["seen"] for case in cases]).to(self.device)
         found = split_detections(self.detector(images), cases)
         return [self._named(*own) for own in found]
 
     def _named(self, boxes: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> dict:
-        sure = scores >= self.score
+        sure = np.flatnonzero(scores >= self.score)
+        alike = suppress(torch.from_numpy(boxes[sure]), torch.zeros(len(sure)), overlap=OVERLAP, most=len(sure))
+        sure = sure[alike.numpy()]
         names = [self.labels[label] for label in labels[sure]]
         return {"boxes": boxes[sure].astype(np.float32), "scores": scores[sure], "box_labels": names}
 

@@ -133,9 +133,8 @@ class StandardiseRegionsd(Transform, RandomizableTrait):
 
     Args:
         count: R.
-        places: the second and third channel hold each pixel's x and y in the image, -1 to 1, so that the network knows
-            where a region lies (CoordConv, Liu et al. 2018; ours). False: all three are alike, as published; a region
-            then has no side.
+        places: the second and third channel hold each pixel's x and y in the image, -1 to 1, for
+            :class:`d2rnet.regions.RegionEncoder`. False: all three are alike, as published.
     """
 
     def __init__(self, *, count: int, places: bool) -> None:

@@ -32,6 +32,7 @@ class VisualSide(nn.Module):
         depth, resnet_width, weights: of :class:`common.backbones.ResNetFeatures`; published: 101, 64, ImageNet's.
         prior: False: the ResNet's map itself, without attention and convolution, as in R2Gen.
         region_channels: of LERA; 3 is published, and blind (spec 5.3); 0: no regions, as in R2Gen.
+        region_places: regions come with their place in the image; published: False.
         region_widths: of the region network; the last is the width of all that comes out with ``prior``.
 
     Raises:
@@ -46,6 +47,7 @@ class VisualSide(nn.Module):
         weights: Optional[str] = None,
         prior: bool = True,
         region_channels: int = 16,
+        region_places: bool = False,
         region_widths: tuple[int, ...] = (64, 128, 256, 512, 1024),
     ) -> None:
         super().__init__()
@@ -59,7 +61,7 @@ class VisualSide(nn.Module):
             self.head = nn.Sequential(ChannelPriorAttention(channels), nn.Conv2d(channels, self.width, 1, bias=False))
         self.regions = None
         if region_channels > 0:
-            self.regions = RegionEncoder(channels=region_channels, widths=tuple(region_widths))
+            self.regions = RegionEncoder(channels=region_channels, widths=tuple(region_widths), places=region_places)
 
     def forward(
         self, image: torch.Tensor, view_mask: torch.Tensor, regions: Optional[torch.Tensor], region_mask: torch.Tensor
