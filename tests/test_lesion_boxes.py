@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from common.datasets.box_fusion import fuse
 from common.datasets.files import fold
-from common.datasets.lesion_boxes import LABELS, fuse, read_boxes
+from common.datasets.lesion_boxes import LABELS, read_boxes
 from common.datasets.synthetic_chest import ChestOptions, write_chests
 
 

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from common.datasets.box_fusion import fuse
 from common.datasets.files import check_image, fold, inside
 from common.datasets.studies import image_folder, load_annotation
 from common.dicom import SUFFIXES
@@ -38,7 +39,6 @@ COLUMNS = ("image_id", "class_name", "x_min", "y_min", "x_max", "y_max")
 EMPTY = [-1, -1, -1, -1]
 SLACK = 2.0  # pixels that a box may leave the image by rounding
 OUTSIDE = 0.05  # share of boxes that may leave their images
-OVERLAP = 0.5  # of two readers' boxes of one lesion
 
 
 class Boxed(NamedTuple):
@@ -254,29 +254,6 @@ def _corners_of(row: dict, table: Path) -> list[float]:
         return [float(row[key]) for key in ("x_min", "y_min", "x_max", "y_max")]
     except (TypeError, ValueError) as error:
         raise ValueError(f"{str(table)!r}: a box of image {row['image_id']!r} is no number: {row}") from error
-
-
-def fuse(boxes: np.ndarray, *, overlap: float = OVERLAP) -> np.ndarray:
-    """Weighted boxes fusion (Solovyev et al. 2021) of several readers' boxes (M, 4) of one class, all weights equal.
-
-    Boxes that overlap the mean of a group by more than ``overlap`` join it; each group gives its mean.
-    """
-    groups: list[list[np.ndarray]] = []
-    for box in boxes:
-        likes = [_iou(box, np.mean(group, axis=0)) for group in groups]
-        best = int(np.argmax(likes)) if likes else -1
-        if best >= 0 and likes[best] > overlap:
-            groups[best].append(box)
-        else:
-            groups.append([box])
-    return np.array([np.mean(group, axis=0) for group in groups]).reshape(-1, 4)
-
-
-def _iou(first: np.ndarray, second: np.ndarray) -> float:
-    low, high = np.maximum(first[:2], second[:2]), np.minimum(first[2:], second[2:])
-    shared = float(np.prod(np.clip(high - low, 0, None)))
-    areas = sum(float(np.prod(box[2:] - box[:2])) for box in (first, second))
-    return shared / max(areas - shared, 1e-12)
 
 
 def _check_numbers(raw: list[Boxed]) -> None:

@@ -51,15 +51,8 @@ def write_pseudo_labels(
     file = annotation_file(Path(root), annotation)
     content = load_annotation(file)
     entries = [entry for split in SPLITS.values() for entry in content[split]]
-    known = [entry for entry in entries if entry.get("boxes")]
-    if known and not overwrite:
-        raise ValueError(
-            f"overwrite: {len(known)} of {len(entries)} studies of {str(file)!r} have boxes; "
-            "pass --overwrite true to replace them"
-        )
     target = file if output is None else Path(output)
-    if target.exists() and not target.samefile(file) and not overwrite:
-        raise ValueError(f"output: {output!r} is there already; pass another name, or --overwrite true")
+    _check_overwriting(file, target, entries, overwrite)
     partial = Path(f"{target}.found.jsonl")
     key = {"weights": _digest(Path(weights)), "slots": slots, "score": finder.score, "annotation": _digest(file)}
     key |= finder.settings
@@ -73,6 +66,17 @@ def write_pseudo_labels(
     total = sum(sum(score >= 0 for score in entry["scores"]) for entry in entries)
     logger.info("%s: %d boxes in %d studies", target, total, len(entries))
     return str(target)
+
+
+def _check_overwriting(file: Path, target: Path, entries: list[dict], overwrite: bool) -> None:
+    known = [entry for entry in entries if entry.get("boxes")]
+    if known and not overwrite:
+        raise ValueError(
+            f"overwrite: {len(known)} of {len(entries)} studies of {str(file)!r} have boxes; "
+            "pass --overwrite true to replace them"
+        )
+    if target.exists() and not target.samefile(file) and not overwrite:
+        raise ValueError(f"output: {str(target)!r} is there already; pass another name, or --overwrite true")
 
 
 def _find(
