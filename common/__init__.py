@@ -4,3 +4,5 @@ report_tokenizer, text_encoders: report to ids to features.  fusion: text meets 
 datasets: readers of published layouts, and the synthetic data.  command_line, training_state, result_files: what
 ``monai.bundle run`` needs around a network.  visualize: pictures and pages of predictions.  pack: a released zip.
 """
+
+__version__ = "0.1.0"

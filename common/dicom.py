@@ -1,54 +1,171 @@
-"""DICOM images as pictures: one frame, as its values are meant to be seen. Nothing of the header is passed on."""
+"""DICOM images as pictures: single frames, as their values are meant to be seen, and the size of their pixels.
+
+A frame of a multi-frame file has a name of its own, ``clip.frame0003.dcm`` for the third frame of ``clip.dcm``, which
+every function here takes and no file bears. Of the header nothing but sizes is passed on, not even in error messages.
+"""
 
 from __future__ import annotations
 
+import re
+import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 SUFFIXES = (".dcm", ".dicom")
+PREAMBLE = 128  # bytes before the letters DICM
+CENTIMETRES = 3  # of PhysicalUnitsXDirection, DICOM PS3.3 C.8.5.5.1.15
+TISSUE = 1  # of RegionDataType, C.8.5.5.1.3
+_FRAME = re.compile(r"(.+)\.frame(\d+)\.dcm")
+_TAGS = (AttributeError, TypeError, ValueError, KeyError, RuntimeError, NotImplementedError, OSError, EOFError)
 
 
 def is_dicom(path: str | Path) -> bool:
-    """Whether the file's name says DICOM."""
-    return Path(path).suffix.lower() in SUFFIXES
+    """Whether the file's name says DICOM or, where it has no suffix, its first bytes."""
+    file = Path(path)
+    if file.suffix:
+        return file.suffix.lower() in SUFFIXES
+    if not file.is_file():
+        return False
+    with open(file, "rb") as stream:
+        return stream.read(PREAMBLE + 4)[PREAMBLE:] == b"DICM"
+
+
+def source_of(path: str) -> tuple[str, int]:
+    """The file that holds ``path``, and the index of the frame, from 0."""
+    found = _FRAME.fullmatch(path)
+    if found is None or Path(path).is_file():
+        return path, 0
+    names = (found[1] + suffix for suffix in (*SUFFIXES, ".DCM", ""))
+    return next((name for name in names if Path(name).is_file()), path), int(found[2]) - 1
+
+
+def frame_names(path: str) -> list[str]:
+    """The file itself, or a name for each frame of a multi-frame file.
+
+    Raises:
+        ValueError: no DICOM image.
+    """
+    frames = _frames(read_header(path))
+    stem = path.removesuffix(Path(path).suffix) if is_dicom(path) else path
+    return [path] if frames == 1 else [f"{stem}.frame{frame:04}.dcm" for frame in range(1, frames + 1)]
 
 
 def dicom_size(path: str) -> tuple[int, int]:
     """Width and height of the DICOM image ``path``; pixels are not read.
 
     Raises:
+        FileNotFoundError: the file has no such frame.
         ValueError: no DICOM image.
     """
-    header = _read(path, pixels=False)
+    header = read_header(path)
     try:
-        return int(header.Columns), int(header.Rows)
+        size, frames = (int(header.Columns), int(header.Rows)), _frames(header)
     except AttributeError as error:
         raise ValueError(f"image: {path!r} is a DICOM file without an image; remove its entry") from error
+    if source_of(path)[1] >= frames:
+        raise FileNotFoundError(f"image: no frame {path!r}; the file has {frames}")
+    return size
 
 
 def read_dicom(path: str) -> Image.Image:
-    """The first frame of the DICOM image ``path``: 8-bit grey, or colour.
+    """One frame (the first, where ``path`` names none): 8-bit grey, or colour.
 
-    Values go through the modality's look-up table; what the display's window spans (or its look-up table gives; without
-    either, what the image holds) becomes 0 to 255; inverted images (MONOCHROME1) are turned, so that bone is white.
+    Grey values go through the modality's look-up table; what the display's window spans (or its look-up table gives;
+    without either, what the image holds) becomes 0 to 255; inverted images (MONOCHROME1) are turned, so that bone is
+    white. YBR and palette colours become RGB.
 
     Raises:
         ValueError: no DICOM image, a damaged one, or a compression that no installed decoder reads.
     """
+    from pydicom.pixels import apply_color_lut, pixel_array
+
     data = _read(path, pixels=True)
     try:
-        pixels = data.pixel_array
-        pixels = pixels[0] if int(data.get("NumberOfFrames") or 1) > 1 else pixels
-        if int(data.get("SamplesPerPixel") or 1) == 3:
-            return Image.fromarray(np.uint8(pixels))
-        return Image.fromarray(_displayed(pixels, data))
-    except (AttributeError, TypeError, ValueError, RuntimeError, NotImplementedError, OSError, EOFError) as error:
-        raise ValueError(f"image: {path!r} is damaged, or no decoder is installed for it ({error})") from error
+        with warnings.catch_warnings():  # a warning may quote the header
+            warnings.simplefilter("ignore")
+            pixels = pixel_array(data, index=source_of(path)[1])
+            if data.PhotometricInterpretation == "PALETTE COLOR":
+                return Image.fromarray(_eight_bits(apply_color_lut(pixels, data)))
+            if int(data.get("SamplesPerPixel") or 1) == 3:
+                return Image.fromarray(np.uint8(pixels))
+            return Image.fromarray(_displayed(pixels, data))
+    except _TAGS as error:
+        reason = type(error).__name__
+        raise ValueError(f"image: {path!r} is damaged, or no decoder is installed for it ({reason})") from error
 
 
-def _displayed(pixels: np.ndarray, data) -> np.ndarray:  # type: ignore[no-untyped-def]
+def pixel_spacing(path: str, point: tuple[float, float] | None = None) -> tuple[float, float] | None:
+    """Height and width of a pixel in mm, None where the file tells neither.
+
+    From Pixel Spacing, else the calibrated ultrasound region, else the detector's Imager Pixel Spacing, which
+    takes no account of magnification.
+
+    Args:
+        point: x, y in pixels: of several ultrasound regions the one around it; None: the largest region of tissue.
+    """
+    if not is_dicom(path):
+        return None
+    header = read_header(path)
+    spacing = header.get("PixelSpacing") or _region_spacing(header, point) or header.get("ImagerPixelSpacing")
+    if not spacing or min(float(value) for value in spacing) <= 0:
+        return None
+    return float(spacing[0]), float(spacing[1])
+
+
+def _region_spacing(header: Any, point: tuple[float, float] | None) -> tuple[float, float] | None:
+    """Of the ultrasound regions in centimetres, the one around ``point``; else the largest of tissue."""
+    regions = [r for r in header.get("SequenceOfUltrasoundRegions", []) if _in_centimetres(r)]
+    if point is not None:
+        regions = [r for r in regions if _holds(r, point)]
+    if not regions:
+        return None
+    best = max(regions, key=lambda r: (r.get("RegionDataType") == TISSUE, _area(r)))
+    return 10 * abs(float(best.PhysicalDeltaY)), 10 * abs(float(best.PhysicalDeltaX))
+
+
+def _in_centimetres(region: Any) -> bool:
+    units = [region.get(f"PhysicalUnits{axis}Direction") for axis in "XY"]
+    return units == [CENTIMETRES, CENTIMETRES] and all(region.get(f"PhysicalDelta{axis}") for axis in "XY")
+
+
+def _bounds(region: Any) -> list[int]:
+    names = ("MinX0", "MinY0", "MaxX1", "MaxY1")
+    return [int(region.get(f"RegionLocation{name}") or 0) for name in names]
+
+
+def _holds(region: Any, point: tuple[float, float]) -> bool:
+    left, top, right, bottom = _bounds(region)
+    return left <= point[0] <= right and top <= point[1] <= bottom
+
+
+def _area(region: Any) -> int:
+    left, top, right, bottom = _bounds(region)
+    return (right - left) * (bottom - top)
+
+
+def burned_in(path: str) -> bool | None:
+    """Whether the file says that text is burned into its pixels; None: it does not say."""
+    value = read_header(path).get("BurnedInAnnotation") if is_dicom(path) else None
+    return {"YES": True, "NO": False}.get(str(value))
+
+
+def read_header(path: str) -> Any:
+    """The ``pydicom.Dataset`` of the file that holds ``path``, without pixels.
+
+    Raises:
+        ValueError: damaged, or no DICOM file.
+    """
+    return _read(path, pixels=False)
+
+
+def _frames(header: Any) -> int:
+    return max(1, int(header.get("NumberOfFrames") or 1))
+
+
+def _displayed(pixels: np.ndarray, data: Any) -> np.ndarray:
     from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
     grey = np.asarray(apply_modality_lut(pixels, data), dtype=np.float64)
@@ -63,19 +180,26 @@ def _displayed(pixels: np.ndarray, data) -> np.ndarray:  # type: ignore[no-untyp
     return np.round(255 * (1 - scaled if inverted else scaled)).astype(np.uint8)
 
 
-def _first(value) -> float | None:  # type: ignore[no-untyped-def]
+def _eight_bits(pixels: np.ndarray) -> np.ndarray:
+    return pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)
+
+
+def _first(value: Any) -> float | None:
     """The first of one or several numbers."""
     if value is None or value == "":
         return None
     return float(value[0] if isinstance(value, (list, tuple)) or hasattr(value, "append") else value)
 
 
-def _read(path: str, *, pixels: bool):  # type: ignore[no-untyped-def]
+def _read(path: str, *, pixels: bool) -> Any:
     try:
         import pydicom
     except ImportError as error:
         raise ValueError(f"image: {path!r} is DICOM, which needs pydicom; pip install pydicom") from error
     try:
-        return pydicom.dcmread(path, stop_before_pixels=not pixels)
-    except (pydicom.errors.InvalidDicomError, OSError, EOFError, ValueError, KeyError) as error:
-        raise ValueError(f"image: {path!r} is damaged or no DICOM file ({error}); replace it") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return pydicom.dcmread(source_of(path)[0], stop_before_pixels=not pixels)
+    except (pydicom.errors.InvalidDicomError, *_TAGS) as error:
+        reason = type(error).__name__
+        raise ValueError(f"image: {path!r} is damaged or no DICOM file ({reason}); replace it") from error

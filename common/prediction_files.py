@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +13,12 @@ from ignite.engine import Engine, Events
 from PIL import Image
 
 from common import visualize
+from common.datasets.files import stem_of
+from common.dicom import burned_in, is_dicom
+from common.findings import Finding
 from common.result_files import name_of
+
+logger = logging.getLogger(__name__)
 
 
 class Shown(NamedTuple):
@@ -23,12 +29,18 @@ class Shown(NamedTuple):
         pictures: file ``NAME_<key>.png`` for each; side by side on the page.
         caption: of the pictures on the page.
         text: HTML below them.
+        findings: for DICOM: what was found in the first of ``images``.
+        report: for DICOM: the written report.
+        images: files; empty: the one that the prediction is named by.
     """
 
     entry: dict
     pictures: dict[str, Image.Image]
     caption: str
     text: str = ""
+    findings: Sequence[Finding] = ()
+    report: str | None = None
+    images: Sequence[str] = ()
 
 
 class PredictionFiles:
@@ -40,6 +52,7 @@ class PredictionFiles:
         title, note: of the page.
         key: what a prediction is of: "image", named by its file, or an entry of the batch that is a name.
         pages: predictions on the page at most; the files hold all.
+        dicom: write DICOM objects, too; every image must be DICOM.
     """
 
     def __init__(
@@ -51,30 +64,47 @@ class PredictionFiles:
         note: str,
         key: str = "image",
         pages: int = 24,
+        dicom: bool = False,
     ) -> None:
         self.folder, self.show, self.title, self.note = Path(output_dir), show, title, note
         self.key, self.pages = key, pages
+        self.dicom = dicom
         self.predictions: list[dict] = []
         self.sections: list[str] = []
 
     def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self._begin)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
         engine.add_event_handler(Events.COMPLETED, self._finish)
+
+    def _begin(self, _: Engine) -> None:
+        self.predictions, self.sections = [], []
 
     def _collect(self, engine: Engine) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         for item, data in zip(engine.state.output, engine.state.batch, strict=True):  # type: ignore[call-overload]
             name = name_of(data[self.key])
             shown = self.show(name, item, data)
-            stem = Path(name).stem if self.key == "image" else re.sub(r"[^\w.-]", "_", name).lstrip(".")
+            stem = stem_of(name) if self.key == "image" else re.sub(r"[^\w.-]", "_", name).lstrip(".")
             files = {key: f"{stem}_{key}.png" for key in shown.pictures}
             for key, picture in shown.pictures.items():
                 picture.save(self.folder / files[key])
-            self.predictions.append({self.key: name, **files, **shown.entry})
+            images = shown.images or [name]
+            objects = self._write_dicom(shown, images, stem) if self.dicom else {}
+            self.predictions.append({self.key: name, **files, **shown.entry, **text_in_pixels(images), **objects})
             if len(self.sections) < self.pages:
                 pictures = visualize.side_by_side(list(shown.pictures.values()))
                 figure = visualize.image_html(pictures, shown.caption)
                 self.sections.append(visualize.section_html(Path(name).name, figure, shown.text))
+
+    def _write_dicom(self, shown: Shown, images: Sequence[str], stem: str) -> dict[str, str]:
+        from common.dicom_results import DicomResults
+
+        results = DicomResults(folder=self.folder, network=self.title.partition(":")[0])
+        found = (
+            {} if shown.report is not None and not shown.findings else results.write_findings(images[0], shown.findings)
+        )
+        return found if shown.report is None else found | results.write_report(shown.report, images, stem)
 
     def _finish(self, _: Engine) -> None:
         text = json.dumps(self.predictions, indent=2, ensure_ascii=False)
@@ -82,3 +112,21 @@ class PredictionFiles:
         note = f"<p><small>{len(self.predictions)} predictions. {self.note}</small></p>"
         page = visualize.page_html(self.title, note, *self.sections)
         (self.folder / "index.html").write_text(page, encoding="utf-8")
+
+
+def text_in_pixels(images: Sequence[str]) -> dict[str, bool | None]:
+    """``burned_in_text``, whether DICOM ``images`` say so; None: they do not say. Logged unless all deny it.
+
+    Text and calipers stay in the pixels.
+    """
+    said = [burned_in(image) for image in images if is_dicom(image)]
+    if not said:
+        return {}
+    answer = True if True in said else None if None in said else False
+    if answer is not False:
+        logger.warning(
+            "%s: text or calipers may be burned into the pixels (BurnedInAnnotation: %s); they are left as they are",
+            images[0],
+            "YES" if answer else "not said",
+        )
+    return {"burned_in_text": answer}

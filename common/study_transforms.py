@@ -126,9 +126,7 @@ def list_studies(*, image: str | None, data_dir: str | None, views: int, annotat
     if whole.is_dir() and not image_files(whole, WITH_DICOM):
         folders = sorted(path for path in whole.iterdir() if path.is_dir()) or folders
     names = [path.name if path.is_dir() else path.stem for path in folders]
-    studies = [
-        {"study": n, "images": list_images(str(path), WITH_DICOM)} for n, path in zip(names, folders, strict=True)
-    ]
+    studies = [{"study": n, "images": list_images(str(path))} for n, path in zip(names, folders, strict=True)]
     for study in studies:
         if len(study["images"]) > views:
             logger.warning("%s: %d images, the first %d are read", study["study"], len(study["images"]), views)

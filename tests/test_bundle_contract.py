@@ -16,6 +16,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow, create_workflow
 from PIL import Image
 
 from common.pack import pack
+from tests.dicom_files import SECRETS, dicom_file, read
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLES = sorted(path.parents[1].name for path in ROOT.glob("bundles/*/configs/metadata.json"))
@@ -114,20 +115,46 @@ def test_evaluation_writes_flat_metrics_and_a_row_a_case(made, bundle):
     assert len((folder / "eval" / "per_case.csv").read_text().splitlines()) > 1
 
 
-def test_inference_writes_its_results(made, bundle):
+@pytest.fixture(scope="session")
+def inferred(made, bundle):
+    """What inference of a picture wrote: its folder, and the entry of the predictions."""
     folder, _ = made
-    extra = TINY[bundle]["infer"]
-    arguments = inference_flags(bundle, folder, **extra)
+    arguments = inference_flags(bundle, folder, **TINY[bundle]["infer"])
     monai("run", "--config_file", f"bundles/{bundle}/configs/inference.json", *arguments)
     out = folder / "predictions"
     (prediction,) = json.loads((out / "predictions.json").read_text())
-    assert extra.items() <= prediction.items()
+    return out, prediction
+
+
+def test_inference_writes_its_results(made, inferred, bundle):
+    (folder, _), (out, prediction) = made, inferred
+    assert TINY[bundle]["infer"].items() <= prediction.items()
     for name in TINY[bundle]["results"]:
         assert (out / name).stat().st_size > 0
     image = Image.open(folder / "synthetic" / TINY[bundle]["image"])
     masks = [name for name in TINY[bundle]["results"] if name.endswith("_mask.png")]
     assert all(Image.open(out / name).size == image.size for name in masks)
     assert "://" not in (out / "index.html").read_text()
+
+
+def test_a_dicom_image_is_seen_as_its_picture_and_answered_in_dicom(made, inferred, bundle, tmp_path):
+    (folder, _), (out, expected) = made, inferred
+    pixels = np.asarray(Image.open(folder / "synthetic" / TINY[bundle]["image"]).convert("L"))
+    whole = {"WindowCenter": "127.5", "WindowWidth": "255", "PixelSpacing": [0.1, 0.2]}
+    image = dicom_file(tmp_path / "image.dcm", pixels, **whole)
+    places = {"image": image, "output_dir": tmp_path / "out", "dicom_results": True}
+    arguments = inference_flags(bundle, folder, **TINY[bundle]["infer"], **places)
+    done = monai("run", "--config_file", f"bundles/{bundle}/configs/inference.json", *arguments)
+    (prediction,) = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    for key in expected.keys() & {"report", "prob", "nodule_area_share", "class"}:
+        assert prediction[key] == expected[key], key
+    for name in (name for name in TINY[bundle]["results"] if name.endswith("_mask.png")):
+        masks = [np.asarray(Image.open(f)) for f in (out / name, tmp_path / "out" / "image_mask.png")]
+        assert (masks[0] == masks[1]).all()
+    objects = [read(tmp_path / "out" / prediction[key]) for key in prediction if key.startswith("dicom_")]
+    assert objects and all(found.StudyInstanceUID == read(image).StudyInstanceUID for found in objects)
+    written = done.stdout + done.stderr + (tmp_path / "out" / "predictions.json").read_text()
+    assert not [secret for secret in SECRETS if secret in written]
 
 
 def test_interrupted_and_resumed_equals_uninterrupted(made, bundle):

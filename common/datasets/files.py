@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from common.dicom import SUFFIXES as DICOM
-from common.dicom import dicom_size, is_dicom, read_dicom
+from common.dicom import dicom_size, frame_names, is_dicom, read_dicom, source_of
+from common.slices import is_nifti, read_slice, slice_size
 
 logger = logging.getLogger(__name__)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
@@ -41,15 +42,32 @@ def three_way_split(case: str) -> str:
 
 
 def image_files(folder: str | Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
-    """Return the image files of ``folder``, numbers in numerical order."""
-    files = [file for file in Path(folder).iterdir() if file.suffix.lower() in suffixes]
+    """Return the image files of ``folder``, numbers in numerical order; with DICOM, also its files without a suffix."""
+
+    def wanted(file: Path) -> bool:
+        return file.suffix.lower() in suffixes or (not file.suffix and DICOM[0] in suffixes and is_dicom(file))
+
+    files = [file for file in Path(folder).iterdir() if wanted(file) and file.name != "DICOMDIR"]
     return sorted(files, key=lambda file: (int(file.stem) if file.stem.isdigit() else -1, file.stem))
 
 
+def frames_of(path: str | Path) -> list[str]:
+    """Names of the pictures in an image file: itself, or the frames of a multi-frame DICOM file."""
+    return frame_names(str(path)) if is_dicom(path) else [str(path)]
+
+
+def stem_of(path: str) -> str:
+    """Name of an image file without its folder and its suffix."""
+    name = Path(path).name
+    return name.removesuffix(".gz").removesuffix(".nii") if is_nifti(path) else Path(name).stem
+
+
 def open_image(path: str) -> Image.Image:
-    """The picture in an image file, DICOM included."""
+    """The picture in an image file, DICOM and slices in NIfTI included."""
     if is_dicom(path):
         return read_dicom(path)
+    if is_nifti(path):
+        return read_slice(path)[0]
     with Image.open(path) as image:
         image.load()
         return image
@@ -59,6 +77,8 @@ def image_size(path: str) -> tuple[int, int]:
     """Width and height of an image that was checked before; its header alone is read."""
     if is_dicom(path):
         return dicom_size(path)
+    if is_nifti(path):
+        return slice_size(path)
     with Image.open(path) as image:
         return image.size
 
@@ -66,16 +86,16 @@ def image_size(path: str) -> tuple[int, int]:
 def check_image(path: str, *, what: str = "image") -> tuple[int, int]:
     """Return (width, height) of an intact image file; its bytes are read once, its checksums compared.
 
-    Of a DICOM file the header alone is read.
+    Of a DICOM or NIfTI file the header alone is read.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged or no image.
     """
-    if not Path(path).is_file():
+    if not Path(source_of(path)[0]).is_file():
         raise FileNotFoundError(f"{what}: no file {path!r}; restore it or remove its entry")
-    if is_dicom(path):
-        return dicom_size(path)
+    if is_dicom(path) or is_nifti(path):
+        return image_size(path)
     try:
         with Image.open(path) as image:
             size = image.size

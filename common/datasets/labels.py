@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.data import MetaTensor, PILReader
+from monai.data import MetaTensor
 from monai.transforms import LoadImage, Transform
 from PIL import Image, ImageDraw
 
-from common.datasets.files import to_grey
+from common.datasets.grey_reader import GreyReader
 
 
 def draw_polygons(polygons: list[list[list[float]]], size: tuple[int, int]) -> np.ndarray:
@@ -30,7 +30,7 @@ class LoadMaskd(Transform):
 
     def __init__(self, key: str = "label", *, image_key: str = "image") -> None:
         self.key, self.image_key = key, image_key
-        self.load = LoadImage(reader=PILReader(converter=to_grey), image_only=True, ensure_channel_first=True)
+        self.load = LoadImage(reader=GreyReader(), image_only=True, ensure_channel_first=True)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         source = data[self.key]

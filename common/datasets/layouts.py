@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from common.datasets.ddti import read_ddti, read_ddti_xml
-from common.datasets.files import SUFFIXES, check_image, check_pairs, image_files
+from common.datasets.files import WITH_DICOM, check_image, check_pairs, frames_of, image_files
 from common.datasets.phrasecut import phrasecut_folder, read_phrasecut
 from common.datasets.ratn import read_ratn, read_ratn_table
 from common.datasets.tn3k import read_tg3k, read_tn3k
@@ -85,8 +85,8 @@ def _recognise(root: Path) -> tuple[Path, Layout]:
     raise ValueError(f"dataset_dir: {str(root)!r} has none of the known layouts: {known}")
 
 
-def list_images(image: str, suffixes: tuple[str, ...] = SUFFIXES) -> list[str]:
-    """Return the file ``image``, or the image files of the folder ``image``, each checked.
+def list_images(image: str) -> list[str]:
+    """Return the file ``image``, or the image files of the folder ``image``, each checked; of DICOM clips each frame.
 
     Raises:
         FileNotFoundError: neither a file nor a folder, or a folder without images.
@@ -95,9 +95,9 @@ def list_images(image: str, suffixes: tuple[str, ...] = SUFFIXES) -> list[str]:
     path = Path(image)
     if not path.exists():
         raise FileNotFoundError(f"image: no file or folder {image!r}; pass --image FILE_OR_FOLDER")
-    files = image_files(path, suffixes) if path.is_dir() else [path]
+    files = image_files(path, WITH_DICOM) if path.is_dir() else [path]
     if not files:
-        raise FileNotFoundError(f"image: no image file in {image!r}; pass a folder with PNG or JPEG files")
+        raise FileNotFoundError(f"image: no image file in {image!r}; pass a folder with PNG, JPEG or DICOM files")
     for file in files:
         check_image(str(file))
-    return [str(file) for file in files]
+    return [frame for file in files for frame in frames_of(file)]

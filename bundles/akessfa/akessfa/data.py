@@ -7,7 +7,6 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 import torch
-from monai.data import PILReader
 from monai.transforms import (
     Compose,
     EnsureTyped,
@@ -22,7 +21,7 @@ from monai.transforms import (
 )
 
 from common.datasets.augment import RandMirrorReportd
-from common.datasets.files import to_grey
+from common.datasets.grey_reader import GreyReader
 from common.datasets.labels import LoadMaskd
 from common.datasets.layouts import list_images, read_dataset
 from common.report_tokenizer import SentenceTokenizer, TokenizeReportd, encode_report
@@ -41,7 +40,7 @@ def load_case(*, size: int, with_label: bool) -> list:
         raise ValueError(f"image_size: {size} is no multiple of 32; the deepest features have stride 32")
     keys = ["image", "label"] if with_label else ["image"]
     return [
-        LoadImaged(keys="image", reader=PILReader(converter=to_grey), ensure_channel_first=True),  # type: ignore[arg-type]
+        LoadImaged(keys="image", reader=GreyReader, ensure_channel_first=True),
         *([LoadMaskd()] if with_label else []),
         ScaleIntensityRanged(keys="image", a_min=0, a_max=255, b_min=0, b_max=1, clip=True),
         Resized(

@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from PIL import Image
 
 from common import visualize
-from common.datasets.files import to_grey
+from common.datasets.files import open_image, stem_of, to_grey
+from common.findings import Finding
+from common.measurements import measured
 from common.prediction_files import PredictionFiles, Shown
 from common.report_tokenizer import SentenceTokenizer, encode_report, split_sentences
 
 
-def prediction_files(*, output_dir: str, tokenizer: SentenceTokenizer, max_length: int = 128) -> PredictionFiles:
+def prediction_files(
+    *, output_dir: str, tokenizer: SentenceTokenizer, max_length: int = 128, dicom: bool = False
+) -> PredictionFiles:
     """The handler of inference: overlay, attention of the top keyword, and the shaded report for each image."""
 
     def show(name: str, item: dict, data: dict) -> Shown:
-        with Image.open(name) as image:
-            grey = np.asarray(to_grey(image))
-        entry = describe(name, data["report"], item, tokenizer, max_length)
-        pictures = {"overlay": visualize.overlay(grey, np.asarray(item["pred"]).astype(bool).T)}
+        grey, mask = np.asarray(to_grey(open_image(name))), np.asarray(item["pred"]).astype(bool).T
+        sizes = measured(name, mask)
+        entry = {**describe(name, data["report"], item, tokenizer, max_length), **sizes}
+        pictures = {"overlay": visualize.overlay(grey, mask)}
         if entry["words"]:
             pictures["attention"] = _attention_of_top_word(grey, entry["words"], item["attention"])
-        return Shown(entry, pictures, "prediction; attention of the top keyword", _report(entry))
+        caption = "prediction; attention of the top keyword"
+        return Shown(entry, pictures, caption, _report(entry), [Finding(sizes, mask=mask)])
 
     title = "AKE-SSFA: thyroid nodules, guided by the report"
     shading = "Shading: probability that a word is about this image."
-    return PredictionFiles(output_dir=output_dir, show=show, title=title, note=shading)
+    return PredictionFiles(output_dir=output_dir, show=show, title=title, note=shading, dicom=dicom)
 
 
 def describe(name: str, report: str, item: dict, tokenizer: SentenceTokenizer, max_length: int) -> dict:
@@ -42,7 +45,7 @@ def describe(name: str, report: str, item: dict, tokenizer: SentenceTokenizer, m
     ]
     limit = 0.5 * max(keywords[: len(spans)], default=1.0)
     return {
-        "mask": f"{Path(name).stem}_mask.png",
+        "mask": f"{stem_of(name)}_mask.png",
         "nodule_area_share": float(np.asarray(item["pred"]).astype(bool).mean()),
         "report": report,
         "sentence": _top_sentence(report, spans, item["sentence_score"]),

@@ -7,7 +7,6 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
-from monai.data import PILReader
 from monai.transforms import (
     Compose,
     EnsureTyped,
@@ -27,7 +26,7 @@ from monai.transforms import (
 from transformers import PreTrainedTokenizerBase
 
 from common.datasets.crop import CropNoduled
-from common.datasets.files import to_grey
+from common.datasets.grey_reader import GreyReader
 from common.datasets.labels import LoadMaskd
 from common.datasets.layouts import list_images, read_dataset
 from common.datasets.phrases import PLAIN, TEMPLATE, with_phrases
@@ -51,7 +50,7 @@ def read_prompts(*, root: str, split: str, fixed_phrase: str | None = None) -> l
 def load_image(*, size: int) -> list:
     """Load ``image``, float32 (3, size, size) in [0, 1], rows first as CLIP was trained; the grey value three times."""
     return [
-        LoadImaged(keys="image", reader=PILReader(converter=to_grey), ensure_channel_first=True),  # type: ignore[arg-type]
+        LoadImaged(keys="image", reader=GreyReader, ensure_channel_first=True),
         Transposed(keys="image", indices=(0, 2, 1)),
         ScaleIntensityRanged(keys="image", a_min=0, a_max=255, b_min=0, b_max=1, clip=True),
         Resized(keys="image", spatial_size=(size, size), mode="bilinear", anti_aliasing=True),
@@ -177,7 +176,7 @@ def load_pair(*, size: int | None) -> list:
         modes, smooth = ["bilinear", "nearest-exact"], [True, False]
         stretch = [Resized(keys=keys, spatial_size=(size, size), mode=modes, anti_aliasing=smooth)]
     return [
-        LoadImaged(keys="image", reader=PILReader(converter=to_grey), ensure_channel_first=True),  # type: ignore[arg-type]
+        LoadImaged(keys="image", reader=GreyReader, ensure_channel_first=True),
         LoadMaskd(),
         Transposed(keys=keys, indices=(0, 2, 1)),
         ScaleIntensityRanged(keys="image", a_min=0, a_max=255, b_min=0, b_max=1, clip=True),
@@ -259,7 +258,7 @@ def inference_transforms(*, tokenizer: PreTrainedTokenizerBase, size: int, max_l
     """The whole image, stretched, with its prompt; the image keeps what :class:`monai.transforms.Invertd` needs."""
     return Compose(
         [
-            LoadImaged(keys="image", reader=PILReader(converter=to_grey), ensure_channel_first=True),  # type: ignore[arg-type]
+            LoadImaged(keys="image", reader=GreyReader, ensure_channel_first=True),
             Transposed(keys="image", indices=(0, 2, 1)),
             ScaleIntensityRanged(keys="image", a_min=0, a_max=255, b_min=0, b_max=1, clip=True),
             Resized(keys="image", spatial_size=(size, size), mode="bilinear", anti_aliasing=True),

@@ -10,6 +10,8 @@ from PIL import Image
 
 from common import visualize
 from common.datasets.files import open_image, to_grey
+from common.findings import Finding
+from common.measurements import box_size
 from common.prediction_files import PredictionFiles, Shown
 from common.report_tokenizer import SentenceTokenizer
 from common.written_sentences import Sentence, sentences_of, token_entry
@@ -17,7 +19,9 @@ from common.written_sentences import Sentence, sentences_of, token_entry
 EVEN = 4.0  # what is seen this many times as much as by an even look is wholly red, in a row without anything stronger
 
 
-def prediction_files(*, output_dir: str, tokenizer: SentenceTokenizer, regions: int) -> PredictionFiles:
+def prediction_files(
+    *, output_dir: str, tokenizer: SentenceTokenizer, regions: int, dicom: bool = False
+) -> PredictionFiles:
     """The handler of inference.
 
     Args:
@@ -29,6 +33,7 @@ def prediction_files(*, output_dir: str, tokenizer: SentenceTokenizer, regions: 
         boxes = json.loads(data["found"])
         shares = [item["region_attention"][s.tokens].mean(0).cpu().numpy()[: len(boxes)] for s in sentences]
         images = data["images"].split("\n")
+        boxes = [box | box_size(corner, images[0]) for box, corner in zip(boxes, corners(boxes), strict=True)]
         entry = describe(item, sentences, shares, tokenizer) | {"boxes": boxes, "images": images}
         greys = [np.asarray(to_grey(open_image(name))) for name in images]
         pictures = {
@@ -36,14 +41,24 @@ def prediction_files(*, output_dir: str, tokenizer: SentenceTokenizer, regions: 
             "attention": draw(greys, sentences, boxes[:regions], shares),
         }
         caption = f"lesions; and where each sentence looks, rows are sentences, columns views; {entry['study']}"
-        return Shown(entry, pictures, caption, sentence_list(sentences, boxes, shares))
+        words = sentence_list(sentences, boxes, shares)
+        return Shown(entry, pictures, caption, words, findings_of(boxes), entry["report"], images)
 
     note = (
         "Behind each sentence the mean probability of its words and its share of attention to each lesion region. "
         "Research only: read no finding into a report."
     )
     title = "D2R-Net: lesions and generated reports"
-    return PredictionFiles(output_dir=output_dir, show=show, title=title, note=note, key="study")
+    return PredictionFiles(output_dir=output_dir, show=show, title=title, note=note, key="study", dicom=dicom)
+
+
+def findings_of(boxes: list[dict]) -> list[Finding]:
+    """The lesions for DICOM."""
+    measures = ("score", "width_mm", "height_mm")
+    return [
+        Finding({key: box[key] for key in measures if key in box}, label=_name(box), box=corner.tolist())
+        for box, corner in zip(boxes, corners(boxes), strict=True)
+    ]
 
 
 def describe(item: dict, sentences: list[Sentence], shares: list[np.ndarray], tokenizer: SentenceTokenizer) -> dict:

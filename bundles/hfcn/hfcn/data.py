@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import torch
-from monai.data import PILReader
 from monai.transforms import (
     Compose,
     EnsureTyped,
@@ -21,7 +20,7 @@ from monai.transforms import (
 )
 
 from common.datasets.crop import CropNoduled
-from common.datasets.files import to_grey
+from common.datasets.grey_reader import GreyReader
 from common.datasets.labels import LoadMaskd
 from common.datasets.layouts import list_images, read_dataset
 
@@ -32,7 +31,7 @@ def load_nodule(*, size: int, margin: float, with_mask: bool) -> list:
     Rows come first, as in the images that published weights were trained on; MONAI's reader gives columns first.
     """
     return [
-        LoadImaged(keys="image", reader=PILReader(converter=to_grey), ensure_channel_first=True),  # type: ignore[arg-type]
+        LoadImaged(keys="image", reader=GreyReader, ensure_channel_first=True),
         *([LoadMaskd(), CropNoduled(margin=margin)] if with_mask else []),
         Transposed(keys="image", indices=(0, 2, 1)),
         ScaleIntensityRanged(keys="image", a_min=0, a_max=255, b_min=0, b_max=1, clip=True),

@@ -7,6 +7,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from common import visualize
+from common.findings import Finding
 from common.prediction_files import PredictionFiles, Shown
 
 from .network import HFCN, side
@@ -14,16 +15,19 @@ from .network import HFCN, side
 COLOURS = ((255, 176, 0), (0, 200, 255), (120, 220, 80), (255, 110, 110), (200, 140, 255))
 
 
-def prediction_files(*, network: HFCN, output_dir: str) -> PredictionFiles:
+def prediction_files(*, network: HFCN, output_dir: str, dicom: bool = False) -> PredictionFiles:
     """The handler of inference: class and probabilities at the threshold that ``network`` brings."""
 
     def show(_: str, item: dict, data: dict) -> Shown:
         entry = describe(item, float(network.threshold))  # type: ignore[arg-type]
         picture = draw(np.asarray(data["image"][0]), item, network.ratio)
-        return Shown(entry, {"overlay": picture}, f"{entry['class']}, probability of malignant {entry['prob']:.2f}")
+        caption = f"{entry['class']}, probability of malignant {entry['prob']:.2f}"
+        finding = Finding({"malignant": entry["prob"]}, category=entry["class"])
+        return Shown(entry, {"overlay": picture}, caption, findings=[finding])
 
     about = "Left: what speaks for malignant on the whole map. Right: the crops and their probability of malignant."
-    return PredictionFiles(output_dir=output_dir, show=show, title="HFCN: benign or malignant", note=about)
+    title = "HFCN: benign or malignant"
+    return PredictionFiles(output_dir=output_dir, show=show, title=title, note=about, dicom=dicom)
 
 
 def describe(item: dict, threshold: float) -> dict:

@@ -16,7 +16,9 @@ from common.report_tokenizer import SentenceTokenizer
 from common.written_sentences import Sentence, sentences_of, token_entry
 
 
-def prediction_files(*, output_dir: str, tokenizer: SentenceTokenizer, labels_dir: str) -> PredictionFiles:
+def prediction_files(
+    *, output_dir: str, tokenizer: SentenceTokenizer, labels_dir: str, dicom: bool = False
+) -> PredictionFiles:
     """The handler of inference."""
     file = Path(labels_dir) / "topics.json"
     topics = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
@@ -29,10 +31,12 @@ def prediction_files(*, output_dir: str, tokenizer: SentenceTokenizer, labels_di
         text = "".join(f"<li>{html.escape(s.text)} <small>{s.probability:.2f}</small></li>" for s in sentences)
         topic = f"<p><small>topic {entry['cluster']}: {html.escape(', '.join(entry['topic']))}</small></p>"
         caption = f"where each sentence looks: rows are sentences, columns views; {entry['study']}"
-        return Shown(entry, {"attention": picture}, caption, f"<ol>{text}</ol>{topic}")
+        words = f"<ol>{text}</ol>{topic}"
+        return Shown(entry, {"attention": picture}, caption, words, report=entry["report"], images=images)
 
     note = "Behind each sentence the mean probability of its words. Research only: read no finding into a report."
-    return PredictionFiles(output_dir=output_dir, show=show, title="SGF: generated reports", note=note, key="study")
+    title = "SGF: generated reports"
+    return PredictionFiles(output_dir=output_dir, show=show, title=title, note=note, key="study", dicom=dicom)
 
 
 def describe(item: dict, sentences: list[Sentence], tokenizer: SentenceTokenizer, topics: dict[str, list]) -> dict:

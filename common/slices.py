@@ -1,0 +1,60 @@
+"""Two-dimensional images in NIfTI files, as made from DICOM: pictures with the file's place in space."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from PIL import Image
+
+SUFFIXES = (".nii", ".nii.gz")
+
+
+def is_nifti(path: str | Path) -> bool:
+    """Whether the file's name says NIfTI."""
+    return Path(path).name.lower().endswith(SUFFIXES)
+
+
+def slice_size(path: str) -> tuple[int, int]:
+    """Width and height of the slice in ``path``; pixels are not read.
+
+    Raises:
+        ValueError: no NIfTI file, or one with several slices.
+    """
+    shape = _load(path).shape
+    if len(shape) < 2 or any(length != 1 for length in shape[2:4]):
+        raise ValueError(f"image: {path!r} has the shape {shape}; a single slice is expected, one file each")
+    return int(shape[0]), int(shape[1])
+
+
+def read_slice(path: str) -> tuple[Image.Image, np.ndarray]:
+    """The slice in ``path`` with its affine matrix (4, 4): the file's first axis runs along the picture's rows.
+
+    Whole numbers from 0 to 255 are kept, other values are left to :func:`common.datasets.files.to_grey`.
+
+    Raises:
+        ValueError: damaged, no NIfTI file, or one with several slices.
+    """
+    slice_size(path)
+    image = _load(path)
+    try:
+        pixels = np.asarray(image.dataobj)
+    except (OSError, EOFError, ValueError) as error:
+        raise ValueError(f"image: {path!r} is damaged ({error}); replace the file") from error
+    if pixels.dtype.names:  # red, green, blue of each pixel
+        pixels = np.stack([pixels[name] for name in pixels.dtype.names], axis=-1)
+        return Image.fromarray(np.uint8(pixels.reshape(*pixels.shape[:2], -1).swapaxes(0, 1))), image.affine
+    pixels = np.asarray(pixels, dtype=np.float32).reshape(pixels.shape[:2]).T
+    eight = pixels.min() >= 0 and 1 < pixels.max() <= 255 and not (pixels % 1).any()
+    return Image.fromarray(pixels.astype(np.uint8) if eight else pixels), image.affine
+
+
+def _load(path: str) -> nibabel.Nifti1Image:
+    try:
+        return nibabel.load(path)  # type: ignore[return-value]
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"image: no file {path!r}; pass an existing one") from error
+    except (ImageFileError, OSError, EOFError, ValueError) as error:
+        raise ValueError(f"image: {path!r} is damaged or no NIfTI file ({error}); replace it") from error
