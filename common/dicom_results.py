@@ -21,7 +21,7 @@ from pydicom.uid import BasicTextSRStorage, UltrasoundImageStorage
 
 from common import __version__
 from common.datasets.files import stem_of
-from common.dicom import is_dicom, read_header, source_of
+from common.dicom import is_dicom, pixel_spacing, read_header, source_of
 from common.findings import Finding
 
 MAKER = "Ultrasound-text bundles"
@@ -52,10 +52,12 @@ class DicomResults:
 
     Args:
         network: name of what found it.
+        orientation: of masks whose image has no place in the patient, for viewers that show none without; None: said
+            to be unknown, as it is.
     """
 
-    def __init__(self, *, folder: str | Path, network: str) -> None:
-        self.folder, self.network = Path(folder), network
+    def __init__(self, *, folder: str | Path, network: str, orientation: Sequence[float] | None = None) -> None:
+        self.folder, self.network, self.orientation = Path(folder), network, orientation
 
     def write_findings(self, image: str, findings: Sequence[Finding]) -> dict[str, str]:
         """File names of the Segmentation, ``dicom_seg``, None where no mask covers a pixel, and of the measurements,
@@ -68,7 +70,8 @@ class DicomResults:
         covered = [f for f in findings if f.mask is None or f.mask.any()] or [
             Finding(label="lesion", category="absent")
         ]
-        seg = next((self._segmentation(header, f.mask, _frame(image)) for f in covered if f.mask is not None), None)
+        masks = [finding.mask for finding in covered if finding.mask is not None]
+        seg = self._segmentation(header, masks[0], _frame(image), self._spacing(image)) if masks else None
         written = {} if seg is None else {"dicom_seg": self._save(seg, f"{stem}_seg.dcm")}
         report = self._measurements(header, [_group(f, header, seg, _frame(image)) for f in covered], seg)
         return {**written, "dicom_sr": self._save(report, f"{stem}_sr.dcm")}
@@ -83,7 +86,9 @@ class DicomResults:
         report = _report(text, [_header(source) for source in sources], self._common("report"))
         return {"dicom_report": self._save(report, f"{name}_report.dcm")}
 
-    def _segmentation(self, header: Dataset, mask: np.ndarray, frame: int | None) -> Dataset:
+    def _segmentation(
+        self, header: Dataset, mask: np.ndarray, frame: int | None, spacing: tuple[float, float] | None
+    ) -> Dataset:
         algorithm = hd.AlgorithmIdentificationSequence(
             name=self.network, version=__version__, family=codes.DCM.ArtificialIntelligence
         )
@@ -101,12 +106,19 @@ class DicomResults:
             segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
             segment_descriptions=[segment],
             content_label="NODULE",
+            pixel_measures=None if spacing is None else hd.PixelMeasuresSequence(spacing, slice_thickness=1.0),
             **self._common("segmentation"),
         )
         if frame is not None:
             _refer_to_frame(seg, header, frame)
         seg.PatientOrientation = header.get("PatientOrientation") or ""
+        if self.orientation is not None and "ImageOrientationPatient" not in header:
+            seg.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence = [_orientation(self.orientation)]
         return seg
+
+    def _spacing(self, image: str) -> tuple[float, float] | None:
+        """Of a pixel in mm; 1 where the file does not tell and a viewer needs one."""
+        return pixel_spacing(image) or (None if self.orientation is None else (1.0, 1.0))
 
     def _measurements(self, header: Dataset, groups: Sequence[Any], seg: Dataset | None) -> Dataset:
         observer = hd.sr.ObserverContext(
@@ -195,6 +207,12 @@ def _one_frame(header: Dataset) -> Dataset:
     del single.NumberOfFrames
     single.SOPClassUID = UltrasoundImageStorage
     return single
+
+
+def _orientation(cosines: Sequence[float]) -> Dataset:
+    item = Dataset()
+    item.ImageOrientationPatient = list(cosines)
+    return item
 
 
 def _refer_to_frame(seg: Dataset, header: Dataset, frame: int) -> None:

@@ -221,7 +221,7 @@ class HuggingFaceTokenizer:
 def fit_or_load(
     *,
     path: str,
-    cases: Iterable[Mapping],
+    cases: Sequence[Mapping],
     fit: bool,
     max_size: int = 4096,
     min_count: int = 1,
@@ -230,13 +230,19 @@ def fit_or_load(
 ) -> ReportTokenizer:
     """Fit a tokenizer on each ``report`` of ``cases`` and save it to ``path``; or, to resume, load it.
 
-    ``base``: the file of a tokenizer to extend, to go on from a network trained with it.
+    Cases without reports, as MONAI Label gives them, leave the tokenizer of ``path`` as it is.
+
+    Args:
+        base: the file of a tokenizer to extend, to go on from a network trained with it.
     """
     if not fit:
         return ReportTokenizer.load(path)
+    if not any("report" in case for case in cases) and os.path.isfile(path):
+        logger.warning("%d training images without reports: the tokenizer of %s is kept", len(cases), path)
+        return ReportTokenizer.load(path)
     known = ReportTokenizer.load(base) if base else None
     tokenizer = ReportTokenizer.fit(
-        dict.fromkeys(case["report"] for case in cases),
+        dict.fromkeys(case.get("report", "") for case in cases),
         max_size=max_size,
         min_count=min_count,
         user_dictionary=user_dictionary,

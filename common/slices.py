@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+from monai.utils import MetaKeys
 from nibabel.filebasedimages import ImageFileError
 from PIL import Image
 
@@ -49,6 +55,27 @@ def read_slice(path: str) -> tuple[Image.Image, np.ndarray]:
     pixels = np.asarray(pixels, dtype=np.float32).reshape(pixels.shape[:2]).T
     eight = pixels.min() >= 0 and 1 < pixels.max() <= 255 and not (pixels % 1).any()
     return Image.fromarray(pixels.astype(np.uint8) if eight else pixels), image.affine
+
+
+class AsSliced(MapTransform):
+    """Masks (1, W, H) to (W, H), or to (W, H, 1) where ``image`` is a slice in NIfTI.
+
+    MONAI Label writes masks with two axes without the image's place in space, and only such as PNG.
+    """
+
+    def __init__(self, keys: KeysCollection, *, image: str = "image") -> None:
+        super().__init__(keys)
+        self.image = image
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        slices = len(data[self.image].meta[MetaKeys.SPATIAL_SHAPE]) == 3
+        return {**data, **{key: data[key][0][..., None] if slices else data[key][0] for key in self.keys}}
+
+
+def seen_mask(pred: torch.Tensor) -> np.ndarray:
+    """What :class:`AsSliced` gave, as a picture is seen: boolean (H, W)."""
+    mask = np.asarray(pred).astype(bool)
+    return (mask[..., 0] if mask.ndim == 3 else mask).T
 
 
 def _load(path: str) -> nibabel.Nifti1Image:

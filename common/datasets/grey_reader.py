@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from monai.config import PathLike
 from monai.data import ImageReader
+from monai.transforms import LoadImaged
 from monai.utils import MetaKeys, ensure_tuple
 from PIL import Image
 
 from common.datasets.files import open_image, to_grey
 from common.slices import is_nifti, read_slice
+
+
+class LoadGreyd(LoadImaged):
+    """``image`` by :class:`GreyReader`, channel first; an unreadable file is one line, not MONAI's traceback."""
+
+    def __init__(self) -> None:
+        super().__init__(keys="image", reader=GreyReader, ensure_channel_first=True)
+
+    def __call__(self, data: Mapping[Hashable, Any], reader: Any = None) -> dict[Hashable, Any]:
+        try:
+            return super().__call__(data, reader)
+        except RuntimeError:
+            open_image(str(data["image"]))  # raises what MONAI has put into a text
+            raise
 
 
 class GreyReader(ImageReader):
@@ -20,8 +36,8 @@ class GreyReader(ImageReader):
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
         return True
 
-    def read(self, data: Sequence[PathLike] | PathLike, **_: object) -> tuple[Image.Image, np.ndarray]:
-        """The picture and its affine matrix.
+    def read(self, data: Sequence[PathLike] | PathLike, **_: object) -> tuple[Image.Image, np.ndarray | None]:
+        """The picture and its affine matrix, None of files that have none.
 
         Raises:
             ValueError: damaged, or no image.
@@ -30,14 +46,15 @@ class GreyReader(ImageReader):
         if is_nifti(path):
             image, affine = read_slice(path)
             return to_grey(image), affine
-        return to_grey(open_image(path)), np.eye(4)
+        return to_grey(open_image(path)), None
 
-    def get_data(self, img: tuple[Image.Image, np.ndarray]) -> tuple[np.ndarray, dict]:
-        image, affine = img
+    def get_data(self, img: tuple[Image.Image, np.ndarray | None]) -> tuple[np.ndarray, dict]:
+        image, place = img
+        affine = np.eye(4) if place is None else place
         meta = {
             MetaKeys.AFFINE: affine,
             MetaKeys.ORIGINAL_AFFINE: affine,
-            MetaKeys.SPATIAL_SHAPE: np.asarray(image.size),
+            MetaKeys.SPATIAL_SHAPE: np.asarray(image.size if place is None else (*image.size, 1)),
             MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan"),
         }
         return np.asarray(image).T, meta

@@ -10,7 +10,6 @@ import torch
 from monai.transforms import (
     Compose,
     EnsureTyped,
-    LoadImaged,
     RandAffined,
     RandScaleIntensityd,
     RandShiftIntensityd,
@@ -21,7 +20,7 @@ from monai.transforms import (
 )
 
 from common.datasets.augment import RandMirrorReportd
-from common.datasets.grey_reader import GreyReader
+from common.datasets.grey_reader import LoadGreyd
 from common.datasets.labels import LoadMaskd
 from common.datasets.layouts import list_images, read_dataset
 from common.report_tokenizer import SentenceTokenizer, TokenizeReportd, encode_report
@@ -40,7 +39,7 @@ def load_case(*, size: int, with_label: bool) -> list:
         raise ValueError(f"image_size: {size} is no multiple of 32; the deepest features have stride 32")
     keys = ["image", "label"] if with_label else ["image"]
     return [
-        LoadImaged(keys="image", reader=GreyReader, ensure_channel_first=True),
+        LoadGreyd(),
         *([LoadMaskd()] if with_label else []),
         ScaleIntensityRanged(keys="image", a_min=0, a_max=255, b_min=0, b_max=1, clip=True),
         Resized(
@@ -96,7 +95,7 @@ def validation_transforms(*, tokenizer: SentenceTokenizer, size: int, max_length
             *load_case(size=size, with_label=True),
             TokenizeReportd(tokenizer, max_length=max_length),
             KeywordTruthd(tokenizer, max_length=max_length),
-            SelectItemsd(keys=["image", "label", *TOKENS, "case", *TRUTH]),
+            SelectItemsd(keys=["image", "label", *TOKENS, "case", *TRUTH], allow_missing_keys=True),
         ]
     )
 

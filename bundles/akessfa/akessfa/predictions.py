@@ -12,6 +12,7 @@ from common.findings import Finding
 from common.measurements import measured
 from common.prediction_files import PredictionFiles, Shown
 from common.report_tokenizer import SentenceTokenizer, encode_report, split_sentences
+from common.slices import seen_mask
 
 
 def prediction_files(
@@ -20,7 +21,7 @@ def prediction_files(
     """The handler of inference: overlay, attention of the top keyword, and the shaded report for each image."""
 
     def show(name: str, item: dict, data: dict) -> Shown:
-        grey, mask = np.asarray(to_grey(open_image(name))), np.asarray(item["pred"]).astype(bool).T
+        grey, mask = np.asarray(to_grey(open_image(name))), seen_mask(item["pred"])
         sizes = measured(name, mask)
         entry = {**describe(name, data["report"], item, tokenizer, max_length), **sizes}
         pictures = {"overlay": visualize.overlay(grey, mask)}

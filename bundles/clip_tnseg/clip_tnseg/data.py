@@ -11,7 +11,6 @@ from monai.transforms import (
     Compose,
     EnsureTyped,
     GaussianSmooth,
-    LoadImaged,
     NormalizeIntensityd,
     RandomizableTransform,
     RandScaleIntensityd,
@@ -26,7 +25,7 @@ from monai.transforms import (
 from transformers import PreTrainedTokenizerBase
 
 from common.datasets.crop import CropNoduled
-from common.datasets.grey_reader import GreyReader
+from common.datasets.grey_reader import LoadGreyd
 from common.datasets.labels import LoadMaskd
 from common.datasets.layouts import list_images, read_dataset
 from common.datasets.phrases import PLAIN, TEMPLATE, with_phrases
@@ -50,7 +49,7 @@ def read_prompts(*, root: str, split: str, fixed_phrase: str | None = None) -> l
 def load_image(*, size: int) -> list:
     """Load ``image``, float32 (3, size, size) in [0, 1], rows first as CLIP was trained; the grey value three times."""
     return [
-        LoadImaged(keys="image", reader=GreyReader, ensure_channel_first=True),
+        LoadGreyd(),
         Transposed(keys="image", indices=(0, 2, 1)),
         ScaleIntensityRanged(keys="image", a_min=0, a_max=255, b_min=0, b_max=1, clip=True),
         Resized(keys="image", spatial_size=(size, size), mode="bilinear", anti_aliasing=True),
@@ -93,14 +92,21 @@ def pair_transforms(
 
 
 class TokenizePromptd(Transform):
-    """Add ``input_ids`` and ``attention_mask``, int64 (max_length,), of ``prompt``, which is cut if it is too long."""
+    """Add ``input_ids`` and ``attention_mask``, int64 (max_length,), of ``prompt``, which is cut if it is too long.
+
+    Without a prompt, as in MONAI Label, that of ``phrase``; without it, of "thyroid nodule".
+    """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, *, max_length: int = 77) -> None:
         self.tokenizer, self.max_length = tokenizer, max_length
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         encoded = self.tokenizer(
-            data["prompt"], padding="max_length", truncation=True, max_length=self.max_length, return_tensors="pt"
+            data.get("prompt", TEMPLATE.format(data.get("phrase") or PLAIN)),
+            padding="max_length",
+            truncation=True,
+            max_length=self.max_length,
+            return_tensors="pt",
         )
         return {**data, **{key: encoded[key][0] for key in TOKENS}}
 
@@ -176,7 +182,7 @@ def load_pair(*, size: int | None) -> list:
         modes, smooth = ["bilinear", "nearest-exact"], [True, False]
         stretch = [Resized(keys=keys, spatial_size=(size, size), mode=modes, anti_aliasing=smooth)]
     return [
-        LoadImaged(keys="image", reader=GreyReader, ensure_channel_first=True),
+        LoadGreyd(),
         LoadMaskd(),
         Transposed(keys=keys, indices=(0, 2, 1)),
         ScaleIntensityRanged(keys="image", a_min=0, a_max=255, b_min=0, b_max=1, clip=True),
@@ -216,11 +222,12 @@ class RandVisualPromptd(RandomizableTransform):
         super().__init__(prob=1.0)
         self.groups: dict[str, list[int]] = defaultdict(list)
         for index, case in enumerate(cases):
-            self.groups[case["phrase"]].append(index)
-        self.sources = [case["source"] for case in cases]
+            self.groups[case.get("phrase", PLAIN)].append(index)
+        self.sources = [case.get("source", case["image"]) for case in cases]
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        others = [index for index in self.groups[data["phrase"]] if self.sources[index] != data["source"]]
+        group, source = self.groups[data.get("phrase", PLAIN)], data.get("source")
+        others = [index for index in group if self.sources[index] != source]
         chosen = others[int(self.R.randint(len(others)))] if others else -1
         return {**data, "visual": torch.tensor(chosen)}
 
@@ -258,7 +265,7 @@ def inference_transforms(*, tokenizer: PreTrainedTokenizerBase, size: int, max_l
     """The whole image, stretched, with its prompt; the image keeps what :class:`monai.transforms.Invertd` needs."""
     return Compose(
         [
-            LoadImaged(keys="image", reader=GreyReader, ensure_channel_first=True),
+            LoadGreyd(),
             Transposed(keys="image", indices=(0, 2, 1)),
             ScaleIntensityRanged(keys="image", a_min=0, a_max=255, b_min=0, b_max=1, clip=True),
             Resized(keys="image", spatial_size=(size, size), mode="bilinear", anti_aliasing=True),

@@ -9,6 +9,7 @@ from common.datasets.files import open_image, stem_of, to_grey
 from common.findings import Finding
 from common.measurements import measured
 from common.prediction_files import PredictionFiles, Shown
+from common.slices import seen_mask
 
 
 def prediction_files(*, output_dir: str, dicom: bool = False) -> PredictionFiles:
@@ -24,7 +25,7 @@ def prediction_files(*, output_dir: str, dicom: bool = False) -> PredictionFiles
 
 def show(name: str, item: dict, data: dict) -> Shown:
     """The mask's outline over the image ``name``."""
-    mask = np.asarray(item["pred"]).astype(bool).T
+    mask = seen_mask(item["pred"])
     picture = visualize.overlay(np.asarray(to_grey(open_image(name))), mask)
     sizes = measured(name, mask)
     entry = {"phrase": data["phrase"], "mask": f"{stem_of(name)}_mask.png", "nodule_area_share": float(mask.mean())}

@@ -8,7 +8,6 @@ import torch
 from monai.transforms import (
     Compose,
     EnsureTyped,
-    LoadImaged,
     RandFlipd,
     RandRotated,
     RandScaleIntensityd,
@@ -20,7 +19,7 @@ from monai.transforms import (
 )
 
 from common.datasets.crop import CropNoduled
-from common.datasets.grey_reader import GreyReader
+from common.datasets.grey_reader import LoadGreyd
 from common.datasets.labels import LoadMaskd
 from common.datasets.layouts import list_images, read_dataset
 
@@ -31,7 +30,7 @@ def load_nodule(*, size: int, margin: float, with_mask: bool) -> list:
     Rows come first, as in the images that published weights were trained on; MONAI's reader gives columns first.
     """
     return [
-        LoadImaged(keys="image", reader=GreyReader, ensure_channel_first=True),
+        LoadGreyd(),
         *([LoadMaskd(), CropNoduled(margin=margin)] if with_mask else []),
         Transposed(keys="image", indices=(0, 2, 1)),
         ScaleIntensityRanged(keys="image", a_min=0, a_max=255, b_min=0, b_max=1, clip=True),

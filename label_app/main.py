@@ -1,0 +1,78 @@
+"""MONAI Label's way into the app: ``MyApp`` finds the bundles and gives each its tasks."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:
+    sys.path.append(str(ROOT))
+
+from monailabel.interfaces.app import MONAILabelApp  # noqa: E402
+from monailabel.interfaces.exception import ImageNotFoundException, MONAILabelError, MONAILabelException  # noqa: E402
+from monailabel.interfaces.tasks.infer_v2 import InferTask  # noqa: E402
+from monailabel.interfaces.tasks.train import TrainTask  # noqa: E402
+
+from common import __version__  # noqa: E402
+from label_app.infer_task import ServeBundle  # noqa: E402
+from label_app.served_bundle import ServedBundle  # noqa: E402
+from label_app.train_task import TrainBundle  # noqa: E402
+
+logger = logging.getLogger(__name__)
+
+
+class MyApp(MONAILabelApp):
+    """Serves every trained bundle of the folder ``--conf bundles FOLDER``, by default this repository's."""
+
+    def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
+        folder = Path(conf.get("bundles") or ROOT / "bundles")
+        found = sorted(path.parents[1] for path in folder.glob("*/configs/inference.json"))
+        if not found:
+            raise FileNotFoundError(f"bundles: no bundle in {str(folder)!r}; pass --bundles FOLDER with bundles in it")
+        self.bundles = [ServedBundle(path) for path in found]
+        for bundle in self.bundles:
+            if not bundle.weights.is_file():
+                logger.warning("%s: no models/model.pt yet; run its train.json, then it is served", bundle.name)
+        super().__init__(
+            app_dir=app_dir,
+            studies=studies,
+            conf=conf,
+            name="Ultrasound-text bundles",
+            description="Segmentation, classification and reports from images and text",
+            version=__version__,
+        )
+
+    def init_infers(self) -> dict[str, InferTask]:
+        return {bundle.name: ServeBundle(bundle) for bundle in self.bundles}
+
+    def init_trainers(self) -> dict[str, TrainTask]:
+        segmenters = [bundle for bundle in self.bundles if bundle.kind == "segmentation"]
+        return {bundle.name: TrainBundle(bundle.folder, self.conf) for bundle in segmenters}
+
+    def infer(self, request: dict[str, Any], datastore: Any = None) -> Any:
+        """Answer ``request`` for an image of the studies, or one that was uploaded with it.
+
+        Raises:
+            ImageNotFoundException: neither; no other file of the server is read.
+        """
+        image = request.get("image")
+        if isinstance(image, str) and os.path.exists(image) and not _uploaded(image):
+            message = "image: a path is not accepted; pass the id of an image of the studies"
+            raise MONAILabelException(MONAILabelError.INVALID_INPUT, message)
+        known = image and (os.path.exists(image) or (datastore or self.datastore()).get_image_uri(image))
+        if not known:
+            raise ImageNotFoundException(f"image: no {image!r} in the studies; GET /datastore/?output=all lists them")
+        return super().infer(request, datastore)
+
+    def _download_dcmqi_tools(self) -> None:
+        """Nothing: masks become DICOM by highdicom, see :mod:`label_app.application`."""
+
+
+def _uploaded(path: str) -> bool:
+    """Whether ``path`` lies in the server's own folder of temporary files."""
+    return Path(path).resolve().is_relative_to(Path(tempfile.gettempdir()).resolve())
