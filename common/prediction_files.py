@@ -1,4 +1,4 @@
-"""What inference of every bundle writes: ``predictions.json``, pictures of each image, and one page."""
+"""What inference of every bundle writes: ``predictions.json``, pictures of each image, DICOM, and one page."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import NamedTuple
 from ignite.engine import Engine, Events
 from PIL import Image
 
-from common import visualize
 from common.datasets.files import stem_of
 from common.dicom import burned_in, is_dicom
 from common.findings import Finding
 from common.result_files import name_of
+from common.run_page import write_page
 
 logger = logging.getLogger(__name__)
 
@@ -26,9 +26,7 @@ class Shown(NamedTuple):
 
     Attributes:
         entry: for ``predictions.json``.
-        pictures: file ``NAME_<key>.png`` for each; side by side on the page.
-        caption: of the pictures on the page.
-        text: HTML below them.
+        pictures: file ``NAME_<key>.png`` for each.
         findings: for DICOM: what was found in the first of ``images``.
         report: for DICOM: the written report.
         images: files; empty: the one that the prediction is named by.
@@ -36,8 +34,6 @@ class Shown(NamedTuple):
 
     entry: dict
     pictures: dict[str, Image.Image]
-    caption: str
-    text: str = ""
     findings: Sequence[Finding] = ()
     report: str | None = None
     images: Sequence[str] = ()
@@ -51,7 +47,6 @@ class PredictionFiles:
         show: from the image's file name, an item of the engine's output and one of its batch to what is shown.
         title, note: of the page.
         key: what a prediction is of: "image", named by its file, or an entry of the batch that is a name.
-        pages: predictions on the page at most; the files hold all.
         dicom: write DICOM objects, too; every image must be DICOM.
     """
 
@@ -63,14 +58,11 @@ class PredictionFiles:
         title: str,
         note: str,
         key: str = "image",
-        pages: int = 24,
         dicom: bool = False,
     ) -> None:
         self.folder, self.show, self.title, self.note = Path(output_dir), show, title, note
-        self.key, self.pages = key, pages
-        self.dicom = dicom
+        self.key, self.dicom = key, dicom
         self.predictions: list[dict] = []
-        self.sections: list[str] = []
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self._begin)
@@ -78,7 +70,7 @@ class PredictionFiles:
         engine.add_event_handler(Events.COMPLETED, self._finish)
 
     def _begin(self, _: Engine) -> None:
-        self.predictions, self.sections = [], []
+        self.predictions = []
 
     def _collect(self, engine: Engine) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -92,26 +84,20 @@ class PredictionFiles:
             images = shown.images or [name]
             objects = self._write_dicom(shown, images, stem) if self.dicom else {}
             self.predictions.append({self.key: name, **files, **shown.entry, **text_in_pixels(images), **objects})
-            if len(self.sections) < self.pages:
-                pictures = visualize.side_by_side(list(shown.pictures.values()))
-                figure = visualize.image_html(pictures, shown.caption)
-                self.sections.append(visualize.section_html(Path(name).name, figure, shown.text))
 
     def _write_dicom(self, shown: Shown, images: Sequence[str], stem: str) -> dict[str, str]:
         from common.dicom_results import DicomResults
 
         results = DicomResults(folder=self.folder, network=self.title.partition(":")[0])
-        found = (
-            {} if shown.report is not None and not shown.findings else results.write_findings(images[0], shown.findings)
-        )
-        return found if shown.report is None else found | results.write_report(shown.report, images, stem)
+        written = {} if shown.report is None else results.write_report(shown.report, images, stem)
+        if shown.findings or shown.report is None:
+            written |= results.write_findings(images[0], shown.findings)
+        return written
 
     def _finish(self, _: Engine) -> None:
         text = json.dumps(self.predictions, indent=2, ensure_ascii=False)
         (self.folder / "predictions.json").write_text(text, encoding="utf-8")
-        note = f"<p><small>{len(self.predictions)} predictions. {self.note}</small></p>"
-        page = visualize.page_html(self.title, note, *self.sections)
-        (self.folder / "index.html").write_text(page, encoding="utf-8")
+        write_page(self.folder, title=self.title, note=self.note)
 
 
 def text_in_pixels(images: Sequence[str]) -> dict[str, bool | None]:

@@ -1,8 +1,10 @@
-"""One line of progress an epoch: the mean of each loss term, the validation's metrics, the time."""
+"""One line of progress an epoch: the mean of each loss term, validation metrics, the time; logged and in a file."""
 
 from __future__ import annotations
 
+import csv
 import logging
+import os
 import time
 from collections import defaultdict
 
@@ -17,10 +19,11 @@ class EpochLine:
 
     Args:
         evaluator: whose metrics are shown; the key metric first.
+        path: a CSV file with a row for each epoch, for the page of curves; a resumed run goes on in it.
     """
 
-    def __init__(self, *, evaluator: Engine) -> None:
-        self.evaluator = evaluator
+    def __init__(self, *, evaluator: Engine, path: str) -> None:
+        self.evaluator, self.path = evaluator, path
         self.values: dict[str, list[float]] = defaultdict(list)
         self.start = 0.0
 
@@ -40,7 +43,8 @@ class EpochLine:
     def _report(self, engine: Engine) -> None:
         if idist.get_rank() > 0:
             return
-        terms = " ".join(f"{name} {sum(v) / len(v):.3f}" for name, v in self.values.items())
+        means = {name: sum(values) / len(values) for name, values in self.values.items()}
+        terms = " ".join(f"{name} {value:.3f}" for name, value in means.items())
         metrics = " ".join(f"{name} {value:.3f}" for name, value in self.evaluator.state.metrics.items())
         seconds = time.perf_counter() - self.start
         logger.info(
@@ -51,3 +55,26 @@ class EpochLine:
             metrics,
             seconds,
         )
+        row = {f"loss {name}": value for name, value in means.items()}
+        row |= {f"validation {name}": value for name, value in self.evaluator.state.metrics.items()}
+        self._write(engine.state.epoch, row)
+
+    def _write(self, epoch: int, row: dict[str, float]) -> None:
+        """Rewrite the file with this epoch's row at its end; loss terms may come and go between epochs."""
+        rows = [known for known in read_history(self.path) if known["epoch"] < epoch] if epoch > 1 else []
+        rows.append({"epoch": epoch, **row})
+        names = list(dict.fromkeys(name for known in rows for name in known))
+        os.makedirs(os.path.dirname(self.path) or ".", exist_ok=True)
+        with open(self.path + ".part", "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, names)
+            writer.writeheader()
+            writer.writerows(rows)
+        os.replace(self.path + ".part", self.path)
+
+
+def read_history(path: str) -> list[dict[str, float]]:
+    """Rows that :class:`EpochLine` wrote to ``path``, without what an epoch lacks; none if there is no file."""
+    if not os.path.isfile(path):
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]

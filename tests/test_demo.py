@@ -68,7 +68,7 @@ def test_its_files_are_there_and_the_page_needs_no_network(demo):
     assert prediction["sentence"] in prediction["report"] and prediction["keywords"]
     assert Image.open(out / "overlay.png").width > 600
     page = (out / "index.html").read_text()
-    assert "data:image/png;base64" in page and "://" not in page
+    assert "data:image/jpeg;base64" in page and "://" not in page
 
 
 @pytest.fixture(scope="module")

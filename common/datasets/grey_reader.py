@@ -25,8 +25,8 @@ class LoadGreyd(LoadImaged):
     def __call__(self, data: Mapping[Hashable, Any], reader: Any = None) -> dict[Hashable, Any]:
         try:
             return super().__call__(data, reader)
-        except RuntimeError:
-            open_image(str(data["image"]))  # raises what MONAI has put into a text
+        except Exception:
+            open_image(str(data["image"]))  # raises our own line: MONAI tries its other readers, and tells of those
             raise
 
 

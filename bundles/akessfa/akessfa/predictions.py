@@ -27,8 +27,7 @@ def prediction_files(
         pictures = {"overlay": visualize.overlay(grey, mask)}
         if entry["words"]:
             pictures["attention"] = _attention_of_top_word(grey, entry["words"], item["attention"])
-        caption = "prediction; attention of the top keyword"
-        return Shown(entry, pictures, caption, _report(entry), [Finding(sizes, mask=mask)])
+        return Shown(entry, pictures, [Finding(sizes, mask=mask)])
 
     title = "AKE-SSFA: thyroid nodules, guided by the report"
     shading = "Shading: probability that a word is about this image."
@@ -64,13 +63,6 @@ def _attention_of_top_word(grey: np.ndarray, words: list[dict], attention: torch
 def _is_term(word: dict) -> bool:
     """Letters or digits, no punctuation."""
     return any(character.isalnum() for character in word["word"])
-
-
-def _report(entry: dict) -> str:
-    if not entry["words"]:
-        return "<p><small>No report: segmented from the image alone.</small></p>"
-    spans = [(word["start"], word["end"]) for word in entry["words"]]
-    return visualize.report_html(entry["report"], spans, [word["probability"] for word in entry["words"]])
 
 
 def _top_sentence(report: str, spans: list[tuple[int, int]], scores: torch.Tensor) -> str | None:

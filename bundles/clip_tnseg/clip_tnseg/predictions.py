@@ -29,5 +29,4 @@ def show(name: str, item: dict, data: dict) -> Shown:
     picture = visualize.overlay(np.asarray(to_grey(open_image(name))), mask)
     sizes = measured(name, mask)
     entry = {"phrase": data["phrase"], "mask": f"{stem_of(name)}_mask.png", "nodule_area_share": float(mask.mean())}
-    findings = [Finding(sizes, mask=mask)]
-    return Shown(entry | sizes, {"overlay": picture}, data["phrase"], findings=findings)
+    return Shown(entry | sizes, {"overlay": picture}, [Finding(sizes, mask=mask)])

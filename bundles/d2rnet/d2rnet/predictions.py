@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 
 import numpy as np
@@ -40,9 +39,7 @@ def prediction_files(
             "lesions": draw_boxes(greys[0], boxes),
             "attention": draw(greys, sentences, boxes[:regions], shares),
         }
-        caption = f"lesions; and where each sentence looks, rows are sentences, columns views; {entry['study']}"
-        words = sentence_list(sentences, boxes, shares)
-        return Shown(entry, pictures, caption, words, findings_of(boxes), entry["report"], images)
+        return Shown(entry, pictures, findings_of(boxes), entry["report"], images)
 
     note = (
         "Behind each sentence the mean probability of its words and its share of attention to each lesion region. "
@@ -74,16 +71,6 @@ def describe(item: dict, sentences: list[Sentence], shares: list[np.ndarray], to
         ],
         "tokens": [token_entry(tokenizer, int(item["ids"][p]), float(item["log_probs"][p])) for p in places],
     }
-
-
-def sentence_list(sentences: list[Sentence], boxes: list[dict], shares: list[np.ndarray]) -> str:
-    """HTML of the report, a line a sentence."""
-    lines = []
-    for sentence, share in zip(sentences, shares, strict=True):
-        seen = ", ".join(f"{k}: {_name(box)} {part:.0%}" for k, (box, part) in enumerate(zip(boxes, share), start=1))  # noqa: B905 (boxes beyond the network's regions)
-        about = f"{sentence.probability:.2f}" + (f"; {html.escape(seen)}" if seen else "")
-        lines.append(f"<li>{html.escape(sentence.text)} <small>{about}</small></li>")
-    return f"<ol>{''.join(lines)}</ol>"
 
 
 def _name(box: dict) -> str:

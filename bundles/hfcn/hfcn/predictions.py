@@ -21,9 +21,8 @@ def prediction_files(*, network: HFCN, output_dir: str, dicom: bool = False) -> 
     def show(_: str, item: dict, data: dict) -> Shown:
         entry = describe(item, float(network.threshold))  # type: ignore[arg-type]
         picture = draw(np.asarray(data["image"][0]), item, network.ratio)
-        caption = f"{entry['class']}, probability of malignant {entry['prob']:.2f}"
         finding = Finding({"malignant": entry["prob"]}, category=entry["class"])
-        return Shown(entry, {"overlay": picture}, caption, findings=[finding])
+        return Shown(entry, {"overlay": picture}, [finding])
 
     about = "Left: what speaks for malignant on the whole map. Right: the crops and their probability of malignant."
     title = "HFCN: benign or malignant"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 from pathlib import Path
 
@@ -28,11 +27,7 @@ def prediction_files(
         images = data["images"].split("\n")
         entry = describe(item, sentences, tokenizer, topics) | {"images": images}
         picture = draw(images, sentences)
-        text = "".join(f"<li>{html.escape(s.text)} <small>{s.probability:.2f}</small></li>" for s in sentences)
-        topic = f"<p><small>topic {entry['cluster']}: {html.escape(', '.join(entry['topic']))}</small></p>"
-        caption = f"where each sentence looks: rows are sentences, columns views; {entry['study']}"
-        words = f"<ol>{text}</ol>{topic}"
-        return Shown(entry, {"attention": picture}, caption, words, report=entry["report"], images=images)
+        return Shown(entry, {"attention": picture}, report=entry["report"], images=images)
 
     note = "Behind each sentence the mean probability of its words. Research only: read no finding into a report."
     title = "SGF: generated reports"

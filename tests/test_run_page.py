@@ -1,0 +1,104 @@
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from common.progress import EpochLine, read_history
+from common.run_page import case_section, curves, metrics_table, read_cases, write_page
+
+
+@pytest.fixture
+def run(tmp_path) -> Path:
+    """An output folder with five cases, whose Dice is 0.1 to 0.9."""
+    rng = np.random.default_rng(0)
+    entries, rows = [], ["case,dice"]
+    for number in range(5):
+        image = str(tmp_path / f"im<{number}>.png")
+        Image.fromarray(rng.integers(0, 255, (40, 60), dtype=np.uint8)).save(image)
+        Image.new("RGB", (60, 40), (number, 0, 0)).save(tmp_path / f"{number}_overlay.png")
+        words = [{"word": "nodule", "start": 2, "end": 8, "probability": 0.9}]
+        entries.append({"image": image, "overlay": f"{number}_overlay.png", "report": "A nodule <b>.", "words": words})
+        rows.append(f"{image},{0.1 + 0.2 * number}")
+    (tmp_path / "predictions.json").write_text(json.dumps(entries))
+    (tmp_path / "per_case.csv").write_text("\n".join(rows))
+    (tmp_path / "metrics.json").write_text(json.dumps({"dice": 0.5, "hd95": 12.0}))
+    return tmp_path
+
+
+def test_the_page_needs_no_other_file_and_no_network(run):
+    page = write_page(run, title="A & B", note="Noted.").read_text()
+    assert "<h1>A &amp; B</h1>" in page and "Noted." in page
+    assert not re.search(r'(src|href)="(?!data:)', page) and "://" not in page and "import " not in page
+    assert "&lt;b&gt;" in page and "im&lt;0&gt;" in page
+
+
+def test_worst_cases_come_first_then_the_best(run):
+    page = write_page(run).read_text()
+    order = re.findall(r"im&lt;(\d)&gt;.png: dice", page)
+    assert order == ["0", "1", "4", "3", "2"]
+    assert page.index("Worst cases") < page.index("Best cases")
+
+
+def test_title_and_note_are_kept_for_the_command(run):
+    write_page(run, title="Kept", note="This, too.")
+    done = subprocess.run([sys.executable, "-m", "common.visualize", str(run)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    page = (run / "index.html").read_text()
+    assert "<h1>Kept</h1>" in page and "This, too." in page
+    (run / "empty").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "common.visualize", str(run / "empty")], capture_output=True, text=True
+    )
+    assert done.returncode == 1 and "neither predictions.json nor metrics.json" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_intervals_only_where_a_metric_is_the_mean_of_its_cases(run):
+    table = metrics_table({"dice": 0.5, "hd95": 12.0}, read_cases(run / "per_case.csv"))
+    low, high = map(float, re.search(r"0\.500</td><td>([\d.]+) to ([\d.]+)<", table).groups())
+    assert 0.1 <= low < 0.5 < high <= 0.9
+    assert "<th>hd95</th><td>12.000</td><td></td>" in table
+
+
+def test_a_file_of_the_predictions_stays_inside_the_folder(run):
+    Image.new("RGB", (8, 8)).save(run.parent / "secret.png")
+    section = case_section(run, {"image": "a.png", "overlay": "../secret.png"})
+    assert "data:image" not in section
+
+
+def test_sentences_carry_what_they_look_at(run):
+    sentences = [{"text": "An effusion.", "probability": 0.9, "regions": [0.4]}]
+    boxes = [{"label": "Pleural effusion", "box": [15, 10, 30, 20], "score": 0.8}]
+    entry = {"study": "s", "images": [str(run / "im<0>.png")], "report": "An effusion.", "sentences": sentences}
+    section = case_section(run, {**entry, "boxes": boxes})
+    assert 'data-shares="[0.4]"' in section
+    assert "left:25.00%;top:25.00%;width:50.00%;height:50.00%" in section
+    assert "data-region" not in case_section(run, {**entry, "boxes": []})
+    assert "data-region" not in case_section(run, {**entry, "boxes": boxes, "images": ["gone.png"]})
+
+
+def test_curves_hold_every_epoch(tmp_path):
+    evaluator = SimpleNamespace(state=SimpleNamespace(metrics={"dice": 0.25}))
+    engine = SimpleNamespace(state=SimpleNamespace(epoch=1, max_epochs=3))
+    line = EpochLine(evaluator=evaluator, path=str(tmp_path / "models" / "history.csv"))
+    for epoch, terms in enumerate(({"a": [1.0, 3.0]}, {"a": [1.0], "late": [5.0]}, {"a": [0.5]}), start=1):
+        engine.state.epoch = epoch
+        line.values.clear()
+        line.values.update(terms)
+        line._report(engine)
+    history = read_history(str(tmp_path / "models" / "history.csv"))
+    assert [row["loss a"] for row in history] == [2.0, 1.0, 0.5]
+    assert [row.get("loss late") for row in history] == [None, 5.0, None]
+    assert curves(history).count("<polyline") == 3
+    engine.state.epoch = 2  # resumed after the first epoch
+    line._report(engine)
+    assert [row["epoch"] for row in read_history(str(tmp_path / "models" / "history.csv"))] == [1, 2]
+    (tmp_path / "eval").mkdir()
+    (tmp_path / "eval" / "metrics.json").write_text('{"dice": 0.2}')
+    assert "<polyline" in write_page(tmp_path / "eval").read_text()
