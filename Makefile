@@ -1,9 +1,13 @@
 # make demo: train, evaluate and infer on synthetic data in minutes.  make test: the whole suite.
+# make label: serve small bundles with MONAI Label.  make test-label: the server's tests.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
+LABEL := .venv-label
+LABEL_BIN := $(LABEL)/bin
+WITHOUT_DEPENDENCIES := monailabel==0.8.5 torchvision==0.28.0 pydicom-seg==0.4.1
 
-.PHONY: demo test lint clean
+.PHONY: demo test label test-label clean
 
 demo: $(VENV)/ready
 	$(BIN)/python -m benchmarks.demo
@@ -13,6 +17,21 @@ test: $(VENV)/ready-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+label: $(LABEL)/ready
+	$(LABEL_BIN)/python -m label_app.examples --out runs/label
+	$(LABEL_BIN)/python -m label_app.serve --studies runs/label/studies --bundles runs/label/bundles
+
+test-label: $(LABEL)/ready
+	$(LABEL_BIN)/python -m pip install --quiet pytest==9.2.0
+	PYTHONPATH=$(CURDIR)/label_app/shim:$(CURDIR) $(LABEL_BIN)/python -m pytest tests/label tests/test_dicom.py
+
+$(LABEL)/ready: requirements.txt requirements-label.txt setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(LABEL)
+	$(LABEL_BIN)/python -m pip install --quiet --upgrade pip
+	$(LABEL_BIN)/python -m pip install --quiet -r requirements.txt -r requirements-label.txt
+	$(LABEL_BIN)/python -m pip install --quiet --no-deps $(WITHOUT_DEPENDENCIES)
+	touch $@
 
 $(VENV)/ready: requirements.txt setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -26,4 +45,4 @@ $(VENV)/ready-dev: $(VENV)/ready
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs dist bundles/*/models bundles/*/eval bundles/*/data bundles/*/finetuned
+	rm -rf $(VENV) $(LABEL) runs dist bundles/*/models bundles/*/eval bundles/*/data bundles/*/finetuned

@@ -23,18 +23,22 @@ if importlib.util.find_spec("monailabel") is not None:
     sys.modules.pop("sitecustomize", None)
     import sitecustomize  # noqa: F401
 
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT / "label_app" / "shim")}
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "PYTHONPATH": f"{ROOT / 'label_app' / 'shim'}{os.pathsep}{ROOT}",
+}
 
 
 @pytest.fixture(scope="session")
 def bundles(tmp_path_factory) -> Path:
-    """A folder with all bundles, tiny and trained; or the one that TINY_BUNDLES names."""
+    """A folder with all bundles, tiny and trained; or the one that TINY_BUNDLES names, to go faster."""
     if "TINY_BUNDLES" in os.environ:
         return Path(os.environ["TINY_BUNDLES"])
     folder = tmp_path_factory.mktemp("bundles")
-    command = [sys.executable, "-m", "tests.label.tiny_bundles", str(folder)]
+    command = [sys.executable, "-m", "label_app.examples", "--out", str(folder), "--sizes", "tests/tiny.json"]
     subprocess.run(command, cwd=ROOT, env={**os.environ, **ENVIRONMENT}, check=True, capture_output=True)
-    return folder
+    return folder / "bundles"
 
 
 @pytest.fixture(scope="session")
