@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import shutil
 import sys
 from collections.abc import Mapping
@@ -16,7 +17,9 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 if __name__ == "__main__":
-    sys.path.insert(0, str(HERE / "shim"))
+    paths = [str(HERE / "shim"), str(HERE.parent), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)  # for pre-training in its own process
+    sys.path.insert(0, paths[0])
     sys.modules.pop("sitecustomize", None)
     import sitecustomize  # noqa: F401  (the shim, before anything imports torchvision)
 

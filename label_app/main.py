@@ -64,10 +64,17 @@ class MyApp(MONAILabelApp):
         if isinstance(image, str) and os.path.exists(image) and not _uploaded(image):
             message = "image: a path is not accepted; pass the id of an image of the studies"
             raise MONAILabelException(MONAILabelError.INVALID_INPUT, message)
-        known = image and (os.path.exists(image) or (datastore or self.datastore()).get_image_uri(image))
-        if not known:
+        if not image or not (os.path.exists(image) or self._find(image, datastore or self.datastore())):
             raise ImageNotFoundException(f"image: no {image!r} in the studies; GET /datastore/?output=all lists them")
         return super().infer(request, datastore)
+
+    @staticmethod
+    def _find(image: str, datastore: Any) -> str:
+        """The file of ``image``; empty where there is none, which a DICOMweb store tells by an error of its own."""
+        try:
+            return str(datastore.get_image_uri(image))
+        except IndexError:
+            return ""
 
     def _download_dcmqi_tools(self) -> None:
         """Nothing: masks become DICOM by highdicom, see :mod:`label_app.application`."""
