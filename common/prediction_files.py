@@ -64,10 +64,12 @@ class PredictionFiles:
         self.key, self.dicom = key, dicom
         self.predictions: list[dict] = []
 
-    def attach(self, engine: Engine) -> None:
+    def attach(self, engine: Engine, *, summary: bool = True) -> None:
+        """Without ``summary`` neither ``predictions.json`` nor the page is written; a server asks for neither."""
         engine.add_event_handler(Events.STARTED, self._begin)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
-        engine.add_event_handler(Events.COMPLETED, self._finish)
+        if summary:
+            engine.add_event_handler(Events.COMPLETED, self._finish)
 
     def _begin(self, _: Engine) -> None:
         self.predictions = []

@@ -1,7 +1,8 @@
 """Something to serve at once: small bundles trained on synthetic images, and images to ask about.
 
 ``python -m label_app.examples --out runs/label`` writes ``runs/label/bundles`` (about ten minutes on two cores; bundles
-that are there are kept) and ``runs/label/studies``. Their answers show the way, not what the bundles can do.
+that are there are kept), ``runs/label/studies`` and ``runs/label/examples``, files to send. Their answers show the way,
+not what the bundles can do.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ if __name__ == "__main__":
 
 from monai.bundle import ConfigParser, ConfigWorkflow  # noqa: E402
 from PIL import Image  # noqa: E402
+from pydicom.dataset import Dataset, FileMetaDataset  # noqa: E402
+from pydicom.uid import ExplicitVRLittleEndian, UltrasoundImageStorage, generate_uid  # noqa: E402
+
+from common.dicom import CENTIMETRES  # noqa: E402
 
 logger = logging.getLogger(__name__)
 BUNDLES = HERE.parent / "bundles"
@@ -74,6 +79,49 @@ def write_studies(bundles: Path, studies: Path, *, count: int = 6) -> None:
             Image.open(image).save(studies / f"{title}{number}.png")
 
 
+def write_files(studies: Path, folder: Path) -> None:
+    """Files for calls that send one: a picture, the same as DICOM, half of that, and a text with a picture's name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(studies / "thyroid0.png", folder)
+    picture = Image.open(studies / "thyroid0.png").convert("L")
+    write_dicom(picture, folder / "ultrasound.dcm", millimetres=0.4)
+    whole = (folder / "ultrasound.dcm").read_bytes()
+    (folder / "damaged.dcm").write_bytes(whole[: len(whole) // 2])
+    (folder / "notes.png").write_text("This is no picture.")
+
+
+def write_dicom(picture: Image.Image, path: Path, *, millimetres: float) -> None:
+    """``picture`` as an ultrasound image of a made-up patient, calibrated to ``millimetres`` a pixel."""
+    region, image = Dataset(), Dataset()
+    region.RegionSpatialFormat, region.RegionDataType, region.RegionFlags = 1, 1, 0
+    region.RegionLocationMinX0, region.RegionLocationMinY0 = 0, 0
+    region.RegionLocationMaxX1, region.RegionLocationMaxY1 = picture.width - 1, picture.height - 1
+    region.PhysicalUnitsXDirection = region.PhysicalUnitsYDirection = CENTIMETRES
+    region.PhysicalDeltaX = region.PhysicalDeltaY = millimetres / 10
+    image.SequenceOfUltrasoundRegions = [region]
+    image.PatientName, image.PatientID, image.PatientBirthDate, image.PatientSex = (
+        "Synthetic^Example",
+        "EXAMPLE",
+        "",
+        "O",
+    )
+    image.StudyDate, image.StudyTime, image.StudyID, image.AccessionNumber = "20260101", "120000", "1", ""
+    image.ContentDate, image.ContentTime, image.ReferringPhysicianName = "20260101", "120000", ""
+    image.StudyDescription, image.SeriesDescription, image.ImageType = "Synthetic", "Thyroid", ["DERIVED", "SECONDARY"]
+    image.Modality, image.Manufacturer, image.SeriesNumber, image.InstanceNumber = "US", "", 1, 1
+    image.StudyInstanceUID, image.SeriesInstanceUID, image.SOPInstanceUID = (generate_uid() for _ in range(3))
+    image.SOPClassUID, image.PatientOrientation, image.BurnedInAnnotation = UltrasoundImageStorage, "", "NO"
+    image.Columns, image.Rows = picture.size
+    image.SamplesPerPixel, image.PhotometricInterpretation, image.PixelRepresentation = 1, "MONOCHROME2", 0
+    image.BitsAllocated, image.BitsStored, image.HighBit = 8, 8, 7
+    image.WindowCenter, image.WindowWidth = "127.5", "255"
+    pixels = picture.tobytes()
+    image.PixelData = pixels + b"\0" * (len(pixels) % 2)
+    image.file_meta = FileMetaDataset()
+    image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    image.save_as(path, enforce_file_format=True)
+
+
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(prog="python -m label_app.examples", description=__doc__)
@@ -88,6 +136,7 @@ def main() -> None:
             shutil.rmtree(folder / name, ignore_errors=True)
             train_small(name, folder, sizes[name])
     write_studies(folder, arguments.out / "studies")
+    write_files(arguments.out / "studies", arguments.out / "examples")
 
 
 if __name__ == "__main__":
