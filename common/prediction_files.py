@@ -61,14 +61,15 @@ class PredictionFiles:
         dicom: bool = False,
     ) -> None:
         self.folder, self.show, self.title, self.note = Path(output_dir), show, title, note
-        self.key, self.dicom = key, dicom
+        self.key, self.dicom, self.files = key, dicom, True
         self.predictions: list[dict] = []
 
-    def attach(self, engine: Engine, *, summary: bool = True) -> None:
-        """Without ``summary`` neither ``predictions.json`` nor the page is written; a server asks for neither."""
+    def attach(self, engine: Engine, *, files: bool = True) -> None:
+        """Without ``files`` nothing is written, and ``predictions`` holds the entries: what a server asks for."""
+        self.files = files
         engine.add_event_handler(Events.STARTED, self._begin)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
-        if summary:
+        if files:
             engine.add_event_handler(Events.COMPLETED, self._finish)
 
     def _begin(self, _: Engine) -> None:
@@ -81,8 +82,9 @@ class PredictionFiles:
             shown = self.show(name, item, data)
             stem = stem_of(name) if self.key == "image" else re.sub(r"[^\w.-]", "_", name).lstrip(".")
             files = {key: f"{stem}_{key}.png" for key in shown.pictures}
-            for key, picture in shown.pictures.items():
-                picture.save(self.folder / files[key])
+            if self.files:
+                for key, picture in shown.pictures.items():
+                    picture.save(self.folder / files[key])
             images = shown.images or [name]
             objects = self._write_dicom(shown, images, stem) if self.dicom else {}
             self.predictions.append({self.key: name, **files, **shown.entry, **text_in_pixels(images), **objects})

@@ -111,7 +111,7 @@ class _Inference:
         self.prepare, self.dataset.transform = self.dataset.transform, Compose()  # bad images never reach the engine
         handlers = parser.get_parsed_content("handlers")
         self.predictions = next(handler for handler in handlers if isinstance(handler, PredictionFiles))
-        self.predictions.attach(self.evaluator, summary=False)
+        self.predictions.attach(self.evaluator, files=False)
         self._load([handler for handler in handlers if handler is not self.predictions])
 
     def _reader(self, parser: ConfigParser) -> Any:

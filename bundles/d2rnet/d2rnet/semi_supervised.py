@@ -73,14 +73,13 @@ class TeacherAndStudent(nn.Module):
             batch: ``weak``, ``strong`` (B, 3, H, W), ``boxes``, ``labels`` (lists) of labelled images, and, used after
                 ``burn_in``, ``unlabelled_weak``, ``unlabelled_strong`` (U, 3, H, W), the same cut in both views.
         """
-        taught = step >= self.burn_in and len(batch["unlabelled_weak"]) > 0
-        images = [batch["weak"], batch["strong"], *([batch["unlabelled_strong"]] if taught else [])]
-        dense = self.student.dense(torch.cat(images))  # in one call: the batch norms see one distribution
-        labelled, unlabelled = _split(dense, 2 * len(batch["weak"]))
-        known = losses(labelled, batch["boxes"] * 2, batch["labels"] * 2, spread_weight=self.weights["spread"])
-        if not taught:
+        both = self.student.dense(torch.cat([batch["weak"], batch["strong"]]))
+        known = losses(both, batch["boxes"] * 2, batch["labels"] * 2, spread_weight=self.weights["spread"])
+        if step < self.burn_in or len(batch["unlabelled_weak"]) == 0:
             return known
-        learned = self.unlabelled_terms(unlabelled, self.pseudo_boxes(batch["unlabelled_weak"]))
+        pseudo = self.pseudo_boxes(batch["unlabelled_weak"])
+        dense = self.student.dense(batch["unlabelled_strong"])
+        learned = self.unlabelled_terms(dense, pseudo)
         return known | {f"unlabelled {name}": self.weights[name] * value for name, value in learned.items()}
 
     @torch.no_grad()
@@ -114,9 +113,3 @@ class TeacherAndStudent(nn.Module):
             self.teacher.update_parameters(self.student)
         else:
             self.teacher.module.load_state_dict(self.student.state_dict())
-
-
-def _split(dense: Dense, count: int) -> tuple[Dense, Dense]:
-    """What is said of the first ``count`` images and of the others; places are the same."""
-    first, second = ([part[rows] for part in dense[:4]] for rows in (slice(count), slice(count, None)))
-    return Dense(*first, dense.places, dense.strides), Dense(*second, dense.places, dense.strides)
