@@ -62,11 +62,11 @@ def process_on(port: int) -> psutil.Process:
     raise SystemExit(f"--url: nothing listens on port {port} of this machine")
 
 
-def measure(url: str, count: int) -> None:
+def measure(url: str, count: int, names: list[str] | None) -> None:
     """Send ``count`` requests to each bundle in turn, one at a time."""
     process = process_on(int(url.rpartition(":")[2]))
     models = requests.get(url + "/info/", timeout=60).json()["models"]
-    for name in models:
+    for name in names or models:
         image = "chest0" if name == "d2rnet" else "thyroid0"
         memory, times = [], []
         for index in range(-20, count):
@@ -103,12 +103,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url", default="http://127.0.0.1:8000")
     parser.add_argument("--requests", type=int, default=1000, help="to each bundle")
+    parser.add_argument("--names", nargs="*", help="of the bundles; default: all that are served")
     parser.add_argument("--transcript", type=Path, help="write this file and measure nothing")
     parser.add_argument("--folder", type=Path, default=Path("runs/label/examples"), help="files that the calls send")
     arguments = parser.parse_args()
     if arguments.transcript is None:
         logger.info("bundle | requests | latency 5 / 50 / 95 %% | memory after 1, half, all")
-        measure(arguments.url, arguments.requests)
+        measure(arguments.url, arguments.requests, arguments.names)
     else:
         arguments.transcript.parent.mkdir(parents=True, exist_ok=True)
         arguments.transcript.write_text(transcript(arguments.url, arguments.folder), encoding="utf-8")
