@@ -6,6 +6,7 @@ every function here takes and no file bears. Of the header nothing but sizes is 
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 SUFFIXES = (".dcm", ".dicom")
+OTHERS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".nii", ".gz", ".json", ".csv", ".txt", ".xml", ".html")
 PREAMBLE = 128  # bytes before the letters DICM
 CENTIMETRES = 3  # of PhysicalUnitsXDirection, DICOM PS3.3 C.8.5.5.1.15
 TISSUE = 1  # of RegionDataType, C.8.5.5.1.3
@@ -23,10 +25,11 @@ _TAGS = (AttributeError, TypeError, ValueError, KeyError, RuntimeError, NotImple
 
 
 def is_dicom(path: str | Path) -> bool:
-    """Whether the file's name says DICOM or, where it has no suffix, its first bytes."""
+    """Whether the file's name says DICOM or, where it says nothing (``IM0001``, ``1.2.840.1``), its first bytes."""
     file = Path(path)
-    if file.suffix:
-        return file.suffix.lower() in SUFFIXES
+    suffix = file.suffix.lower()
+    if suffix in SUFFIXES or suffix in OTHERS:
+        return suffix in SUFFIXES
     if not file.is_file():
         return False
     with open(file, "rb") as stream:
@@ -38,19 +41,20 @@ def source_of(path: str) -> tuple[str, int]:
     found = _FRAME.fullmatch(path)
     if found is None or Path(path).is_file():
         return path, 0
-    names = (found[1] + suffix for suffix in (*SUFFIXES, ".DCM", ""))
+    names = (found[1] + suffix for kind in SUFFIXES for suffix in (kind, kind.upper(), f".{kind[1:].title()}", ""))
     return next((name for name in names if Path(name).is_file()), path), int(found[2]) - 1
 
 
 def frame_names(path: str) -> list[str]:
-    """The file itself, or a name for each frame of a multi-frame file.
+    """The file itself, or a name for each frame of a multi-frame file, and of one whose name does not say DICOM.
 
     Raises:
         ValueError: no DICOM image.
     """
     frames = _frames(read_header(path))
-    stem = path.removesuffix(Path(path).suffix) if is_dicom(path) else path
-    return [path] if frames == 1 else [f"{stem}.frame{frame:04}.dcm" for frame in range(1, frames + 1)]
+    suffix = Path(path).suffix if Path(path).suffix.lower() in SUFFIXES else ""
+    stem = path.removesuffix(suffix)
+    return [path] if frames == 1 and suffix else [f"{stem}.frame{frame:04}.dcm" for frame in range(1, frames + 1)]
 
 
 def dicom_size(path: str) -> tuple[int, int]:
@@ -65,7 +69,7 @@ def dicom_size(path: str) -> tuple[int, int]:
         size, frames = (int(header.Columns), int(header.Rows)), _frames(header)
     except AttributeError as error:
         raise ValueError(f"image: {path!r} is a DICOM file without an image; remove its entry") from error
-    if source_of(path)[1] >= frames:
+    if not 0 <= source_of(path)[1] < frames:
         raise FileNotFoundError(f"image: no frame {path!r}; the file has {frames}")
     return size
 
@@ -90,7 +94,7 @@ def read_dicom(path: str) -> Image.Image:
             if data.PhotometricInterpretation == "PALETTE COLOR":
                 return Image.fromarray(_eight_bits(apply_color_lut(pixels, data)))
             if int(data.get("SamplesPerPixel") or 1) == 3:
-                return Image.fromarray(np.uint8(pixels))
+                return Image.fromarray((pixels >> max(0, int(data.BitsStored) - 8)).astype(np.uint8))
             return Image.fromarray(_displayed(pixels, data))
     except _TAGS as error:
         reason = type(error).__name__
@@ -109,26 +113,35 @@ def pixel_spacing(path: str, point: tuple[float, float] | None = None) -> tuple[
     if not is_dicom(path):
         return None
     header = read_header(path)
-    spacing = header.get("PixelSpacing") or _region_spacing(header, point) or header.get("ImagerPixelSpacing")
-    if not spacing or min(float(value) for value in spacing) <= 0:
+    plain, detector = (_pair(header, name) for name in ("PixelSpacing", "ImagerPixelSpacing"))
+    return plain or _region_spacing(header, point) or detector
+
+
+def _pair(header: Any, name: str) -> tuple[float, float] | None:
+    """Two positive numbers, None where the header holds anything else."""
+    try:
+        first, second = (float(value) for value in header.get(name) or ())
+    except (TypeError, ValueError):
         return None
-    return float(spacing[0]), float(spacing[1])
+    return (first, second) if 0 < first < math.inf and 0 < second < math.inf else None
 
 
 def _region_spacing(header: Any, point: tuple[float, float] | None) -> tuple[float, float] | None:
     """Of the ultrasound regions in centimetres, the one around ``point``; else the largest of tissue."""
-    regions = [r for r in header.get("SequenceOfUltrasoundRegions", []) if _in_centimetres(r)]
+    size = (int(header.get("Columns") or 0), int(header.get("Rows") or 0))
+    regions = [r for r in header.get("SequenceOfUltrasoundRegions") or [] if _in_centimetres(r) and _area(r, size) > 0]
     if point is not None:
         regions = [r for r in regions if _holds(r, point)]
     if not regions:
         return None
-    best = max(regions, key=lambda r: (r.get("RegionDataType") == TISSUE, _area(r)))
+    best = max(regions, key=lambda r: (r.get("RegionDataType") == TISSUE, _area(r, size)))
     return 10 * abs(float(best.PhysicalDeltaY)), 10 * abs(float(best.PhysicalDeltaX))
 
 
 def _in_centimetres(region: Any) -> bool:
     units = [region.get(f"PhysicalUnits{axis}Direction") for axis in "XY"]
-    return units == [CENTIMETRES, CENTIMETRES] and all(region.get(f"PhysicalDelta{axis}") for axis in "XY")
+    deltas = [float(region.get(f"PhysicalDelta{axis}") or 0) for axis in "XY"]
+    return units == [CENTIMETRES, CENTIMETRES] and all(0 < abs(delta) < math.inf for delta in deltas)
 
 
 def _bounds(region: Any) -> list[int]:
@@ -141,9 +154,10 @@ def _holds(region: Any, point: tuple[float, float]) -> bool:
     return left <= point[0] <= right and top <= point[1] <= bottom
 
 
-def _area(region: Any) -> int:
+def _area(region: Any, size: tuple[int, int]) -> int:
+    """Pixels of the region inside an image of ``size``, width and height."""
     left, top, right, bottom = _bounds(region)
-    return (right - left) * (bottom - top)
+    return max(0, min(right, size[0]) - max(left, 0)) * max(0, min(bottom, size[1]) - max(top, 0))
 
 
 def burned_in(path: str) -> bool | None:

@@ -23,6 +23,7 @@ from common import __version__
 from common.datasets.files import stem_of
 from common.dicom import is_dicom, pixel_spacing, read_header, source_of
 from common.findings import Finding
+from common.measurements import centre_of
 
 MAKER = "Ultrasound-text bundles"
 SCHEME = "99USTEXT"  # names of lesions that are not looked up in a terminology
@@ -39,6 +40,8 @@ REQUIRED = (
     "PatientID", "PatientName", "PatientBirthDate", "PatientSex",
     "StudyID", "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName",
 )  # fmt: skip
+IDENTIFIERS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
+PLACES = ("ImageOrientationPatient", "ImagePositionPatient", "FrameOfReferenceUID")
 CLASSES = {
     "benign": CodedConcept("30807003", "SCT", "Benign"),
     "malignant": CodedConcept("21594007", "SCT", "Malignant"),
@@ -67,13 +70,14 @@ class DicomResults:
             ValueError: ``image`` is no DICOM file.
         """
         header, stem = _header(image), stem_of(image)
+        frame = _frame(image, header)
         covered = [f for f in findings if f.mask is None or f.mask.any()] or [
             Finding(label="lesion", category="absent")
         ]
         masks = [finding.mask for finding in covered if finding.mask is not None]
-        seg = self._segmentation(header, masks[0], _frame(image), self._spacing(image)) if masks else None
+        seg = self._segmentation(header, masks[0], frame, self._spacing(image, masks[0])) if masks else None
         written = {} if seg is None else {"dicom_seg": self._save(seg, f"{stem}_seg.dcm")}
-        report = self._measurements(header, [_group(f, header, seg, _frame(image)) for f in covered], seg)
+        report = self._measurements(header, [_group(f, header, seg, frame) for f in covered], seg)
         return {**written, "dicom_sr": self._save(report, f"{stem}_sr.dcm")}
 
     def write_report(self, text: str, images: Sequence[str], name: str) -> dict[str, str]:
@@ -116,9 +120,9 @@ class DicomResults:
             seg.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence = [_orientation(self.orientation)]
         return seg
 
-    def _spacing(self, image: str) -> tuple[float, float] | None:
+    def _spacing(self, image: str, mask: np.ndarray) -> tuple[float, float] | None:
         """Of a pixel in mm; 1 where the file does not tell and a viewer needs one."""
-        return pixel_spacing(image) or (None if self.orientation is None else (1.0, 1.0))
+        return pixel_spacing(image, centre_of(mask)) or (None if self.orientation is None else (1.0, 1.0))
 
     def _measurements(self, header: Dataset, groups: Sequence[Any], seg: Dataset | None) -> Dataset:
         observer = hd.sr.ObserverContext(
@@ -163,6 +167,7 @@ def _group(finding: Finding, header: Dataset, seg: Dataset | None, frame: int | 
     measured = [
         hd.sr.Measurement(name=SIZES[name][0], value=float(value), unit=SIZES[name][1])
         for name, value in finding.values.items()
+        if np.isfinite(value)
     ]
     said = [
         hd.sr.QualitativeEvaluation(CodedConcept("111005", "DCM", "Assessment Category"), CLASSES[category])
@@ -193,10 +198,9 @@ def _group(finding: Finding, header: Dataset, seg: Dataset | None, frame: int | 
     return hd.sr.MeasurementsAndQualitativeEvaluations(source_images=[seen], **common)
 
 
-def _frame(image: str) -> int | None:
+def _frame(image: str, header: Dataset) -> int | None:
     """Number, from 1, of a frame of a multi-frame file."""
-    file, index = source_of(image)
-    return None if file == image else index + 1
+    return source_of(image)[1] + 1 if int(header.get("NumberOfFrames") or 1) > 1 else None
 
 
 def _one_frame(header: Dataset) -> Dataset:
@@ -245,14 +249,15 @@ def _is_chinese(text: str) -> bool:
 
 
 def _own_code(label: str) -> CodedConcept:
-    return CodedConcept("".join(c for c in label if c.isalnum())[:16], SCHEME, label[:64])
+    code = "".join(c for c in label if c.isalnum() and c.isascii())[:16] or "LESION"
+    return CodedConcept(code, SCHEME, label.replace("\\", "/").strip()[:64] or "lesion")
 
 
 def _header(path: str) -> Dataset:
     """The header of ``path``, with what the standard asks of every object empty where it is missing.
 
     Raises:
-        ValueError: it is no DICOM file.
+        ValueError: it is no DICOM file, or has no identifiers.
     """
     if not is_dicom(path):
         raise ValueError(f"dicom_results: {path!r} is no DICOM file that an object could refer to; leave it off")
@@ -260,4 +265,21 @@ def _header(path: str) -> Dataset:
     for name in REQUIRED:
         if name not in header:
             setattr(header, name, "")
+    missing = [name for name in IDENTIFIERS if not header.get(name)]
+    if missing:
+        raise ValueError(f"dicom_results: {path!r} has no {missing[0]}, so no object can refer to it; leave it off")
+    if header.PatientSex not in ("M", "F", "O"):
+        header.PatientSex = ""
+    for name in PLACES:
+        if name in header and not header.get(name):
+            delattr(header, name)
+    return _in_unicode(header, path)
+
+
+def _in_unicode(header: Dataset, path: str) -> Dataset:
+    try:
+        header.decode()
+    except (LookupError, UnicodeError, ValueError) as error:
+        raise ValueError(f"dicom_results: {path!r} is written in a character set that cannot be read") from error
+    header.SpecificCharacterSet = "ISO_IR 192"
     return header

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import label
+from scipy.ndimage import binary_erosion, label
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import cdist
 
@@ -12,7 +12,7 @@ from common.dicom import pixel_spacing
 
 def measured(image: str, mask: np.ndarray) -> dict[str, float]:
     """:func:`mask_size` of ``mask`` (H, W) in the file ``image``; nothing where it does not tell its pixels' size."""
-    spacing = pixel_spacing(image, _centre_of(mask))
+    spacing = pixel_spacing(image, centre_of(mask))
     return mask_size(mask, spacing) if spacing else {}
 
 
@@ -45,7 +45,7 @@ def box_size(box: np.ndarray, image: str) -> dict[str, float]:
     return {"width_mm": round(width, 2), "height_mm": round(height, 2)}
 
 
-def _centre_of(mask: np.ndarray) -> tuple[float, float] | None:
+def centre_of(mask: np.ndarray) -> tuple[float, float] | None:
     """x, y of the middle of what ``mask`` (H, W) covers; None: nothing."""
     rows, columns = np.nonzero(mask)
     return (float(columns.mean()), float(rows.mean())) if len(rows) else None
@@ -57,6 +57,6 @@ def _largest_piece(mask: np.ndarray) -> np.ndarray:
 
 
 def _corners(mask: np.ndarray) -> np.ndarray:
-    """Corners (N, 2), row and column, of the covered pixels."""
-    places = np.argwhere(mask)
+    """Corners (N, 2), row and column, of the covered pixels at the rim."""
+    places = np.argwhere(mask & ~binary_erosion(mask))
     return np.concatenate([places + shift for shift in ([0, 0], [0, 1], [1, 0], [1, 1])])

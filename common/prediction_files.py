@@ -72,8 +72,14 @@ class PredictionFiles:
         if files:
             engine.add_event_handler(Events.COMPLETED, self._finish)
 
-    def _begin(self, _: Engine) -> None:
+    def _begin(self, engine: Engine) -> None:
         self.predictions = []
+        cases = getattr(engine.data_loader.dataset, "data", []) if self.dicom else []  # type: ignore[attr-defined]
+        for image in (name for case in cases for name in case.get("images", [case.get("image")])):
+            if not is_dicom(image):
+                raise ValueError(
+                    f"dicom_results: {image!r} is no DICOM file that an object could refer to; leave it off"
+                )
 
     def _collect(self, engine: Engine) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,7 @@ from PIL import Image
 
 from common import visualize
 from common.datasets.files import open_image, to_grey
+from common.progress import number as to_number
 from common.progress import read_history
 
 logger = logging.getLogger(__name__)
@@ -66,7 +67,11 @@ def read_cases(path: Path) -> dict[str, dict[str, float]]:
         return {}
     with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    return {row.pop("case"): {name: float(value) for name, value in row.items()} for row in rows}
+    cases = {row.pop("case"): row for row in rows if row.get("case")}
+    return {
+        case: {name: value for name, text in row.items() if name and (value := to_number(text)) is not None}
+        for case, row in cases.items()
+    }
 
 
 def _figures(folder: Path, metrics: Mapping[str, float], cases: Mapping[str, Mapping]) -> list[str]:
@@ -126,8 +131,8 @@ def _chart(kind: str, names: Sequence[str], history: Sequence[Mapping[str, float
 
 def shown(folder: Path, predictions: Sequence[dict], cases: Mapping[str, Mapping[str, float]]) -> list[str]:
     """Sections of the cases: the worst and the best by the first value of ``cases``; without values in their order."""
-    column = next(iter(next(iter(cases.values())))) if cases else None
-    scored = [(cases[name][column], entry) for entry in predictions if column and (name := _name(entry)) in cases]
+    column = next((name for case in cases.values() for name in case), None)
+    scored = [(cases[n][column], e) for e in predictions if column and column in cases.get(n := _name(e), {})]
     scored = sorted((pair for pair in scored if np.isfinite(pair[0])), key=lambda pair: pair[0])
     if not scored:
         return [case_section(folder, entry) for entry in predictions[:PAGES]]
@@ -150,7 +155,7 @@ def case_section(folder: Path, entry: dict, score: str = "") -> str:
     lively = 'class="regions"' in regions
     skipped = {*KEYS, "mask", *(["lesions"] if lively else [])}
     files = [v for k, v in entry.items() if isinstance(v, str) and v.endswith(".png") and k not in skipped]
-    pictures = [Image.open(folder / file).convert("RGB") for file in files if _inside(folder, file)]
+    pictures = [picture for file in files if _inside(folder, file) and (picture := _opened(folder / file))]
     figure = visualize.image_html(visualize.side_by_side(pictures), facts(entry)) if pictures else ""
     if lively and figure:
         figure = f"<details><summary>where each sentence looks in the image</summary>{figure}</details>"
@@ -216,12 +221,24 @@ def _regions(entry: Mapping[str, Any], boxes: Sequence[Mapping]) -> str:
     )
 
 
+def _opened(path: Path) -> Image.Image | None:
+    """The picture, None of a damaged file."""
+    try:
+        return Image.open(path).convert("RGB")
+    except (OSError, SyntaxError, ValueError):
+        return None
+
+
 def _inside(folder: Path, file: str) -> bool:
     return (folder / file).resolve().is_relative_to(folder.resolve()) and (folder / file).is_file()
 
 
 def _read_json(path: Path, otherwise: Any) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else otherwise
+    try:
+        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else otherwise
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} is no JSON ({error}); run the evaluation or inference again") from error
+    return otherwise if content is None else content
 
 
 def main() -> None:
@@ -233,5 +250,5 @@ def main() -> None:
     folder = parser.parse_args().folder
     try:
         logger.info("%s", write_page(folder))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, ValueError) as error:
         raise SystemExit(str(error)) from error

@@ -7,12 +7,15 @@ import logging
 import os
 import re
 import tempfile
+from collections.abc import Callable, Collection
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qsl
 
 import jwt
 import monailabel.datastore.dicom
+import monailabel.endpoints.activelearning
+import monailabel.endpoints.datastore
 import monailabel.endpoints.infer
 import monailabel.endpoints.proxy
 import monailabel.endpoints.user.auth
@@ -20,16 +23,29 @@ from fastapi import HTTPException, Request
 from fastapi.exception_handlers import http_exception_handler
 from fastapi.responses import JSONResponse, Response
 from monailabel.app import app
-from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException, MONAILabelException
+from monailabel.interfaces.exception import (
+    ImageNotFoundException,
+    LabelNotFoundException,
+    MONAILabelError,
+    MONAILabelException,
+)
+from monailabel.interfaces.utils.app import app_instance
 from requests.exceptions import HTTPError
 
 from common.datasets.files import WITH_DICOM, image_files
 from common.dicom_results import DicomResults
 from common.findings import Finding
+from label_app.names import is_name
 
 logger = logging.getLogger(__name__)
-NAME = re.compile(r"[\w.\- ]{1,200}")  # of images, labels and tags: no folder, nothing that leads out of one
 NAMES = ("image", "label", "tag", "id")
+TASKS = re.compile(r"/(train|scoring|infer|batch/infer|activelearning)/([^/]*)/?")
+SETTINGS = {  # what a request for a task may say; MONAI Label would put a request's bundle_path on Python's path
+    "max_epochs", "val_split", "device", "pretrained", "multi_gpu", "images", "save_label", "label_tag", "max_workers",
+    "max_batch_size", "strategy", "report", "phrase", "model", "client_id",
+}  # fmt: skip
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm", ".dicom", ".nii", ".nii.gz")
+MASKS = (".png", ".nii", ".nii.gz", ".nrrd")
 UPLOAD_LIMIT = "LABEL_APP_MAX_UPLOAD_MB"
 UNORIENTED = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)  # what OHIF takes for the orientation of an image that has none
 
@@ -46,13 +62,14 @@ class Guard:
             return
         refused = refusal(scope, most=self.most)
         if refused is None:
-            refused, receive = await self._read(receive)
+            refused, receive = await self._read(scope, receive)
         answer = self.application if refused is None else refused
         await answer(scope, receive, send)
 
-    async def _read(self, receive: Any) -> tuple[JSONResponse | None, Any]:
-        """Read the body, whose length need not be announced, up to the limit."""
-        messages, size, more = [], 0, True
+    async def _read(self, scope: Any, receive: Any) -> tuple[JSONResponse | None, Any]:
+        """Read the body, whose length need not be announced, up to the limit; look at a task's settings."""
+        messages: list[Any] = []
+        size, more = 0, True
         while more and size <= self.most:
             message = await receive()
             messages.append(message)
@@ -61,7 +78,10 @@ class Guard:
         async def again() -> Any:
             return messages.pop(0) if messages else await receive()
 
-        return (too_large(self.most) if size > self.most else None), again
+        if size > self.most:
+            return too_large(self.most), again
+        body = b"".join(message.get("body", b"") for message in messages)
+        return (bad_settings(body) if _is_task(scope) else None), again
 
 
 def refusal(scope: Any, *, most: int) -> JSONResponse | None:
@@ -70,9 +90,38 @@ def refusal(scope: Any, *, most: int) -> JSONResponse | None:
     if length.isdigit() and int(length) > most:
         return too_large(most)
     for name, value in parse_qsl(scope["query_string"].decode("latin-1")):
-        if name in NAMES and (not NAME.fullmatch(value) or ".." in value):
-            return detail(400, f"{name}: {value!r} is no name of an image; letters, digits, . _ - and spaces are")
+        if name in NAMES and not is_name(value):
+            return detail(400, f"{name}: {value!r} is no name of an image; a path is not accepted")
+    task = TASKS.fullmatch(scope["path"])
+    if task is not None and task[2] and task[1] != "activelearning" and task[2] not in served(task[1]):
+        return detail(404, f"{task[1]}: no {task[2]!r}; GET /info/ lists what is served")
     return None
+
+
+def served(task: str) -> Collection[str]:
+    """Names that a task has in the app."""
+    instance = app_instance()
+    return {"train": instance._trainers, "scoring": instance._scoring_methods}.get(task, instance._infers)
+
+
+def _is_task(scope: Any) -> bool:
+    """Whether the body is JSON with a task's settings."""
+    return TASKS.fullmatch(scope["path"]) is not None and b"multipart" not in dict(scope["headers"]).get(
+        b"content-type", b""
+    )
+
+
+def bad_settings(body: bytes) -> JSONResponse | None:
+    """The answer to settings that are no JSON object, or that a request must not change."""
+    try:
+        settings = json.loads(body or b"{}")
+    except ValueError as error:
+        return detail(400, f"the body is no JSON ({error})")
+    if not isinstance(settings, dict):
+        return detail(400, f"the body is no JSON object: {str(settings)[:40]}")
+    unknown = [name for name in settings if name not in SETTINGS and not isinstance(settings[name], dict)]
+    unknown += [n for own in settings.values() if isinstance(own, dict) for n in own if n not in SETTINGS]
+    return detail(400, f"{unknown[0]}: no setting that a request can make; {sorted(SETTINGS)} are") if unknown else None
 
 
 def too_large(most: int) -> JSONResponse:
@@ -96,6 +145,12 @@ async def without_image(request: Request, error: HTTPException) -> Response:
     if error.status_code == 500 and str(error.detail).startswith("Neither Image"):
         return detail(400, "image: none given; pass ?image=ID or a file")
     return await http_exception_handler(request, error)
+
+
+@app.exception_handler(Exception)
+def broken(_: Request, error: Exception) -> JSONResponse:
+    """The server's own fault; its log has the details."""
+    return detail(500, f"internal error ({type(error).__name__})")
 
 
 @app.exception_handler(json.JSONDecodeError)
@@ -130,6 +185,56 @@ def decode_signed(token: str, key: str, options: dict[str, Any]) -> dict[str, An
     return jwt.decode(token, key, options=options, algorithms=["RS256"])  # type: ignore[arg-type]
 
 
+def check_file(file: Any, suffixes: tuple[str, ...]) -> None:
+    """Refuse an uploaded file whose name is of no known kind: it would be kept, and served, as what it is."""
+    name = str(getattr(file, "filename", "") or "")
+    if file is not None and (not name.lower().endswith(suffixes) or "\0" in name or len(name) > 200):
+        raise MONAILabelException(
+            MONAILabelError.INVALID_INPUT, f"file: {name[:60]!r} is none of {', '.join(suffixes)}; rename or convert it"
+        )
+
+
+def infer_and_clean(background: Any, model: str, image: str, session: str, params: str, file: Any, *more: Any) -> Any:
+    """MONAI Label's inference; what was uploaded is removed after an error, too."""
+    check_file(file, PICTURES)
+    if params and not isinstance(json.loads(params), dict):
+        raise MONAILabelException(MONAILabelError.INVALID_INPUT, f"params: {params[:40]!r} is no JSON object")
+    try:
+        return _infer(background, model, image, session, params, file, *more)
+    except BaseException:
+        for task in background.tasks:
+            task.func(*task.args, **task.kwargs)
+        raise
+
+
+def add_picture(background: Any, image: Any, params: str, file: Any, user: Any) -> Any:
+    check_file(file, PICTURES)
+    return _add_image(background, image, params, file, user)
+
+
+def save_mask(background: Any, image: str, params: str, tag: str, label: Any, user: Any) -> Any:
+    check_file(label, MASKS)
+    return _save_label(background, image, params, tag, label, user)
+
+
+def without_path(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function``, whose answer does not tell where the server keeps a file."""
+
+    def told(*arguments: Any, **options: Any) -> Any:
+        answer = function(*arguments, **options)
+        return {key: value for key, value in answer.items() if key != "path"} if isinstance(answer, dict) else answer
+
+    return told
+
+
+_infer = monailabel.endpoints.infer.run_inference
+_add_image = monailabel.endpoints.datastore.add_image
+_save_label = monailabel.endpoints.datastore.save_label
+monailabel.endpoints.infer.run_inference = infer_and_clean
+monailabel.endpoints.datastore.add_image = add_picture
+monailabel.endpoints.datastore.save_label = save_mask
+monailabel.endpoints.datastore.get_image_info = without_path(monailabel.endpoints.datastore.get_image_info)
+monailabel.endpoints.activelearning.sample = without_path(monailabel.endpoints.activelearning.sample)
 _proxy = monailabel.endpoints.proxy.proxy_dicom
 
 

@@ -16,13 +16,14 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from monailabel.transform.writer import write_itk
 from PIL import Image
 
-from common.datasets.files import WITH_DICOM, image_files
+from common.datasets.files import WITH_DICOM, check_image, image_files
 from common.slices import is_nifti
 
 from .served_bundle import ServedBundle
 
 logger = logging.getLogger(__name__)
 TYPES = {"segmentation": InferType.SEGMENTATION, "classification": InferType.CLASSIFICATION, "report": InferType.OTHERS}
+MOST_PIXELS, LONGEST_SIDES = 25_000_000, 10
 BAD, OF_THE_REQUEST = (ValueError, FileNotFoundError), ("image", "report", "phrase")
 
 
@@ -61,6 +62,7 @@ class ServeBundle(InferTask):
         image = str(request["image"])
         text = self._text(request)
         try:
+            check_size(picture_of(image))
             answer = self.bundle(picture_of(image), text)
         except Exception as error:
             raise bad_input(error, image) from error
@@ -98,6 +100,22 @@ def picture_of(image: str) -> str:
         files = image_files(series, WITH_DICOM)
         return str(files[0]) if len(files) == 1 else str(series)
     return image
+
+
+def check_size(picture: str) -> None:
+    """Refuse pictures that would fill the server's memory.
+
+    Raises:
+        ValueError: too many pixels, or a strip.
+    """
+    files = image_files(picture, WITH_DICOM) if Path(picture).is_dir() else [picture]
+    for file in files:
+        width, height = check_image(str(file))
+        if width * height > MOST_PIXELS or max(width, height) > LONGEST_SIDES * min(width, height):
+            raise ValueError(
+                f"image: {width} x {height} pixels; {MOST_PIXELS // 10**6} million at most are accepted, and sides of "
+                f"1 to {LONGEST_SIDES} at most"
+            )
 
 
 def write_mask(mask: Path, image: str, extension: str | None) -> str:

@@ -20,6 +20,7 @@ from monailabel.interfaces.tasks.train import TrainTask  # noqa: E402
 
 from common import __version__  # noqa: E402
 from label_app.infer_task import ServeBundle  # noqa: E402
+from label_app.names import is_name  # noqa: E402
 from label_app.served_bundle import ServedBundle  # noqa: E402
 from label_app.train_task import TrainBundle  # noqa: E402
 
@@ -61,12 +62,23 @@ class MyApp(MONAILabelApp):
             ImageNotFoundException: neither; no other file of the server is read.
         """
         image = request.get("image")
-        if isinstance(image, str) and os.path.exists(image) and not _uploaded(image):
+        check_name("label_tag", request.get("label_tag", "original"))
+        if not isinstance(image, str):
+            raise MONAILabelException(MONAILabelError.INVALID_INPUT, f"image: {image!r} is no name")
+        if os.path.exists(image) and not _uploaded(image):
             message = "image: a path is not accepted; pass the id of an image of the studies"
             raise MONAILabelException(MONAILabelError.INVALID_INPUT, message)
         if not image or not (os.path.exists(image) or self._find(image, datastore or self.datastore())):
             raise ImageNotFoundException(f"image: no {image!r} in the studies; GET /datastore/?output=all lists them")
         return super().infer(request, datastore)
+
+    def batch_infer(self, request: dict[str, Any], datastore: Any = None) -> Any:
+        """MONAI Label's, whose labels stay in their folder."""
+        check_name("label_tag", request.get("label_tag", "original"))
+        return super().batch_infer(request, datastore)
+
+    def bundle_path(self, model: str) -> None:
+        """None: the processes that train find the bundle by the app, and answers do not tell the server's paths."""
 
     @staticmethod
     def _find(image: str, datastore: Any) -> str:
@@ -78,6 +90,18 @@ class MyApp(MONAILabelApp):
 
     def _download_dcmqi_tools(self) -> None:
         """Nothing: masks become DICOM by highdicom, see :mod:`label_app.application`."""
+
+
+def check_name(what: str, value: object) -> None:
+    """Refuse a name that is a path.
+
+    Raises:
+        MONAILabelException: it is none that a folder can hold.
+    """
+    if not is_name(value):
+        raise MONAILabelException(
+            MONAILabelError.INVALID_INPUT, f"{what}: {value!r} is no name; a path is not accepted"
+        )
 
 
 def _uploaded(path: str) -> bool:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -22,6 +24,7 @@ def environment(arguments: argparse.Namespace) -> dict[str, str]:
         "MONAI_LABEL_DICOMWEB_SEARCH_FILTER": json.dumps({"Modality": arguments.modality}),
         "MONAI_LABEL_TRACKING_ENABLED": "false",
         "MONAI_LABEL_DATASTORE_FILE_EXT": '["*.nii.gz", "*.nii", "*.png", "*.jpg", "*.dcm"]',
+        "MONAI_LABEL_SESSIONS": "false",
         "HF_HUB_OFFLINE": "1",
     }
     fixed = {
@@ -58,7 +61,11 @@ def main() -> None:
                 "--uvicorn_app", "label_app.application:app"]  # fmt: skip
     if arguments.bundles:
         sys.argv += ["--conf", "bundles", str(Path(arguments.bundles).resolve())]
-    Main().run()
+    logging.getLogger(__name__).warning("uploads=%s (removed at the end)", os.environ["TMPDIR"])
+    try:
+        Main().run()
+    finally:
+        shutil.rmtree(os.environ["TMPDIR"], ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 import threading
+import weakref
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -95,6 +96,7 @@ class _Inference:
 
     def __init__(self, bundle: ServedBundle) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix=f"{bundle.name}-"))
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         sys.path.append(str(bundle.folder))
         parser = ConfigParser(json.loads(json.dumps(bundle.config)))
         self.text = bundle.text

@@ -27,7 +27,7 @@ class TrainBundle(BundleTrainTask):
         for case in datastore.datalist():
             name = Path(case["image"]).name
             info = datastore.get_image_info(name.partition(".")[0])
-            cases.append({key: case[key] for key in ("image", "label")} | {k: info[k] for k in TEXTS if info.get(k)})
+            cases.append({key: case[key] for key in ("image", "label")} | {k: info[k] for k in TEXTS if isinstance(info.get(k), str)})
         if len(cases) < 2:
             raise MONAILabelException(
                 MONAILabelError.INVALID_INPUT,

@@ -1,5 +1,6 @@
 import logging
 import subprocess
+import warnings
 
 import numpy as np
 import pytest
@@ -105,6 +106,65 @@ def test_spacing_from_pixels_regions_or_detector(tmp_path, speckle):
     spectrum.PhysicalUnitsXDirection = 4  # seconds
     no_length = dicom_file(tmp_path / "e.dcm", speckle, SequenceOfUltrasoundRegions=[spectrum])
     assert pixel_spacing(str(no_length)) is None
+
+
+@pytest.mark.parametrize("value", [[0.5], [0, 0.5], [-1, 1], ["NaN", "1"], [1e400, 1]])
+def test_a_spacing_that_is_none_is_left_out(tmp_path, speckle, value):
+    data = read(dicom_file(tmp_path / "a.dcm", speckle, ImagerPixelSpacing=[0.4, 0.4]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            data.PixelSpacing = value
+            data.save_as(tmp_path / "a.dcm")
+        except (ValueError, OverflowError):
+            pytest.skip("pydicom does not write it")
+    assert pixel_spacing(str(tmp_path / "a.dcm")) == (0.4, 0.4)
+
+
+def test_a_region_outside_the_image_tells_nothing(tmp_path, speckle):
+    outside = ultrasound_region(1000, 1000, 2000, 2000, millimetres=0.5)
+    assert pixel_spacing(str(dicom_file(tmp_path / "a.dcm", speckle, SequenceOfUltrasoundRegions=[outside]))) is None
+
+
+def test_deep_colours_keep_their_high_bits(tmp_path, smooth):
+    deep = dicom_file(tmp_path / "a.dcm", smooth.astype(np.uint16) * 256, photometric="RGB")
+    assert (seen(deep) == smooth).all()
+
+
+def test_names_of_archives_are_read(tmp_path, speckle):
+    """Files named by their identifier, or by a suffix in capitals."""
+    for name in ("1.2.840.1", "1.2.840.2"):
+        dicom_file(tmp_path / name, speckle)
+    names = list_images(str(tmp_path))
+    assert [stem_of(name) for name in names] == ["1.2.840.1.frame0001", "1.2.840.2.frame0001"]
+    assert (seen(names[0]) == seen(names[1])).all()
+    clip = dicom_file(tmp_path / "clips" / "C.DICOM", np.stack([speckle] * 2))
+    assert all(check_image(name) == (80, 60) for name in frame_names(str(clip)))
+    with pytest.raises(FileNotFoundError, match="no frame"):
+        check_image(str(tmp_path / "clips" / "C.frame0000.dcm"))
+    results = DicomResults(folder=tmp_path / "out", network="HFCN").write_findings(names[0], [Finding({}, label="!")])
+    assert valid(tmp_path / "out" / results["dicom_sr"])
+
+
+def test_files_that_differ_by_suffix_alone_are_refused(tmp_path, speckle):
+    dicom_file(tmp_path / "a.dcm", speckle)
+    Image.fromarray(speckle).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="2 files named 'a'"):
+        list_images(str(tmp_path))
+
+
+def test_unusual_headers_give_objects_or_one_line(tmp_path, speckle):
+    japanese = dicom_file(tmp_path / "a.dcm", speckle, SpecificCharacterSet=["", "ISO 2022 IR 87"], PatientSex="X",
+                          ImageOrientationPatient=None, FrameOfReferenceUID="")  # fmt: skip
+    results = DicomResults(folder=tmp_path, network="AKE-SSFA")
+    mask = np.ones(SHAPE, dtype=bool)
+    written = results.write_findings(str(japanese), [Finding({"area_mm2": float("nan")}, mask=mask)])
+    assert all(valid(tmp_path / name) for name in written.values())
+    data = read(japanese)
+    del data.StudyInstanceUID
+    data.save_as(tmp_path / "b.dcm")
+    with pytest.raises(ValueError, match="has no StudyInstanceUID"):
+        results.write_findings(str(tmp_path / "b.dcm"), [Finding({}, mask=mask)])
 
 
 def test_sizes_of_masks_and_boxes(tmp_path, speckle):

@@ -102,3 +102,15 @@ def test_curves_hold_every_epoch(tmp_path):
     (tmp_path / "eval").mkdir()
     (tmp_path / "eval" / "metrics.json").write_text('{"dice": 0.2}')
     assert "<polyline" in write_page(tmp_path / "eval").read_text()
+
+
+def test_what_cannot_be_read_is_left_out(run):
+    (run / "per_case.csv").write_text("case,dice,note\nim,,x\n,0.5,\nim2,0.25,y,z\n")
+    assert read_cases(run / "per_case.csv") == {"im": {}, "im2": {"dice": 0.25}}
+    (run / "0_overlay.png").write_bytes(b"broken")
+    (run / "history.csv").write_text("epoch,loss a\n1,x\nnone,2\n2,0.5\n")
+    assert write_page(run).is_file()
+    assert [row["epoch"] for row in read_history(str(run / "history.csv"))] == [1, 2]
+    (run / "metrics.json").write_text("{broken")
+    with pytest.raises(ValueError, match="is no JSON"):
+        write_page(run)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from common.datasets.ddti import read_ddti, read_ddti_xml
-from common.datasets.files import WITH_DICOM, check_image, check_pairs, frames_of, image_files
+from common.datasets.files import WITH_DICOM, check_image, check_pairs, frames_of, image_files, stem_of
 from common.datasets.phrasecut import phrasecut_folder, read_phrasecut
 from common.datasets.ratn import read_ratn, read_ratn_table
 from common.datasets.tn3k import read_tg3k, read_tn3k
@@ -90,7 +91,7 @@ def list_images(image: str) -> list[str]:
 
     Raises:
         FileNotFoundError: neither a file nor a folder, or a folder without images.
-        ValueError: a file is damaged.
+        ValueError: a file is damaged, or two differ by their suffix alone.
     """
     path = Path(image)
     if not path.exists():
@@ -100,4 +101,9 @@ def list_images(image: str) -> list[str]:
         raise FileNotFoundError(f"image: no image file in {image!r}; pass a folder with PNG, JPEG or DICOM files")
     for file in files:
         check_image(str(file))
-    return [frame for file in files for frame in frames_of(file)]
+    frames = [frame for file in files for frame in frames_of(file)]
+    stems = Counter(map(stem_of, frames))
+    twice = [stem for stem, count in stems.items() if count > 1]
+    if twice:
+        raise ValueError(f"image: {stems[twice[0]]} files named {twice[0]!r} in {image!r}: results would overwrite")
+    return frames

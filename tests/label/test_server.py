@@ -1,5 +1,6 @@
 """The server as its users and its attackers see it: each request over HTTP."""
 
+import io
 import json
 import threading
 import time
@@ -99,7 +100,7 @@ BAD = {
     "a report that is a file of the server": (
         "/infer/akessfa?image=us0&output=json", params(report="/etc/hosts.txt"), 400, "pass the text"),
     "a report that is no text": ("/infer/akessfa?image=us0", params(report=3), 400, "is no text"),
-    "no such model": ("/infer/nothing?image=us0", {}, 400, "no model 'nothing'"),
+    "no such model": ("/infer/nothing?image=us0", {}, 404, "no 'nothing'"),
     "parameters that are no JSON": ("/infer/hfcn?image=us0", {"params": (None, "{x")}, 400, "no JSON"),
     "a path out of the studies": ("/infer/hfcn?image=../../etc/passwd", {}, 400, "is no name of an image"),
     "a path in the parameters": ("/infer/hfcn?image=us0", params(image="/etc/passwd"), 400, "a path is not accepted"),
@@ -107,6 +108,12 @@ BAD = {
     "a text file as image": (
         "/infer/hfcn?output=json", {"file": ("a.png", b"no image")}, 400, "damaged or no image"),
     "an empty file": ("/infer/sgf?output=json", {"file": ("a.png", b"")}, 400, "damaged or no image"),
+    "a label's tag that is a path": (
+        "/infer/akessfa?image=us0&output=json", params(**REPORT, save_label=True, label_tag="../x"), 400, "label_tag"),
+    "a tag of dots": ("/infer/akessfa?image=us0", params(**REPORT, save_label=True, label_tag="."), 400, "label_tag"),
+    "an image that is a number": ("/infer/hfcn?image=us0", params(image=5), 400, "is no name"),
+    "parameters that are a list": ("/infer/hfcn?image=us0", {"params": (None, "[1]")}, 400, "no JSON object"),
+    "a file of another kind": ("/infer/hfcn?output=json", {"file": ("a.py", b"1")}, 400, "is none of .png"),
     "a large file": ("/infer/hfcn?output=json", {"file": ("a.png", b"0" * 3 * 2**20)}, 413, "larger than 2 MB"),
 }  # fmt: skip
 
@@ -139,6 +146,52 @@ def test_names_do_not_lead_out_of_the_studies(server, studies):
     assert not list(studies.parent.glob("evil*"))
     assert server.put("/datastore/?image=mine", files=image).json() == {"image": "mine"}
     assert infer(server, "hfcn", "mine").status_code == 200
+
+
+def picture(width, height):
+    buffer = io.BytesIO()
+    Image.new("L", (width, height)).save(buffer, format="PNG")
+    return {"file": ("a.png", buffer.getvalue()), **params(**REPORT)}
+
+
+@pytest.mark.parametrize("size", [(9000, 9000), (5000, 1)])
+def test_a_small_file_of_a_huge_picture_is_refused(server, size):
+    answer = server.post("/infer/akessfa?output=json", files=picture(*size))
+    assert answer.status_code == 400 and f"{size[0]} x {size[1]} pixels" in answer.json()["detail"]
+
+
+def test_nothing_but_pictures_is_kept(server, studies):
+    page = b"<script>alert(1)</script>"
+    assert server.put("/datastore/?image=evil", files={"file": ("a.html", page)}).status_code == 400
+    assert server.put("/datastore/?image=torch", files={"file": ("torch.py", b"1")}).status_code == 400
+    label = {"label": ("a.html", page)}
+    assert server.put("/datastore/label?image=us1&tag=final", files=label).status_code == 400
+    assert server.put("/datastore/label?image=us1&tag=.", files={"label": ("a.png", page)}).status_code == 400
+    assert not list(studies.glob("evil*")) and not list(studies.glob("torch*"))
+
+
+@pytest.mark.parametrize("path", ["/train/akessfa", "/train/", "/scoring/x", "/batch/infer/hfcn", "/scoring/"])
+@pytest.mark.parametrize("body", [{"bundle_path": "/tmp"}, {"akessfa": {"bundle_path": "/tmp"}}, [1]])
+def test_a_task_takes_no_settings_that_reach_into_the_server(server, path, body):
+    answer = server.post(path, json=body)
+    assert answer.status_code in (400, 404), answer.text
+    assert "bundle_path" in answer.text or "no 'x'" in answer.text or "no JSON object" in answer.text
+
+
+def test_refused_uploads_leave_nothing_behind(server):
+    folder = next(
+        Path(part.partition("=")[2]) for part in server.log.read_text().split() if part.startswith("uploads=")
+    )
+    before = set(folder.iterdir())
+    for content in (b"no image", b""):
+        server.post("/infer/hfcn?output=json", files={"file": ("a.png", content)})
+    server.post("/infer/hfcn?output=json", files=picture(5000, 1))
+    assert set(folder.iterdir()) == before
+
+
+def test_answers_do_not_tell_where_the_server_keeps_things(server, studies):
+    sample = server.post("/activelearning/random", json={})
+    assert sample.status_code == 200 and str(studies) not in sample.text
 
 
 def test_a_hundred_requests_at_once(server):
