@@ -27,7 +27,8 @@ class TrainBundle(BundleTrainTask):
         for case in datastore.datalist():
             name = Path(case["image"]).name
             info = datastore.get_image_info(name.partition(".")[0])
-            cases.append({key: case[key] for key in ("image", "label")} | {k: info[k] for k in TEXTS if isinstance(info.get(k), str)})
+            texts = {key: info[key] for key in TEXTS if isinstance(info.get(key), str)}
+            cases.append({key: case[key] for key in ("image", "label")} | texts)
         if len(cases) < 2:
             raise MONAILabelException(
                 MONAILabelError.INVALID_INPUT,
