@@ -118,6 +118,9 @@ def _chart(kind: str, names: Sequence[str], history: Sequence[Mapping[str, float
         colour = COLOURS[index % len(COLOURS)]
         places = " ".join(f"{50 + 540 * (e - 1) / width:.1f},{20 + 180 * (1 - (v - low) / spread):.1f}" for e, v in own)
         lines.append(f'<polyline points="{places}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        if len(own) == 1:
+            x, _, y = places.partition(",")
+            lines.append(f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>')
         legend.append(f'<span style="color:{colour}">● {html.escape(name.removeprefix(kind + " "))}</span>')
     axis = (
         '<line x1="50" y1="200" x2="590" y2="200" stroke="#9aa4ae"/><line x1="50" y1="20" x2="50" y2="200" '
