@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -62,6 +63,7 @@ def main() -> None:
     if arguments.bundles:
         sys.argv += ["--conf", "bundles", str(Path(arguments.bundles).resolve())]
     logging.getLogger(__name__).warning("uploads=%s (removed at the end)", os.environ["TMPDIR"])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn ends by the signal that it caught
     try:
         Main().run()
     finally:

@@ -178,10 +178,14 @@ def test_a_task_takes_no_settings_that_reach_into_the_server(server, path, body)
     assert "bundle_path" in answer.text or "no 'x'" in answer.text or "no JSON object" in answer.text
 
 
+def uploads(server):
+    """Where the server keeps what is uploaded while it looks at it."""
+    (told,) = {part for part in server.log.read_text().split() if part.startswith("uploads=")}
+    return Path(told.partition("=")[2])
+
+
 def test_refused_uploads_leave_nothing_behind(server):
-    folder = next(
-        Path(part.partition("=")[2]) for part in server.log.read_text().split() if part.startswith("uploads=")
-    )
+    folder = uploads(server)
     before = set(folder.iterdir())
     for content in (b"no image", b""):
         server.post("/infer/hfcn?output=json", files={"file": ("a.png", content)})
@@ -277,6 +281,7 @@ def test_without_a_token_nothing_is_told(identity, studies, bundles, tmp_path):
     finally:
         guarded.process.terminate()
         guarded.process.wait(20)
+    assert not uploads(guarded).exists()
 
 
 def test_it_listens_on_this_machine_alone(server):
