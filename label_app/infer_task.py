@@ -61,9 +61,10 @@ class ServeBundle(InferTask):
         start = time.perf_counter()
         image = str(request["image"])
         text = self._text(request)
+        picture = picture_of(image)
         try:
-            check_size(picture_of(image))
-            answer = self.bundle(picture_of(image), text)
+            check_size(picture)
+            answer = self.bundle(picture, text)
         except Exception as error:
             raise bad_input(error, image) from error
         result: dict[str, Any] = {**answer.entry, "label_names": self.labels, "centroids": {}}

@@ -11,6 +11,7 @@ import threading
 import weakref
 from functools import partial
 from pathlib import Path
+from pydoc import locate
 from typing import Any, NamedTuple
 
 import ignite.engine
@@ -120,10 +121,8 @@ class _Inference:
         """The function behind ``dataset#data``, with every argument but the image and its text."""
         config = dict(parser.get("dataset#data"))
         known = {key: config[key] for key in config.keys() - {"image", "data_dir", self.text} if key[0] != "_"}
-        target = config["_target_"]
-        module, _, function = target.rpartition(".")
         values = {key: parser.get(v[1:]) if isinstance(v, str) and v[0] == "@" else v for key, v in known.items()}
-        return partial(getattr(__import__(module, fromlist=[function]), function), data_dir=None, **values)
+        return partial(locate(config["_target_"]), data_dir=None, **values)  # type: ignore[arg-type]
 
     def _load(self, handlers: list[Any]) -> None:
         """Let the handlers that load and lay out the weights do so, once."""
