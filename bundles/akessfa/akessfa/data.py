@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -19,6 +18,7 @@ from monai.transforms import (
     Transform,
 )
 
+from common.command_line import text_or_file
 from common.datasets.augment import RandMirrorReportd
 from common.datasets.grey_reader import LoadGreyd
 from common.datasets.labels import LoadMaskd
@@ -166,11 +166,7 @@ def list_cases(*, image: str | None, report: str | None, data_dir: str | None) -
     """
     if image is None:
         cases = read_dataset(str(data_dir), "test")
-        return [{"image": case["image"], "report": case["report"] if report is None else report} for case in cases]
-    text = report or ""
-    if text.endswith(".txt"):
-        if not os.path.isfile(text):
-            raise FileNotFoundError(f"report: no file {text!r}; pass the report's text or an existing .txt file")
-        with open(text, encoding="utf-8-sig") as file:
-            text = file.read()
+        text = text_or_file(report, id="report")
+        return [{"image": case["image"], "report": case["report"] if text is None else text} for case in cases]
+    text = text_or_file(report, id="report") or ""
     return [{"image": name, "report": text} for name in list_images(image)]

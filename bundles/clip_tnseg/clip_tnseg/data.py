@@ -24,6 +24,7 @@ from monai.transforms import (
 )
 from transformers import PreTrainedTokenizerBase
 
+from common.command_line import text_or_file
 from common.datasets.crop import CropNoduled
 from common.datasets.grey_reader import LoadGreyd
 from common.datasets.labels import LoadMaskd
@@ -280,13 +281,13 @@ def inference_transforms(*, tokenizer: PreTrainedTokenizerBase, size: int, max_l
 def list_cases(*, image: str | None, phrase: str | None, data_dir: str | None) -> list[dict]:
     """What inference runs over: ``image`` (a file or a folder) with ``phrase``, by default "thyroid nodule".
 
-    Without ``image``, the test split with its own phrases.
+    ``phrase`` is a text or the name of a text file. Without ``image``, the test split with its own phrases.
 
     Raises:
-        FileNotFoundError: no such image.
+        FileNotFoundError: no such image; ``phrase`` ends in .txt and is no file.
     """
     if image is None:
         cases = read_prompts(root=str(data_dir), split="test")
         return [{key: case[key] for key in ("image", "phrase", "prompt")} for case in cases]
-    named = phrase or PLAIN
+    named = (text_or_file(phrase, id="phrase") or "").strip() or PLAIN
     return [{"image": name, "phrase": named, "prompt": TEMPLATE.format(named)} for name in list_images(image)]

@@ -1,0 +1,91 @@
+"""Texts and paths of the command line as they were typed, past what Fire and MONAI make of them.
+
+Fire turns ``12``, ``True`` and ``a, b`` into numbers, bools and tuples; MONAI evaluates a value that begins with ``$``,
+replaces one that begins with ``@`` or ``%``, and writes ``::`` for every ``#``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import fire
+from fire.decorators import SetParseFn
+from monai.bundle import ConfigExpression, ConfigParser, ReferenceResolver
+
+TEXTS = ("report", "phrase", "fixed_phrase")  # any text, "None" and the empty one included
+NAMES = {
+    "annotation", "best_path", "bundle_root", "encoder", "image", "language", "load_path", "mask", "onnx", "organ",
+    "output", "path", "pooling", "pretrained", "reports", "size_name", "split", "user_dictionary", "weights",
+}  # fmt: skip
+ENDINGS = ("_dir", "_file", "_path", "_settings", "_source", "_weights")
+
+
+def is_text(id: str, default: object = None) -> bool:
+    """Whether the config entry ``id`` holds a text or a path: an override is then taken as it was typed.
+
+    Args:
+        default: its value in the config; a number there (``synthetic#reports``) says that it holds none.
+    """
+    name = ReferenceResolver.split_id(id)[-1]
+    named = name in TEXTS or name in NAMES or name.endswith(ENDINGS)
+    return named and (default is None or isinstance(default, str))
+
+
+def typed(arguments: Sequence[str]) -> dict[str, str]:
+    """Flags of a command line, by name, as Fire pairs them with their values, each value as it was typed."""
+    given: dict[str, str] = {}
+
+    @SetParseFn(str)
+    def collect(*_: str, **flags: str) -> None:
+        given.update(flags)
+
+    fire.Fire(collect, command=list(arguments))
+    return given
+
+
+def texts_of(flags: Mapping[str, object], arguments: Sequence[str]) -> dict[str, str]:
+    """``flags`` that hold texts and paths, by id; a path "None" is none, as for MONAI.
+
+    Raises:
+        SystemExit: one without a value, an empty path, or a value of an ``args_file`` that is no text.
+    """
+    texts = {}
+    for id, value in flags.items():
+        if value is None:
+            continue
+        if not isinstance(value, (str, int, float)):
+            raise SystemExit(f"--{id}: {value!r} is no text; write it as one, in quotes")
+        if value == "True" and _without_value(id, arguments):
+            raise SystemExit(f"--{id}: its value is missing; pass --{id} VALUE, or --{id}=VALUE if it begins with a -")
+        is_name = ReferenceResolver.split_id(id)[-1] not in TEXTS
+        if is_name and not str(value).strip():
+            raise SystemExit(f"--{id}: {value!r} is empty; leave it out, or pass a name")
+        if not (is_name and value == "None"):
+            texts[id] = str(value)
+    return texts
+
+
+def _without_value(id: str, arguments: Sequence[str]) -> bool:
+    """Whether the flag ``id`` stands alone, which Fire reads as True."""
+    pairs = zip(arguments, [*arguments[1:], ""], strict=True)
+    following = [after for flag, after in pairs if flag.lstrip("-").replace("-", "_") == id]
+    return bool(following) and following[-1] != "True"
+
+
+def literal(text: str) -> str:
+    """An expression that MONAI evaluates to exactly ``text``: every character that it could interpret is escaped."""
+    plain = (c if (c.isascii() and c.isalnum()) or c in " ./_-" else f"\\U{ord(c):08x}" for c in text)
+    return f"$'{''.join(plain)}'"
+
+
+def deliver(parser: ConfigParser, texts: Mapping[str, str]) -> None:
+    """Let each id of ``texts`` have its text, in a ``parser`` that has parsed its config and resolved none of them."""
+    for id, text in texts.items():
+        *parents, name = ReferenceResolver.split_id(id)
+        holder: Any = parser["::".join(parents)] if parents else parser.config
+        holder[name if isinstance(holder, dict) else int(name)] = literal(text)
+        normal = ReferenceResolver.normalize_id(id)
+        resolver = parser.ref_resolver
+        resolver.items[normal] = ConfigExpression(config=literal(text), id=normal, globals=parser.globals)
+        resolver.resolved_content.pop(normal, None)
