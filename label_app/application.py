@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
-from urllib.parse import parse_qsl
 
 import jwt
 import monailabel.datastore.dicom
@@ -21,6 +19,7 @@ import monailabel.endpoints.proxy
 import monailabel.endpoints.user.auth
 from fastapi import HTTPException, Request
 from fastapi.exception_handlers import http_exception_handler
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, Response
 from monailabel.app import app
 from monailabel.interfaces.exception import (
@@ -29,107 +28,19 @@ from monailabel.interfaces.exception import (
     MONAILabelError,
     MONAILabelException,
 )
-from monailabel.interfaces.utils.app import app_instance
 from requests.exceptions import HTTPError
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from common.datasets.files import WITH_DICOM, image_files
 from common.dicom_results import DicomResults
 from common.findings import Finding
-from label_app.names import is_name
+from label_app.guard import LOOPBACK, Guard, detail, upload_limit
+from label_app.request_settings import MASKS, fault_of, fault_of_info
 
 logger = logging.getLogger(__name__)
-NAMES = ("image", "label", "tag", "id")
-TASKS = re.compile(r"/(train|scoring|infer|batch/infer|activelearning)/([^/]*)/?")
-SETTINGS = {  # what a request for a task may say; MONAI Label would put a request's bundle_path on Python's path
-    "max_epochs", "val_split", "device", "pretrained", "multi_gpu", "images", "save_label", "label_tag", "max_workers",
-    "max_batch_size", "strategy", "report", "phrase", "model", "client_id",
-}  # fmt: skip
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm", ".dicom", ".nii", ".nii.gz")
-MASKS = (".png", ".nii", ".nii.gz", ".nrrd")
-UPLOAD_LIMIT = "LABEL_APP_MAX_UPLOAD_MB"
+HOSTS, ORIGINS = "LABEL_APP_HOSTS", "LABEL_APP_ORIGINS"
 UNORIENTED = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)  # what OHIF takes for the orientation of an image that has none
-
-
-class Guard:
-    """Refuse requests that are too large (413) or whose names lead out of the studies (400), before they are read."""
-
-    def __init__(self, application: Any, *, most: int) -> None:
-        self.application, self.most = application, most
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            await self.application(scope, receive, send)
-            return
-        refused = refusal(scope, most=self.most)
-        if refused is None:
-            refused, receive = await self._read(scope, receive)
-        answer = self.application if refused is None else refused
-        await answer(scope, receive, send)
-
-    async def _read(self, scope: Any, receive: Any) -> tuple[JSONResponse | None, Any]:
-        """Read the body, whose length need not be announced, up to the limit; look at a task's settings."""
-        messages: list[Any] = []
-        size, more = 0, True
-        while more and size <= self.most:
-            message = await receive()
-            messages.append(message)
-            size, more = size + len(message.get("body", b"")), message.get("more_body", False)
-
-        async def again() -> Any:
-            return messages.pop(0) if messages else await receive()
-
-        if size > self.most:
-            return too_large(self.most), again
-        body = b"".join(message.get("body", b"") for message in messages)
-        return (bad_settings(body) if _is_task(scope) else None), again
-
-
-def refusal(scope: Any, *, most: int) -> JSONResponse | None:
-    """The answer to a request that is not let in."""
-    length = dict(scope["headers"]).get(b"content-length", b"0")
-    if length.isdigit() and int(length) > most:
-        return too_large(most)
-    for name, value in parse_qsl(scope["query_string"].decode("latin-1")):
-        if name in NAMES and not is_name(value):
-            return detail(400, f"{name}: {value!r} is no name of an image; a path is not accepted")
-    task = TASKS.fullmatch(scope["path"])
-    if task is not None and task[2] and task[1] != "activelearning" and task[2] not in served(task[1]):
-        return detail(404, f"{task[1]}: no {task[2]!r}; GET /info/ lists what is served")
-    return None
-
-
-def served(task: str) -> Collection[str]:
-    """Names that a task has in the app."""
-    instance = app_instance()
-    return {"train": instance._trainers, "scoring": instance._scoring_methods}.get(task, instance._infers)
-
-
-def _is_task(scope: Any) -> bool:
-    """Whether the body is JSON with a task's settings."""
-    return TASKS.fullmatch(scope["path"]) is not None and b"multipart" not in dict(scope["headers"]).get(
-        b"content-type", b""
-    )
-
-
-def bad_settings(body: bytes) -> JSONResponse | None:
-    """The answer to settings that are no JSON object, or that a request must not change."""
-    try:
-        settings = json.loads(body or b"{}")
-    except ValueError as error:
-        return detail(400, f"the body is no JSON ({error})")
-    if not isinstance(settings, dict):
-        return detail(400, f"the body is no JSON object: {str(settings)[:40]}")
-    unknown = [name for name in settings if name not in SETTINGS and not isinstance(settings[name], dict)]
-    unknown += [n for own in settings.values() if isinstance(own, dict) for n in own if n not in SETTINGS]
-    return detail(400, f"{unknown[0]}: no setting that a request can make; {sorted(SETTINGS)} are") if unknown else None
-
-
-def too_large(most: int) -> JSONResponse:
-    return detail(413, f"the request is larger than {most // 2**20} MB, the server's limit (--max_upload_mb)")
-
-
-def detail(status: int, message: str) -> JSONResponse:
-    return JSONResponse({"detail": message}, status_code=status)
 
 
 @app.exception_handler(MONAILabelException)
@@ -156,6 +67,11 @@ def broken(_: Request, error: Exception) -> JSONResponse:
 @app.exception_handler(json.JSONDecodeError)
 def no_json(_: Request, error: json.JSONDecodeError) -> JSONResponse:
     return detail(400, f"params: no JSON ({error}); pass for example params={{}}")
+
+
+@app.exception_handler(RecursionError)
+def too_deep(_: Request, error: RecursionError) -> JSONResponse:
+    return detail(400, "params: JSON nested too deeply")
 
 
 @app.exception_handler(HTTPError)
@@ -197,8 +113,7 @@ def check_file(file: Any, suffixes: tuple[str, ...]) -> None:
 def infer_and_clean(background: Any, model: str, image: str, session: str, params: str, file: Any, *more: Any) -> Any:
     """MONAI Label's inference; what was uploaded is removed after an error, too."""
     check_file(file, PICTURES)
-    if params and not isinstance(json.loads(params), dict):
-        raise MONAILabelException(MONAILabelError.INVALID_INPUT, f"params: {params[:40]!r} is no JSON object")
+    check(fault_of(json.loads(params or "{}")), "params")
     try:
         return _infer(background, model, image, session, params, file, *more)
     except BaseException:
@@ -207,14 +122,32 @@ def infer_and_clean(background: Any, model: str, image: str, session: str, param
         raise
 
 
+def check(fault: str | None, what: str) -> None:
+    """Refuse a request's ``what`` for its ``fault``."""
+    if fault is not None:
+        raise MONAILabelException(MONAILabelError.INVALID_INPUT, f"{what}: {fault}")
+
+
 def add_picture(background: Any, image: Any, params: str, file: Any, user: Any) -> Any:
     check_file(file, PICTURES)
+    check(fault_of_info(json.loads(params or "{}")), "params")
     return _add_image(background, image, params, file, user)
 
 
 def save_mask(background: Any, image: str, params: str, tag: str, label: Any, user: Any) -> Any:
     check_file(label, MASKS)
+    check(fault_of_info(json.loads(params or "{}")), "params")
     return _save_label(background, image, params, tag, label, user)
+
+
+def update_image_info(image: str, info: str, user: Any = None) -> Any:
+    check(fault_of_info(json.loads(info or "{}")), "info")
+    return _update_image_info(image, info, user)
+
+
+def update_label_info(label: str, tag: str, info: str, user: Any = None) -> Any:
+    check(fault_of_info(json.loads(info or "{}")), "info")
+    return _update_label_info(label, tag, info, user)
 
 
 def without_path(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -230,9 +163,13 @@ def without_path(function: Callable[..., Any]) -> Callable[..., Any]:
 _infer = monailabel.endpoints.infer.run_inference
 _add_image = monailabel.endpoints.datastore.add_image
 _save_label = monailabel.endpoints.datastore.save_label
+_update_image_info = monailabel.endpoints.datastore.update_image_info
+_update_label_info = monailabel.endpoints.datastore.update_label_info
 monailabel.endpoints.infer.run_inference = infer_and_clean
 monailabel.endpoints.datastore.add_image = add_picture
 monailabel.endpoints.datastore.save_label = save_mask
+monailabel.endpoints.datastore.update_image_info = update_image_info
+monailabel.endpoints.datastore.update_label_info = update_label_info
 monailabel.endpoints.datastore.get_image_info = without_path(monailabel.endpoints.datastore.get_image_info)
 monailabel.endpoints.activelearning.sample = without_path(monailabel.endpoints.activelearning.sample)
 _proxy = monailabel.endpoints.proxy.proxy_dicom
@@ -249,4 +186,9 @@ monailabel.endpoints.infer.nifti_to_dicom_seg = dicom_segmentation
 monailabel.datastore.dicom.nifti_to_dicom_seg = dicom_segmentation
 for name in ("monailabel.endpoints.infer", "monailabel.interfaces.utils.app", "ignite"):  # they log reports, much
     logging.getLogger(name).setLevel(logging.WARNING)
-app.add_middleware(Guard, most=int(os.environ.get(UPLOAD_LIMIT, "64")) * 2**20)
+origins = [origin for origin in os.environ.get(ORIGINS, "").split(",") if origin]
+for middleware in app.user_middleware:  # MONAI Label answers the pages of every site, with credentials
+    if middleware.cls is CORSMiddleware:
+        middleware.kwargs["allow_origins"] = origins
+app.add_middleware(Guard, most=upload_limit(), loopback=bool(os.environ.get(LOOPBACK)), origins=origins)
+app.add_middleware(TrustedHostMiddleware, allowed_hosts=os.environ.get(HOSTS, "*").split(","), www_redirect=False)

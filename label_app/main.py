@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from monailabel.interfaces.tasks.train import TrainTask  # noqa: E402
 from common import __version__  # noqa: E402
 from label_app.infer_task import ServeBundle  # noqa: E402
 from label_app.names import is_name  # noqa: E402
-from label_app.served_bundle import ServedBundle  # noqa: E402
+from label_app.served_bundle import CodeConflict, ServedBundle  # noqa: E402
 from label_app.train_task import TrainBundle  # noqa: E402
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ class MyApp(MONAILabelApp):
         found = sorted(path.parents[1] for path in folder.glob("*/configs/inference.json"))
         if not found:
             raise FileNotFoundError(f"bundles: no bundle in {str(folder)!r}; pass --bundles FOLDER with bundles in it")
-        self.bundles = [ServedBundle(path) for path in found]
+        self.bundles = list(served(found))
         for bundle in self.bundles:
             if not bundle.weights.is_file():
                 logger.warning("%s: no models/model.pt yet; run its train.json, then it is served", bundle.name)
@@ -77,6 +78,11 @@ class MyApp(MONAILabelApp):
         check_name("label_tag", request.get("label_tag", "original"))
         return super().batch_infer(request, datastore)
 
+    def model_file(self, model: str, validate: bool = True) -> str | None:
+        """Weights that ``GET /model/NAME`` sends."""
+        files = [str(bundle.weights) for bundle in self.bundles if bundle.name == model]
+        return next((file for file in files if not validate or os.path.isfile(file)), None)
+
     def bundle_path(self, model: str) -> None:
         """None: the processes that train find the bundle by the app, and answers do not tell the server's paths."""
 
@@ -90,6 +96,15 @@ class MyApp(MONAILabelApp):
 
     def _download_dcmqi_tools(self) -> None:
         """Nothing: masks become DICOM by highdicom, see :mod:`label_app.application`."""
+
+
+def served(folders: Iterable[Path]) -> Iterator[ServedBundle]:
+    """The bundles in ``folders``; one with code of another version is left out, and the log says so."""
+    for folder in folders:
+        try:
+            yield ServedBundle(folder)
+        except CodeConflict as error:
+            logger.error("not served: %s", error)
 
 
 def check_name(what: str, value: object) -> None:

@@ -6,6 +6,7 @@ Listens on this machine alone unless --host says otherwise; --studies may be a D
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import json
 import logging
 import os
@@ -16,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+LOCAL = ("127.0.0.1", "localhost", "::1", "[::1]")
 
 
 def environment(arguments: argparse.Namespace) -> dict[str, str]:
@@ -28,12 +30,24 @@ def environment(arguments: argparse.Namespace) -> dict[str, str]:
         "MONAI_LABEL_SESSIONS": "false",
         "HF_HUB_OFFLINE": "1",
     }
+    hosts = [arguments.host, *LOCAL, *arguments.allowed_hosts] if is_loopback(arguments.host) else ["*"]
     fixed = {
+        "LABEL_APP_LOOPBACK": "1" if is_loopback(arguments.host) else "",
+        "LABEL_APP_HOSTS": ",".join(hosts),
+        "LABEL_APP_ORIGINS": ",".join(origin.rstrip("/") for origin in arguments.origins),
         "PYTHONPATH": os.pathsep.join(part for part in path if part),
         "LABEL_APP_MAX_UPLOAD_MB": str(arguments.max_upload_mb),
         "TMPDIR": tempfile.mkdtemp(prefix="label-app-"),  # uploads, and nothing else, are read from there
     }
     return {**{key: os.environ.get(key, value) for key, value in wanted.items()}, **fixed}
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a server bound to ``host`` is reached from its own machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -45,6 +59,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--max_upload_mb", type=int, default=64, help="larger requests are refused")
+    parser.add_argument(
+        "--allowed_hosts", nargs="*", default=[], help="names by which a proxy in front of this machine is asked for"
+    )
+    parser.add_argument(
+        "--origins", nargs="*", default=[], help="of other sites whose pages may ask, such as https://viewer.example"
+    )
     parser.add_argument("--modality", default="US", help="of the series that a DICOMweb store lists: US, CR, DX")
     return parser.parse_args(arguments)
 

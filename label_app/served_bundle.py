@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 import json
 import logging
+import re
 import shutil
 import sys
 import tempfile
@@ -19,9 +22,51 @@ from monai.bundle import ConfigParser
 from monai.transforms import Compose
 
 from common.prediction_files import PredictionFiles
+from common.typed_text import literal
 
 logger = logging.getLogger(__name__)
 TEXTS = ("report", "phrase")  # ids of inference.json that a text beside the image goes to
+
+
+class CodeConflict(ValueError):
+    """A bundle brings other code than what this process runs."""
+
+
+def check_code(folder: Path) -> None:
+    """Refuse a packed bundle whose code, or whose copy of ``common``, is not that of this process.
+
+    Python loads a package once: a second version of it would be silently answered by the first.
+
+    Raises:
+        CodeConflict: with both versions.
+    """
+    for name in ("common", folder.name):
+        brought, spec = folder / name / "__init__.py", importlib.util.find_spec(name)
+        if spec is None or spec.origin is None or not brought.is_file() or brought.samefile(spec.origin):
+            continue
+        ours = Path(spec.origin).parent
+        if fingerprint(ours) != fingerprint(brought.parent):
+            raise CodeConflict(
+                f"{folder.name}: it brings {name} {version(folder, brought.parent)}, and {name} "
+                f"{version(ours.parent, ours)} of {str(ours)!r} is loaded; serve bundles of one version, or each by a "
+                "server of its own"
+            )
+
+
+def fingerprint(package: Path) -> str:
+    """Digest of a package's code."""
+    digest = hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        digest.update(file.relative_to(package).as_posix().encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def version(root: Path, package: Path) -> str:
+    """A package's version, as it states it or as the metadata of the bundle around it do, and its fingerprint."""
+    stated = re.search(r"""__version__ = ["'](.+)["']""", (package / "__init__.py").read_text(encoding="utf-8"))
+    metadata = root / "configs" / "metadata.json"
+    told = json.loads(metadata.read_text(encoding="utf-8"))["version"] if metadata.is_file() else "of unknown version"
+    return f"{stated[1] if stated else told} ({fingerprint(package)})"
 
 
 class Answer(NamedTuple):
@@ -42,10 +87,12 @@ class ServedBundle:
 
     Raises:
         FileNotFoundError: no metadata.json or inference.json.
+        CodeConflict: its code is of another version than what is loaded.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.name = folder.resolve(), folder.name
+        check_code(self.folder)
         self.metadata = json.loads((folder / "configs" / "metadata.json").read_text(encoding="utf-8"))
         self.config = ConfigParser.load_config_file(folder / "configs" / "inference.json")
         self.text = next((name for name in TEXTS if name in self.config), None)
@@ -103,8 +150,8 @@ class _Inference:
         self.text = bundle.text
         self.list_cases = self._reader(parser)
         for key, value in {
-            "bundle_root": str(bundle.folder),
-            "output_dir": str(self.folder),
+            "bundle_root": literal(str(bundle.folder)),
+            "output_dir": literal(str(self.folder)),
             "image": "given with each request",
             "dataset#data": [{}],
             "evaluator#val_handlers": [],

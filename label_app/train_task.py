@@ -2,25 +2,86 @@
 
 from __future__ import annotations
 
+import logging
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import monai.bundle
+import torch
+from monai.data import partition_dataset
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
 from monailabel.tasks.train.bundle import BundleTrainTask
 
+from common.datasets.listed import write_listed
+from common.typed_text import literal
+
+from .request_settings import device_of, fault_of
+
+logger = logging.getLogger(__name__)
 TEXTS = ("report", "phrase")
 
 
 class TrainBundle(BundleTrainTask):
     """Go on from the bundle's weights with the labelled images and their texts.
 
-    An image's ``report`` or ``phrase`` is what ``PUT /datastore/image/info`` gave it.
+    An image's ``report`` or ``phrase`` is what ``PUT /datastore/image/info`` gave it. Nothing of a request or of the
+    studies becomes a value of the config: numbers are checked, cases go into a file that a reader reads.
     """
 
     def __init__(self, folder: Path, conf: dict[str, str]) -> None:
         super().__init__(str(folder), conf)
         self.batch_size = int(self.bundle_config.get("batch_size"))
+
+    def config(self) -> dict[str, Any]:
+        """Settings that ``POST /train`` takes, with their defaults."""
+        devices = [f"cuda:{index}" for index in range(torch.cuda.device_count())] or ["cpu"]
+        return {"device": devices, "pretrained": True, "max_epochs": 50, "val_split": 0.2}
+
+    def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
+        """Train on the labelled images of ``datastore``.
+
+        Raises:
+            MONAILabelException: a setting of no such type or range; fewer than two labelled images.
+        """
+        settings = {key: value for key, value in request.items() if key in SETTINGS}
+        fault = fault_of(settings)
+        if fault is not None:
+            raise MONAILabelException(MONAILabelError.INVALID_INPUT, fault)
+        cases = self._fetch_datalist(request, datastore)
+        share = float(settings.get("val_split", 0.2))
+        training = cases if not share else partition_dataset(cases, ratios=[1 - share, share], shuffle=False)[0]
+        held_out = cases[len(training) :] or cases  # without a part held out, the best epoch is that of the same images
+        with tempfile.TemporaryDirectory(prefix="training-") as folder:
+            write_listed(f"{folder}/cases.json", {"train": training, "validation": held_out})
+            monai.bundle.run(
+                config_file=self.bundle_config_path,
+                meta_file=self.bundle_metadata_path,
+                **self.overrides(settings, f"{folder}/cases.json", len(training)),
+            )
+        return {}
+
+    def overrides(self, settings: Mapping[str, Any], file: str, training: int) -> dict[str, Any]:
+        """Values for the config: checked ``settings``, paths as literals, and a reader of ``file``."""
+        epochs = settings.get("max_epochs", 50)
+        reader = {"_target_": "common.datasets.listed.read_listed", "_requires_": "@imports", "path": literal(file)}
+        weights = Path(self.bundle_path) / "models" / "model.pt"
+        handlers = list(self.bundle_config.get("train#handlers"))
+        if settings.get("pretrained", True) and weights.is_file():
+            load = {"load_path": literal(str(weights)), "load_dict": {"model": "@network_def"}, "map_location": "cpu"}
+            handlers.insert(0, {"_target_": "CheckpointLoader", **load})
+        return {
+            "bundle_root": literal(self.bundle_path),
+            "device": f"$torch.device('{device_of(settings, torch.cuda.is_available())}')",
+            "epochs": epochs,
+            "train#trainer#max_epochs": epochs,
+            "batch_size": max(1, min(self.batch_size, training)),
+            "train#dataset#data": {**reader, "split": "train"},
+            "validate#dataset#data": {**reader, "split": "validation"},
+            "train#handlers": handlers,
+        }
 
     def _fetch_datalist(self, request: dict[str, Any], datastore: Datastore) -> list[dict[str, Any]]:
         cases = []
@@ -37,8 +98,5 @@ class TrainBundle(BundleTrainTask):
             )
         return cases
 
-    def _update_overrides(self, overrides: dict[str, Any]) -> dict[str, Any]:
-        training = len(overrides["train#dataset#data"])
-        overrides["batch_size"] = max(1, min(self.batch_size, training))
-        overrides["epochs"] = overrides["train#trainer#max_epochs"]
-        return overrides
+
+SETTINGS = ("max_epochs", "val_split", "device", "pretrained")

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -72,13 +73,13 @@ class Server:
         return requests.put(self.url + path, timeout=60, **options)
 
 
-def start(studies: Path, bundles: Path, log: Path, **environment: str) -> Server:
+def start(studies: Path, bundles: Path, log: Path, *, arguments: Sequence[str] = (), **environment: str) -> Server:
     """Start ``label_app.serve`` on a free port and wait for it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "label_app.serve", "--studies", str(studies), "--bundles", str(bundles),
-               "--port", str(port), "--max_upload_mb", "2"]  # fmt: skip
+               "--port", str(port), "--max_upload_mb", "2", *arguments]  # fmt: skip
     with open(log, "w") as file:
         process = subprocess.Popen(
             command, cwd=ROOT, env={**os.environ, **ENVIRONMENT, **environment}, stdout=file, stderr=subprocess.STDOUT

@@ -1,0 +1,142 @@
+"""What a request must pass before MONAI Label sees it: host, origin, size, names, settings, and who is open to whom."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Collection
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from fastapi.responses import JSONResponse
+from monailabel.config import settings
+from monailabel.interfaces.utils.app import app_instance
+
+from label_app.names import is_name
+from label_app.request_settings import fault_of, fault_of_tasks
+
+NAMES = ("image", "label", "tag", "id", "strategy")
+TASKS = re.compile(r"/(train|scoring|infer|batch/infer|activelearning)/([^/]*)/?")
+NEVER = re.compile(r"/infer/wsi(_v2)?(/.*)?|/session(/.*)?")  # slides, and uploads that stay: not of these bundles
+PRIVATE = re.compile(r"/(logs|proxy|model|reload|datastore/dataset)(/.*)?")
+OPEN_TO_NO_ROLE = re.compile(r"/reload/?")  # MONAI Label asks for no role there
+UPLOAD_LIMIT, LOOPBACK = "LABEL_APP_MAX_UPLOAD_MB", "LABEL_APP_LOOPBACK"
+
+
+class Guard:
+    """Refuse requests that are too large (413), closed (403, 404, 405), or say what they must not (400).
+
+    Args:
+        most: bytes of a request's body.
+        loopback: the server is reached from its own machine alone.
+        origins: of other sites whose pages may ask; a page of the server itself always may.
+    """
+
+    def __init__(self, application: Any, *, most: int, loopback: bool, origins: Collection[str] = ()) -> None:
+        self.application, self.most, self.loopback, self.origins = application, most, loopback, set(origins)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self.application(scope, receive, send)
+            return
+        refused = self._refusal(scope)
+        if refused is None:
+            refused, receive = await self._read(scope, receive)
+        answer = self.application if refused is None else refused
+        await answer(scope, receive, send)
+
+    def _refusal(self, scope: Any) -> JSONResponse | None:
+        """The answer to a request that is not let in."""
+        headers = dict(scope["headers"])
+        length = headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length) > self.most:
+            return too_large(self.most)
+        if scope["method"] not in ("GET", "HEAD", "OPTIONS") and not self._is_own_page(headers):
+            return detail(403, "origin: pages of other sites must not change anything; see --origins")
+        return self._closed(scope["method"], scope["path"]) or bad_names(scope)
+
+    def _is_own_page(self, headers: dict[bytes, bytes]) -> bool:
+        origin, host = (headers.get(name, b"").decode("latin-1") for name in (b"origin", b"host"))
+        return not origin or origin in self.origins or urlsplit(origin).netloc == host
+
+    def _closed(self, method: str, path: str) -> JSONResponse | None:
+        """The answer where a call is closed: nobody's, or this machine's alone."""
+        if NEVER.fullmatch(path):
+            return detail(404, f"{path}: not served; GET /info/ lists what is")
+        if path.startswith("/model/") and method not in ("GET", "HEAD"):
+            return detail(405, "model: weights are replaced on the server, by training, not by requests")
+        private = PRIVATE.fullmatch(path) is not None or method == "DELETE"
+        authenticated = settings.MONAI_LABEL_AUTH_ENABLE and not OPEN_TO_NO_ROLE.fullmatch(path)
+        if private and not self.loopback and not authenticated:
+            return detail(
+                403,
+                f"{method} {path}: closed, since other machines reach this server and it asks for no token; "
+                "bind it to 127.0.0.1 or set MONAI_LABEL_AUTH_ENABLE",
+            )
+        return None
+
+    async def _read(self, scope: Any, receive: Any) -> tuple[JSONResponse | None, Any]:
+        """Read the body, whose length need not be announced, up to the limit; look at a task's settings."""
+        messages: list[Any] = []
+        size, more = 0, True
+        while more and size <= self.most:
+            message = await receive()
+            messages.append(message)
+            size, more = size + len(message.get("body", b"")), message.get("more_body", False)
+
+        async def again() -> Any:
+            return messages.pop(0) if messages else await receive()
+
+        if size > self.most:
+            return too_large(self.most), again
+        body = b"".join(message.get("body", b"") for message in messages)
+        return (bad_settings(body, scope["path"]) if _is_task(scope) else None), again
+
+
+def bad_names(scope: Any) -> JSONResponse | None:
+    """The answer to names that lead out of the studies, and to tasks that there are not."""
+    for name, value in parse_qsl(scope["query_string"].decode("latin-1")):
+        if name in NAMES and not is_name(value):
+            return detail(400, f"{name}: {value[:60]!r} is no name of an image; a path is not accepted")
+    task = TASKS.fullmatch(scope["path"])
+    if task is not None and task[2] and task[1] != "activelearning" and task[2] not in served(task[1]):
+        return detail(404, f"{task[1]}: no {task[2][:60]!r}; GET /info/ lists what is served")
+    return None
+
+
+def served(task: str) -> Collection[str]:
+    """Names that a task has in the app."""
+    instance = app_instance()
+    return {"train": instance._trainers, "scoring": instance._scoring_methods}.get(task, instance._infers)
+
+
+def _is_task(scope: Any) -> bool:
+    """Whether the body is JSON with a task's settings."""
+    return TASKS.fullmatch(scope["path"]) is not None and b"multipart" not in dict(scope["headers"]).get(
+        b"content-type", b""
+    )
+
+
+def bad_settings(body: bytes, path: str) -> JSONResponse | None:
+    """The answer to settings that are no JSON object, or that a request must not make; all tasks' are told by task."""
+    try:
+        content = json.loads(body or b"{}")
+    except (ValueError, RecursionError) as error:
+        return detail(400, f"the body is no JSON ({error})")
+    task = TASKS.fullmatch(path)
+    fault = fault_of(content) if task is not None and task[2] else fault_of_tasks(content)
+    return None if fault is None else detail(400, fault)
+
+
+def too_large(most: int) -> JSONResponse:
+    return detail(413, f"the request is larger than {most // 2**20} MB, the server's limit (--max_upload_mb)")
+
+
+def detail(status: int, message: str) -> JSONResponse:
+    return JSONResponse({"detail": message}, status_code=status)
+
+
+def upload_limit() -> int:
+    """Bytes of a request's body at most."""
+    return int(os.environ.get(UPLOAD_LIMIT, "64")) * 2**20
