@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import shutil
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from PIL import Image
 
 from common import visualize
 from common.datasets.layouts import read_dataset
+from common.folders import discard, folder_beside, replace_folder, require_own
 from common.report_tokenizer import ReportTokenizer, encode_report
 
 logger = logging.getLogger(__name__)
@@ -34,12 +34,15 @@ TRAINING = {
     "train#trainer#iteration_update#erasure#sentences": 3,
 }
 CONFIGS = ROOT / "bundles" / "akessfa" / "configs"
+SHOWN = (
+    "dice", "dice_without_report", "dice_without_keywords", "iou", "generator_hit", "generator_auc_content",
+)  # fmt: skip
 
 
 def run(configs: list[str], **overrides: object) -> None:
     """Run configs of the bundle in a process of its own, as a user would."""
     files = str([str(CONFIGS / name) for name in configs])
-    arguments = [part for name, value in overrides.items() for part in (f"--{name}", str(value))]
+    arguments = [f"--{name}={value}" for name, value in overrides.items()]
     subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", "--config_file", files, *arguments], check=True
     )
@@ -64,13 +67,30 @@ def draw_overlay(folder: Path, case: dict, tokenizer: ReportTokenizer) -> Image.
 
 
 def main() -> None:
+    start = time.perf_counter()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "demo" / "akessfa")
-    folder = parser.parse_args().out.resolve()
-    start = time.perf_counter()
-    shutil.rmtree(folder, ignore_errors=True)
-    paths = {"ckpt_dir": folder / "models", "output_dir": folder, "synthetic_dir": folder.parent / "synthetic"}
+    out = parser.parse_args().out.resolve()
+    try:
+        require_own(out, id="out")
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
+    folder = folder_beside(out)
+    try:
+        metrics = demonstrate(folder, synthetic_dir=out.parent / "synthetic")
+        replace_folder(folder, out, id="out")
+    finally:
+        discard(folder)
+    logger.info("")
+    for name in SHOWN:
+        logger.info("%-24s %.3f", name, metrics[name])
+    logger.info("\n%.0f s on the synthetic test split. Look at %s", time.perf_counter() - start, out / "index.html")
+
+
+def demonstrate(folder: Path, *, synthetic_dir: Path) -> dict[str, float]:
+    """Train, evaluate and infer into ``folder``; return the metrics of the test split."""
+    paths = {"ckpt_dir": folder / "models", "output_dir": folder, "synthetic_dir": synthetic_dir}
     run(["train.json"], **paths, **MODEL, **DATA, **TRAINING)
     run(["train.json", "evaluate.json"], **paths, **MODEL, **DATA)
     case = read_dataset(str(paths["synthetic_dir"]), "test")[0]
@@ -79,17 +99,7 @@ def main() -> None:
     picture.save(folder / "overlay.png")
     metrics = json.loads((folder / "metrics.json").read_text())
     write_page(folder, picture, metrics)
-    logger.info("")
-    for name in (
-        "dice",
-        "dice_without_report",
-        "dice_without_keywords",
-        "iou",
-        "generator_hit",
-        "generator_auc_content",
-    ):
-        logger.info("%-24s %.3f", name, metrics[name])
-    logger.info("\n%.0f s on the synthetic test split. Look at %s", time.perf_counter() - start, folder / "index.html")
+    return metrics
 
 
 def write_page(folder: Path, picture: Image.Image, metrics: dict[str, float]) -> None:

@@ -23,7 +23,10 @@ from monai.transforms import Transform
 from tokenizers import Tokenizer, models
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from common.recent import Recent
+
 logger = logging.getLogger(__name__)
+KEPT = 4096  # encoded reports in memory
 PAD, UNKNOWN, BEGIN, END = "[PAD]", "[UNK]", "[BOS]", "[EOS]"  # ids 0, 1, 2, 3
 _CHINESE = r"[\u3400-\u4dbf\u4e00-\u9fff]"
 _WORD = re.compile(
@@ -302,7 +305,7 @@ class TokenizeReportd(Transform):
                 f"max_length: {max_length} is below 1; pass the tokens that a report may have, such as 128"
             )
         self.tokenizer, self.max_length, self.key, self.warned = tokenizer, max_length, key, False
-        self.known: dict[str, EncodedReport] = {}
+        self.known: Recent[str, EncodedReport] = Recent(KEPT)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         report = str(data.get(self.key) or "")
@@ -316,10 +319,12 @@ class TokenizeReportd(Transform):
         }
 
     def _encode(self, report: str) -> EncodedReport:
-        if report not in self.known:  # many images share a report, every epoch anew
-            self.known[report] = encode_report(self.tokenizer, report, self.max_length)
-            self._warn_if_cut(report, self.known[report])
-        return self.known[report]
+        return self.known.get(report, lambda: self._encode_anew(report))  # many images share a report, every epoch anew
+
+    def _encode_anew(self, report: str) -> EncodedReport:
+        encoded = encode_report(self.tokenizer, report, self.max_length)
+        self._warn_if_cut(report, encoded)
+        return encoded
 
     def _warn_if_cut(self, report: str, encoded: EncodedReport) -> None:
         kept = max((end for _, end in encoded.spans), default=0)

@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -37,13 +38,21 @@ SMALL = HERE / "small.json"
 
 
 def train_small(name: str, folder: Path, sizes: Mapping) -> Path:
-    """Copy the bundle ``name`` to ``folder/name``, write smaller sizes into its configs, and train it there.
+    """Copy the bundle ``name``, write smaller sizes into its configs, train it, and put it to ``folder/name``.
 
     Args:
         sizes: ``network``, ``data``, ``train`` overrides, and ``also``: other configs to train, with theirs.
     """
-    bundle = folder / name
-    ignored = shutil.ignore_patterns("models", "eval", "data", "__pycache__")
+    target = folder / name
+    if target.exists():
+        raise SystemExit(f"out: {str(target)!r} has no models/model.pt and stays; remove it, or pass another --out")
+    with tempfile.TemporaryDirectory(dir=folder, prefix=f"{name}.", suffix=".part") as part:
+        os.replace(_train_copy(name, Path(part) / name, sizes), target)
+    return target
+
+
+def _train_copy(name: str, bundle: Path, sizes: Mapping) -> Path:
+    ignored = shutil.ignore_patterns("models", "eval", "eval_detector", "data", "finetuned", "__pycache__")
     shutil.copytree(BUNDLES / name, bundle, ignore=ignored)
     for config in ("train", "inference"):
         path = bundle / "configs" / f"{config}.json"
@@ -133,7 +142,7 @@ def main() -> None:
     for name in arguments.names or sizes:
         if not (folder / name / "models" / "model.pt").is_file():
             logger.info("training a small %s", name)
-            shutil.rmtree(folder / name, ignore_errors=True)
+            folder.mkdir(parents=True, exist_ok=True)
             train_small(name, folder, sizes[name])
     write_studies(folder, arguments.out / "studies")
     write_files(arguments.out / "studies", arguments.out / "examples")

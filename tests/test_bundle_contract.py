@@ -15,7 +15,7 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, create_workflow
 from PIL import Image
 
-from common.pack import pack
+from common.pack import CLIP, pack
 from tests.dicom_files import SECRETS, dicom_file, read
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,6 +23,8 @@ BUNDLES = sorted(path.parents[1].name for path in ROOT.glob("bundles/*/configs/m
 TINY = json.loads((ROOT / "tests" / "tiny.json").read_text())
 ABLATIONS = sorted(ROOT.glob("bundles/*/configs/ablations/*.json"))
 VARIANTS = [*(f"{path.parents[2].name}/ablations/{path.stem}" for path in ABLATIONS), "clip_tnseg/cache_features"]
+TRAINED = {f"models/{name}" for name in ("model.pt", "model.ts", "tokenizer.json", "detector.pt")} | {
+    "models/detector_settings.json", *(f"models/clip/{name}" for name in CLIP)}  # fmt: skip
 PLACES = {"ckpt_dir": "models", "output_dir": "eval", "synthetic_dir": "synthetic"}
 SCHEMA = Path(os.environ.get("MONAI_BUNDLE_SCHEMA", ROOT.parent / "shared" / "schema" / "meta_schema_20240725.json"))
 ALONE = """
@@ -377,6 +379,11 @@ def test_the_unpacked_zip_needs_nothing_else(made, bundle, tmp_path):
     configs = ["--meta_file", "configs/metadata.json", "--config_file", "configs/inference.json"]
     execute([*alone, "ckpt_export", "network_def", *configs, *export], here)
     execute([*alone, "verify_net_in_out", "network_def", *configs, *flags(tiny["network"], n=2)], here)
+    again = {Path(name) for name in zipfile.ZipFile(pack(here, tmp_path / "again")).namelist()}
+    new = {
+        name.relative_to(bundle).as_posix() for name in again - {Path(n) for n in zipfile.ZipFile(archive).namelist()}
+    }
+    assert new <= TRAINED, new  # no result, picture, checkpoint or report of any command above goes along
 
 
 def test_two_ranks_give_the_metrics_of_one_process(made, bundle):

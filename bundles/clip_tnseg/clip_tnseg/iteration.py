@@ -9,26 +9,30 @@ from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from torch import nn
 
+from common.recent import Recent
+
 from .frozen_clip import FrozenClip
 from .network import CLIPTNseg
 
 
 class TextConditions:
-    """Conditions of phrases, each phrase computed once."""
+    """Conditions of phrases; those of the last ``most`` phrases are kept."""
 
-    def __init__(self, clip: FrozenClip) -> None:
+    def __init__(self, clip: FrozenClip, *, most: int = 4096) -> None:
         self.clip = clip
-        self.known: dict[tuple[int, ...], torch.Tensor] = {}
+        self.known: Recent[tuple[int, ...], torch.Tensor] = Recent(most)
 
     @torch.no_grad()
     def __call__(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Conditions (B, E) of ids (B, L)."""
         keys = [tuple(row) for row in input_ids.tolist()]
-        new = {key: index for index, key in enumerate(keys) if key not in self.known}
+        ready = {key: self.known.values[key] for key in keys if key in self.known.values}
+        new = {key: index for index, key in enumerate(keys) if key not in ready}
         if new:
-            fresh = self.clip.condition(input_ids[list(new.values())])
-            self.known.update(zip(new, fresh.float(), strict=True))
-        return torch.stack([self.known[key] for key in keys])
+            ready |= dict(zip(new, self.clip.condition(input_ids[list(new.values())]).float(), strict=True))
+        for key, value in ready.items():
+            self.known.get(key, lambda value=value: value)  # type: ignore[misc]
+        return torch.stack([ready[key] for key in keys])
 
 
 class VisualConditions:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import copy
 import logging
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -23,11 +23,14 @@ from monai.utils import evenly_divisible_all_gather
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, CLIPConfig, CLIPModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from common.folders import folder_beside, replace_folder, require_own
+
 from .frozen_clip import FrozenClip
 from .iteration import as_tensor
 
 logger = logging.getLogger(__name__)
 SPECIAL = ("[PAD]", "[UNK]", "[BOS]", "[EOS]")  # ids 0 to 3
+HISTORY = "history.csv"
 
 
 def fit_tokenizer(prompts: Iterable[str], *, max_size: int = 512) -> PreTrainedTokenizerFast:
@@ -74,7 +77,7 @@ def tokenizer_or_pretrain(
 
 def _run_pretraining(config: str, overrides: Mapping[str, object]) -> None:
     """Run ``config`` in a process of its own, and alone even where this one is one of several ranks."""
-    flags = [part for name, value in overrides.items() for part in (f"--{name}", str(value))]
+    flags = [f"--{name}={value}" for name, value in overrides.items() if value is not None]
     ranks = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
     environment = {name: value for name, value in os.environ.items() if name not in ranks}
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", config, *flags]
@@ -220,9 +223,13 @@ class Retrieval:
     Args:
         folder: where ``save_pretrained`` writes the best CLIP, :func:`at_unit_scale`, and its tokenizer, whole or not
             at all.
+
+    Raises:
+        ValueError: ``folder`` holds what an earlier pre-training did not write.
     """
 
     def __init__(self, *, clip: CLIPModel, tokenizer: PreTrainedTokenizerFast, folder: str) -> None:
+        require_own(folder, id="clip_dir")
         self.clip, self.tokenizer, self.folder = clip, tokenizer, folder
         self.parts: dict[str, list[torch.Tensor]] = {}
         self.pairs: list[dict] = []
@@ -249,12 +256,11 @@ class Retrieval:
             self._save()
 
     def _save(self) -> None:
-        part = f"{self.folder}.part"
-        shutil.rmtree(part, ignore_errors=True)
+        part = folder_beside(self.folder)
         image, ids = (torch.stack([as_tensor(pair[key]) for pair in self.pairs]) for key in ("image", "input_ids"))
-        at_unit_scale(self.clip, image.to(self.clip.device), ids.to(self.clip.device)).save_pretrained(
-            part
-        )  # safetensors
+        scaled = at_unit_scale(self.clip, image.to(self.clip.device), ids.to(self.clip.device))
+        scaled.save_pretrained(part)  # safetensors
         self.tokenizer.save_pretrained(part)
-        shutil.rmtree(self.folder, ignore_errors=True)
-        os.replace(part, self.folder)
+        history = Path(self.folder) / HISTORY
+        (part / HISTORY).write_bytes(history.read_bytes() if history.is_file() else b"")
+        replace_folder(part, self.folder, id="clip_dir")
