@@ -14,6 +14,7 @@ from PIL import Image
 
 from common.datasets.files import stem_of
 from common.dicom import burned_in, is_dicom
+from common.distributed import data_order, gather, is_first
 from common.findings import Finding
 from common.result_files import name_of
 from common.run_page import write_page
@@ -104,7 +105,12 @@ class PredictionFiles:
             written |= results.write_findings(images[0], shown.findings)
         return written
 
-    def _finish(self, _: Engine) -> None:
+    def _finish(self, engine: Engine) -> None:
+        order, predictions = data_order(len(self.predictions)), gather(self.predictions)
+        if not is_first():
+            return
+        count = len(engine.data_loader.dataset)  # type: ignore[attr-defined]
+        self.predictions = [predictions[index] for index in order[:count]]  # the rest are repeated
         text = json.dumps(self.predictions, indent=2, ensure_ascii=False)
         (self.folder / "predictions.json").write_text(text, encoding="utf-8")
         write_page(self.folder, title=self.title, note=self.note)

@@ -8,14 +8,18 @@ import os
 import time
 from collections import defaultdict
 
-from ignite import distributed as idist
+import torch
 from ignite.engine import Engine, Events
+
+from common.distributed import gather, is_first
 
 logger = logging.getLogger(__name__)
 
 
 class EpochLine:
-    """Handler of a trainer whose output has ``terms``: name -> float. Attach it after the handler that validates.
+    """Handler of a trainer whose output has ``terms``: name -> scalar. Attach it after the handler that validates.
+
+    Means are taken over all processes; terms are read from their device once an epoch.
 
     Args:
         evaluator: whose metrics are shown; the key metric first.
@@ -24,7 +28,8 @@ class EpochLine:
 
     def __init__(self, *, evaluator: Engine, path: str) -> None:
         self.evaluator, self.path = evaluator, path
-        self.values: dict[str, list[float]] = defaultdict(list)
+        self.sums: dict[str, torch.Tensor] = {}
+        self.counts: dict[str, int] = defaultdict(int)
         self.start = 0.0
 
     def attach(self, engine: Engine) -> None:
@@ -33,17 +38,26 @@ class EpochLine:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
 
     def _begin(self, _: Engine) -> None:
-        self.values.clear()
+        self.sums.clear()
+        self.counts.clear()
         self.start = time.perf_counter()
 
     def _collect(self, engine: Engine) -> None:
-        for name, value in engine.state.output["terms"].items():  # type: ignore[index]
-            self.values[name].append(value)
+        for name, value in engine.state.output[0]["terms"].items():  # type: ignore[index]
+            self.sums[name] = self.sums[name] + value.double() if name in self.sums else value.double()
+            self.counts[name] += 1
+
+    def _means(self) -> dict[str, float]:
+        """Mean of each term over the epoch's steps of every process."""
+        parts = gather([(name, float(total), self.counts[name]) for name, total in self.sums.items()])
+        names = dict.fromkeys(name for name, _, _ in parts)
+        own = {name: [part for part in parts if part[0] == name] for name in names}
+        return {name: sum(p[1] for p in rows) / sum(p[2] for p in rows) for name, rows in own.items()}
 
     def _report(self, engine: Engine) -> None:
-        if idist.get_rank() > 0:
+        means = self._means()
+        if not is_first():
             return
-        means = {name: sum(values) / len(values) for name, values in self.values.items()}
         terms = " ".join(f"{name} {value:.3f}" for name, value in means.items())
         metrics = " ".join(f"{name} {value:.3f}" for name, value in self.evaluator.state.metrics.items())
         seconds = time.perf_counter() - self.start

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from ignite import distributed as idist
 from ignite.engine import Engine, Events
 from ignite.metrics import Metric
-from monai.utils import evenly_divisible_all_gather, string_list_all_gather
 
+from common.distributed import gather
 from common.entity_metrics import entity_metrics, read_entities
 from common.text_metrics import bleu, cider_d_each, rouge_l, text_metrics, tokens_of
 
@@ -32,11 +31,6 @@ class Bleu4(Metric):
     def compute(self) -> float:
         texts = gather(self.written), gather(self.wanted)
         return bleu(*([tokens_of(text) for text in side] for side in texts))["bleu_4"]
-
-
-def gather(texts: list[str]) -> list[str]:
-    """``texts`` of every process."""
-    return string_list_all_gather(texts) if idist.get_world_size() > 1 else texts
 
 
 class ReportMetrics:
@@ -78,9 +72,7 @@ class ReportMetrics:
 
     def _compute(self, engine: Engine) -> None:
         written, wanted = (gather(texts) for texts in self.texts.values())
-        columns = {name: torch.tensor(values) for name, values in self.columns.items()}
-        if idist.get_world_size() > 1:
-            columns = {name: evenly_divisible_all_gather(values, concat=True) for name, values in columns.items()}
+        columns = {name: torch.tensor(gather(values)) for name, values in self.columns.items()}
         metrics = text_metrics(written, wanted) | entity_metrics(written, wanted, self.entities)
         metrics |= self.summary(columns) | {"distinct_reports": len(set(written)) / len(written)}
         engine.state.metrics.update(metrics)

@@ -23,6 +23,7 @@ from monai.transforms import Transform
 from tokenizers import Tokenizer, models
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from common.distributed import is_first
 from common.recent import Recent
 
 logger = logging.getLogger(__name__)
@@ -251,7 +252,8 @@ def fit_or_load(
         user_dictionary=user_dictionary,
         base=known,
     )
-    tokenizer.save(path)
+    if is_first():
+        tokenizer.save(path)
     return tokenizer
 
 

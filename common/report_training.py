@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 import torch
 from monai.engines import SupervisedTrainer
-from monai.engines.utils import IterationEvents
+
+from common.steps import emit_training
 
 
 def report_loss(log_probs: torch.Tensor, target_ids: torch.Tensor, written: torch.Tensor) -> torch.Tensor:
@@ -27,7 +28,7 @@ def descend(
     weights: dict[str, float],
     parameters: Iterable[torch.nn.Parameter],
     clip_value: float,
-) -> dict:
+) -> list[dict]:
     """Take a step of ``engine``'s optimiser down the weighted sum of ``terms``; return, and leave, its output.
 
     Args:
@@ -39,9 +40,4 @@ def descend(
     loss.backward()
     torch.nn.utils.clip_grad_value_(parameters, clip_value)
     engine.optimizer.step()
-    engine.state.output = {
-        "loss": loss.detach(),
-        "terms": {name: float(value.detach()) for name, value in terms.items()},
-    }
-    engine.fire_event(IterationEvents.MODEL_COMPLETED)
-    return engine.state.output
+    return emit_training(engine, {"loss": loss.detach()}, terms)

@@ -67,13 +67,13 @@ def changed(before, module):
 def test_each_phase_has_its_terms_and_only_the_game_teaches_the_generator(batch, phase, terms):
     network = make_network()
     generator, segmenter = snapshot(network.generator), snapshot(network.segmenter)
-    assert step(network, batch, phase)["terms"].keys() == terms
+    assert step(network, batch, phase)[0]["terms"].keys() == terms
     assert bool(changed(generator, network.generator)) == (phase == Phase.GAME)
     assert changed(segmenter, network.segmenter)
 
 
 def test_without_alignment_its_term_is_gone_and_the_image_alone_is_segmented_once(batch):
-    terms = step(make_network(), batch, Phase.IMAGE_ONLY, weights={"alignment": 0.0})["terms"]
+    terms = step(make_network(), batch, Phase.IMAGE_ONLY, weights={"alignment": 0.0})[0]["terms"]
     assert terms.keys() == {"image_only"}
 
 
@@ -115,9 +115,9 @@ def test_one_batch_is_learned_and_the_loss_is_in_float32(batch):
         "generator_optimizer": torch.optim.AdamW(network.generator.parameters()),
         "phases": SimpleNamespace(phase=Phase.FULL_REPORT), "weights": {}, "erasure": ERASURE, "clip": 5.0, "amp": True,
     }  # fmt: skip
-    losses = [float(train_step(engine, batch, **arguments)["loss"]) for _ in range(40)]
+    losses = [float(train_step(engine, batch, **arguments)[0]["loss"]) for _ in range(40)]
     assert losses[-1] < 0.7 * losses[0]
-    assert engine.state.output["pred"].dtype == torch.float32
+    assert engine.state.output[0]["pred"].dtype == torch.float32
 
 
 def test_validation_segments_with_and_without_report(batch):

@@ -17,6 +17,7 @@ from PIL import Image
 
 from common.pack import CLIP, pack
 from tests.dicom_files import SECRETS, dicom_file, read
+from tests.warm import monai_bundle
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLES = sorted(path.parents[1].name for path in ROOT.glob("bundles/*/configs/metadata.json"))
@@ -52,12 +53,17 @@ def flags(*groups, **more):
 def execute(command, cwd, expect=0):
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=280)
+    return checked(done, expect)
+
+
+def checked(done, expect):
     assert (done.returncode == 0) == (expect == 0), done.stdout[-3000:] + done.stderr[-3000:]
     return done
 
 
 def monai(command, *arguments, cwd=ROOT, expect=0):
-    return execute([sys.executable, "-m", "monai.bundle", command, *arguments], cwd, expect)
+    """Run MONAI's command line in a fork of this process."""
+    return checked(monai_bundle(command, *arguments, cwd=cwd), expect)
 
 
 def train_files(bundle, *names):
@@ -82,15 +88,14 @@ def train_tiny(bundle, folder):
     common = flags(tiny["network"], tiny["data"], places)
     done = monai("run", "--config_file", f"bundles/{bundle}/configs/train.json", *common, *flags(tiny["train"]))
     assert re.search(r"epoch 2/2 \| loss .* \| validation ", done.stdout), done.stdout
-    train_also(bundle, ROOT, f"bundles/{bundle}/configs/", **places)
+    train_also(bundle, monai, f"bundles/{bundle}/configs/", **places)
     return folder, common
 
 
-def train_also(bundle, cwd, configs, **places):
-    """Train the other networks that the bundle's inference needs."""
+def train_also(bundle, run, configs, **places):
+    """Train the other networks that the bundle's inference needs, by ``run``."""
     for name, options in TINY[bundle].get("also", {}).items():
-        file = f"{configs}{name}.json"
-        monai("run", "--config_file", file, *flags(TINY[bundle]["data"], options, places), cwd=cwd)
+        run("run", "--config_file", f"{configs}{name}.json", *flags(TINY[bundle]["data"], options, places))
 
 
 def inference_flags(bundle, folder, **changes):
@@ -351,9 +356,10 @@ def test_from_the_bundles_folder(made, bundle):
     here = ROOT / "bundles" / bundle
     before = {path for path in here.rglob("*") if "__pycache__" not in path.parts}
     quick = flags({**TINY[bundle]["train"], "epochs": 1}, ckpt_dir=folder / "here", output_dir=folder / "here_eval")
-    monai("run", "--config_file", "configs/train.json", *common, *quick, cwd=here)
+    program = [sys.executable, "-m", "monai.bundle", "run", "--config_file"]
+    execute([*program, "configs/train.json", *common, *quick], here)
     evaluation = flags(ckpt_dir=folder / "here", output_dir=folder / "here_eval")
-    monai("run", "--config_file", "['configs/train.json','configs/evaluate.json']", *common, *evaluation, cwd=here)
+    execute([*program, "['configs/train.json','configs/evaluate.json']", *common, *evaluation], here)
     assert (folder / "here_eval" / "metrics.json").is_file()
     assert {path for path in here.rglob("*") if "__pycache__" not in path.parts} == before
 
@@ -371,7 +377,7 @@ def test_the_unpacked_zip_needs_nothing_else(made, bundle, tmp_path):
     assert all(Path(path).is_relative_to(here) for path in loaded.values()) and loaded.keys() == {"common", bundle}
     evaluate = "['configs/train.json','configs/evaluate.json']"
     execute([*alone, "run", "--config_file", evaluate, *flags(tiny["network"], tiny["data"])], here)
-    train_also(bundle, here, "configs/")
+    train_also(bundle, lambda *arguments: execute([*alone, *arguments], here), "configs/")
     arguments = flags(tiny["network"], image=here / "data" / "synthetic" / tiny["image"])
     execute([*alone, "run", "--config_file", "configs/inference.json", *arguments], here)
     assert {"metrics.json", "predictions.json"} <= {path.name for path in (here / "eval").iterdir()}

@@ -203,7 +203,7 @@ def test_one_batch_is_learned_and_clip_stays_as_it_was(options):
         "trained": FromFeatures(network), "text_conditions": TextConditions(network.clip),
         "visual_conditions": visual, "clip": 5.0, "amp": False, **options,
     }  # fmt: skip
-    losses = [float(train_step(engine, batch(), **arguments)["loss"]) for _ in range(12)]
+    losses = [float(train_step(engine, batch(), **arguments)[0]["loss"]) for _ in range(12)]
     assert losses[-1] < losses[0] - 0.1 and 0 <= losses[-1] <= 1
     assert all(torch.equal(before[name], value) for name, value in network.clip.state_dict().items())
 

@@ -72,7 +72,7 @@ def trainer(teaching, loader, weights, epochs):
 
 def test_training_lowers_the_loss_and_reports_are_written(teaching, loader, studies, tokenizer):
     engine, seen = trainer(teaching, loader, WEIGHTS, 8), []
-    engine.add_event_handler("EPOCH_COMPLETED", lambda e: seen.append(e.state.output["terms"]))
+    engine.add_event_handler("EPOCH_COMPLETED", lambda e: seen.append(e.state.output[0]["terms"]))
     engine.run()
     assert set(seen[0]) == set(WEIGHTS) and seen[-1]["report"] < 0.7 * seen[0]["report"]
     data = Dataset(studies["test"], validation_transforms(**SIZES))
@@ -90,7 +90,7 @@ def test_without_alignment_only_the_report_teaches(teaching, loader):
     alone = Teaching(teaching.network, None)
     engine = trainer(alone, loader, {"report": 1.0}, 1)
     engine.run()
-    assert set(engine.state.output["terms"]) == {"report"}
+    assert set(engine.state.output[0]["terms"]) == {"report"}
 
 
 def test_inference_keeps_the_names_of_the_images(studies):

@@ -131,6 +131,6 @@ def test_more_of_the_game_does_not_unlearn_the_keywords(trained):
     for _ in range(3):
         for batch in batches:
             optimizer = torch.optim.AdamW(network.generator.parameters(), lr=1e-4)
-            terms = step(network, batch, Phase.GAME, generator_optimizer=optimizer, rate=1e-5)["terms"]
+            terms = step(network, batch, Phase.GAME, generator_optimizer=optimizer, rate=1e-5)[0]["terms"]
             assert all(np.isfinite(value) for value in terms.values())
     assert score(network, batches)["auc_content"] >= before - 0.05

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from common.progress import EpochLine, read_history
@@ -89,8 +90,11 @@ def test_curves_hold_every_epoch(tmp_path):
     line = EpochLine(evaluator=evaluator, path=str(tmp_path / "models" / "history.csv"))
     for epoch, terms in enumerate(({"a": [1.0, 3.0]}, {"a": [1.0], "late": [5.0]}, {"a": [0.5]}), start=1):
         engine.state.epoch = epoch
-        line.values.clear()
-        line.values.update(terms)
+        line._begin(engine)
+        for name, values in terms.items():
+            for value in values:
+                engine.state.output = [{"terms": {name: torch.tensor(value)}}]
+                line._collect(engine)
         line._report(engine)
     history = read_history(str(tmp_path / "models" / "history.csv"))
     assert [row["loss a"] for row in history] == [2.0, 1.0, 0.5]

@@ -27,8 +27,8 @@ def batch():
 
 
 def test_unlabelled_images_count_after_burning_in(pair, batch):
-    assert set(pair.terms(batch, 1)) == {"class", "box", "centre"}
-    assert set(pair.terms(batch, 2)) == {"class", "box", "centre", "unlabelled classes", "unlabelled boxes"}
+    assert set(pair(batch, 1)) == {"class", "box", "centre"}
+    assert set(pair(batch, 2)) == {"class", "box", "centre", "unlabelled classes", "unlabelled boxes"}
 
 
 def test_the_teacher_starts_as_a_copy_and_follows(pair):
@@ -53,7 +53,7 @@ def test_the_teacher_starts_as_a_copy_and_follows(pair):
 
 def test_no_gradient_reaches_the_teacher(pair, batch):
     pair.update(1)
-    sum(pair.terms(batch, 5).values()).backward()
+    sum(pair(batch, 5).values()).backward()
     assert all(p.grad is None for p in pair.teacher.parameters())
     assert any(p.grad is not None for p in pair.student.parameters())
 

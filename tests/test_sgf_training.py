@@ -39,7 +39,6 @@ from common.report_metrics import Bleu4
 from common.report_tokenizer import ReportTokenizer
 from common.report_training import report_loss, trim
 from common.study_transforms import LoadViewsd, TokenizeTargetd, list_studies
-from common.training_state import EpochSeed
 from common.written_sentences import sentences_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -282,12 +281,6 @@ def test_sentences_and_their_picture(tokenizer, tmp_path):
         "attention": torch.zeros(3, 2, 1, 1),
     }
     assert sentences_of(empty, tokenizer) == []
-
-
-def test_a_batch_that_the_training_set_does_not_fill_is_refused():
-    engine = SimpleNamespace(state=SimpleNamespace(epoch_length=0))
-    with pytest.raises(ValueError, match=r"batch_size: 5 training cases fill no batch; pass a smaller --batch_size"):
-        EpochSeed(seed=0, dataset=range(5)).attach(engine)
 
 
 def test_bleu_of_all_reports_together():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import runpy
+import socket
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,18 +24,49 @@ class Done(NamedTuple):
     stderr: str
 
 
-def monai_bundle(*arguments: object, cwd: Path = ROOT, timeout: float = 280) -> Done:
-    """Run ``python -m monai.bundle ARGUMENTS`` in ``cwd``."""
-    with tempfile.TemporaryDirectory() as folder:
-        files = [Path(folder) / name for name in ("stdout", "stderr")]
-        child = os.fork()
-        if child == 0:
-            _run([str(argument) for argument in arguments], cwd, files)
-        code = _wait(child, timeout)
-        return Done(code, *(file.read_text(encoding="utf-8", errors="replace") for file in files))
+class Running:
+    """A command that runs in a fork of this process."""
+
+    def __init__(self, arguments: Sequence[object], *, cwd: Path = ROOT, before: Callable[[], None] = lambda: None):
+        self.folder = tempfile.TemporaryDirectory()
+        self.files = [Path(self.folder.name) / name for name in ("stdout", "stderr")]
+        self.child = os.fork()
+        if self.child == 0:
+            _run([str(argument) for argument in arguments], cwd, self.files, before)
+
+    def wait(self, timeout: float = 280) -> Done:
+        """What it came to.
+
+        Raises:
+            TimeoutError: it was ended after ``timeout`` seconds.
+        """
+        code = _wait(self.child, timeout)
+        done = Done(code, *(file.read_text(encoding="utf-8", errors="replace") for file in self.files))
+        self.folder.cleanup()
+        return done
 
 
-def _run(arguments: list[str], cwd: Path, files: list[Path]) -> None:
+def monai_bundle(*arguments: object, cwd: Path = ROOT, before: Callable[[], None] = lambda: None) -> Done:
+    """Run ``python -m monai.bundle ARGUMENTS`` in ``cwd``, after ``before`` in the same new process."""
+    return Running(arguments, cwd=cwd, before=before).wait()
+
+
+def on_ranks(count: int, *arguments: object, cwd: Path = ROOT, before: Callable[[], None] = lambda: None) -> list[Done]:
+    """Run it as ``count`` processes of torchrun; what each came to."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+
+    def as_rank(rank: int) -> Callable[[], None]:
+        values = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count,
+                  "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}  # fmt: skip
+        return lambda: (os.environ.update({name: str(value) for name, value in values.items()}), before())
+
+    running = [Running(arguments, cwd=cwd, before=as_rank(rank)) for rank in range(count)]
+    return [command.wait() for command in running]
+
+
+def _run(arguments: list[str], cwd: Path, files: list[Path], before: Callable[[], None]) -> None:
     """The child: never returns."""
     code = 1
     try:
@@ -40,11 +74,13 @@ def _run(arguments: list[str], cwd: Path, files: list[Path]) -> None:
             os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)
         sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
         sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr
+        _redirect_logs()
         os.chdir(cwd)
         sys.path.insert(0, str(cwd))
         sys.argv = ["monai.bundle", *arguments]
         sys.excepthook = sys.__excepthook__
         sys.modules.pop("common.at_start", None)  # a new process has not imported it
+        before()
         runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
         code = 0
     except SystemExit as stopped:
@@ -57,6 +93,17 @@ def _run(arguments: list[str], cwd: Path, files: list[Path]) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _redirect_logs() -> None:
+    """Handlers that this process made, at imports, write to where the child's prints go."""
+    loggers = [
+        logging.root,
+        *(log for log in logging.root.manager.loggerDict.values() if isinstance(log, logging.Logger)),
+    ]
+    for handler in (handler for log in loggers for handler in log.handlers):
+        if type(handler) is logging.StreamHandler:
+            handler.setStream(sys.stdout)
 
 
 def _wait(child: int, timeout: float) -> int:

@@ -17,10 +17,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from ignite import distributed as idist
 from PIL import Image
 
 from common.datasets import thyroid_reports
 from common.datasets.phantom import ECHOGENICITY_DB, HEIGHT_TO_WIDTH, Nodule, draw
+from common.distributed import is_first
 
 COLUMNS = {"left": 0.24, "middle": 0.50, "right": 0.76}
 ROWS = {"upper": 0.40, "lower": 0.70}
@@ -71,8 +73,9 @@ def existing_or_made(dataset_dir: str | None, synthetic_dir: str, wanted: dict, 
         if not os.path.isdir(dataset_dir):
             raise FileNotFoundError(f"dataset_dir: no folder {dataset_dir!r}; pass an existing one, or leave it out")
         return dataset_dir
-    if not os.path.isdir(synthetic_dir):
+    if not os.path.isdir(synthetic_dir) and is_first():
         write(synthetic_dir)
+    idist.barrier()
     made = json.loads((Path(synthetic_dir) / "options.json").read_text())
     if made != wanted:
         changed = {key: made.get(key) for key, value in wanted.items() if made.get(key) != value}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 from monai.engines import SupervisedEvaluator
-from monai.engines.utils import IterationEvents
+
+from common.steps import emit, emit_predictions
 
 from .generator import keyword_probabilities, sum_by_sentence
 from .iteration import TEXT, to_device
@@ -37,16 +38,14 @@ def evaluate_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool, top_k:
             "pred_without_others": 1 - highest(torch.rand_like(is_word), others, top_k),
         }
         logits = network.segmenter(data["image"], *text, torch.stack(list(versions.values()), dim=1)).logits.float()
-    engine.state.output = {
+    output = {
         "image": batch["image"],
         "label": data["label"],
         **{name: logits[:, index : index + 1] for index, name in enumerate(versions)},
         "is_word": is_word,
         **{f"score_{name}": value for name, value in scores.items()},
     }
-    engine.fire_event(IterationEvents.FORWARD_COMPLETED)
-    engine.fire_event(IterationEvents.MODEL_COMPLETED)
-    return engine.state.output
+    return emit(engine, output)
 
 
 def word_scores(network: AKESSFA, data: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -92,13 +91,11 @@ def infer_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool) -> dict:
         explanation = network.explain(data["image"], *text)
         is_word = network.segmenter.is_word(*text[:2])
     count = sum_by_sentence(is_word, text[2]).clamp(min=1.0)
-    engine.state.output = {
+    output = {
         "image": batch["image"],
         "pred": explanation.logits.float(),
         "keywords": explanation.keywords,
         "attention": explanation.attention[0].float(),
         "sentence_score": sum_by_sentence(explanation.keywords * is_word, text[2]) / count,
     }
-    engine.fire_event(IterationEvents.FORWARD_COMPLETED)
-    engine.fire_event(IterationEvents.MODEL_COMPLETED)
-    return engine.state.output
+    return emit_predictions(engine, output)

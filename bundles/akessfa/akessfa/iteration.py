@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
-from monai.engines.utils import IterationEvents
 from torch import nn
+
+from common.steps import as_tensor, emit, emit_training
 
 from .erasure import keyword_targets, random_keep
 from .generator import keyword_probabilities
@@ -21,8 +22,7 @@ def to_device(batch: dict, device: torch.device) -> dict[str, torch.Tensor]:
     moved = {key: batch[key].to(device) for key in TEXT}
     for key in ("image", "label"):
         if key in batch:
-            value = batch[key]
-            moved[key] = (value.as_tensor() if hasattr(value, "as_tensor") else value).to(device)
+            moved[key] = as_tensor(batch[key]).to(device)
     return moved
 
 
@@ -38,7 +38,7 @@ def train_step(
     erasure: dict[str, float],
     clip: float,
     amp: bool,
-) -> dict:
+) -> list[dict]:
     """Take the segmenter's step and, in the game before it, the generator's; return every term by name in ``terms``.
 
     ``segmenter`` and ``generator`` are the network's parts, wrapped where there are several processes; ``weights``
@@ -67,15 +67,8 @@ def train_step(
         losses.pop("full", None)  # there for the alignment alone
     loss = torch.stack([weights.get(name, 1.0) * term for name, term in losses.items()]).sum()
     _step(engine.optimizer, loss, clip)
-    engine.state.output = {
-        "image": data["image"],
-        "label": data["label"],
-        "pred": logits[:, :1].detach().float(),
-        "loss": loss.detach(),
-        "terms": {name: float(term.detach()) for name, term in (losses | terms).items()},
-    }
-    engine.fire_event(IterationEvents.MODEL_COMPLETED)
-    return engine.state.output
+    output = {"image": data["image"], "label": data["label"], "pred": logits[:, :1].detach().float()}
+    return emit_training(engine, output | {"loss": loss.detach()}, losses | terms)
 
 
 def _versions(
@@ -148,12 +141,5 @@ def validate_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool) -> dic
     with torch.no_grad(), torch.autocast(data["image"].device.type, dtype=torch.bfloat16, enabled=amp):
         keep = torch.stack([full, torch.zeros_like(full)], dim=1)
         logits = network.segmenter(data["image"], *(data[key] for key in TEXT), keep).logits.float()
-    engine.state.output = {
-        "image": batch["image"],
-        "label": data["label"],
-        "pred": logits[:, :1],
-        "pred_without_report": logits[:, 1:],
-    }
-    engine.fire_event(IterationEvents.FORWARD_COMPLETED)
-    engine.fire_event(IterationEvents.MODEL_COMPLETED)
-    return engine.state.output
+    output = {"image": batch["image"], "label": data["label"], "pred": logits[:, :1]}
+    return emit(engine, output | {"pred_without_report": logits[:, 1:]})

@@ -15,6 +15,8 @@ import numpy as np
 from ignite.engine import Engine, Events
 from sklearn.metrics import roc_auc_score
 
+from common.distributed import data_order, gather, is_first
+
 
 @dataclass
 class Words:
@@ -112,14 +114,17 @@ class KeywordMetrics:
             self.items.append(Words(data["case"], data["sentence_ids"][word].numpy(), **chosen, scores=scores))
 
     def _compute(self, engine: Engine) -> None:
+        items = gather(self.items)
+        items = [items[index] for index in data_order(len(self.items))]
         for method in METHODS:
-            for name, value in keyword_metrics(self.items, method).items():
+            for name, value in keyword_metrics(items, method).items():
                 engine.state.metrics[f"{method}_{name}"] = value
-        engine.state.metrics.update(mask_metrics(self.items))
-        if self.output_dir is not None:
-            self._write(Path(self.output_dir) / "words.json")
+        engine.state.metrics.update(mask_metrics(items))
+        if self.output_dir is not None and is_first():
+            self._write(items, Path(self.output_dir) / "words.json")
 
-    def _write(self, path: Path) -> None:
+    @staticmethod
+    def _write(items: list[Words], path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         rows = [
             {
@@ -128,7 +133,7 @@ class KeywordMetrics:
                 "own": w.own.tolist(),
                 "scores": {k: v.tolist() for k, v in w.scores.items()},
             }
-            for w in self.items
+            for w in items
         ]
         path.write_text(json.dumps(rows))
 

@@ -12,6 +12,7 @@ from enum import IntEnum
 from ignite.engine import Engine, Events
 
 logger = logging.getLogger(__name__)
+STATE = ("epoch", "entered", "rose", "best", "gain")
 
 
 class Phase(IntEnum):
@@ -26,7 +27,7 @@ class PhaseSchedule:
 
     Args:
         image_only, full_report, dropout: epochs of the first three phases, the second's at most; the game has the rest.
-        patience: the full-report phase ends when validation Dice has not risen for so many epochs.
+        patience: the full-report phase ends when validation Dice has not risen for so many epochs, validated or not.
         gate: the game starts once validation Dice with the report exceeds Dice without by more; until then the
             third phase goes on, and the log says so.
         settle: epochs of the game before the best network is chosen anew: the generator has then learned something.
@@ -60,34 +61,46 @@ class PhaseSchedule:
             settle,
             Phase(last),
         )
-        self.phase, self.epochs, self.best, self.since, self.gain = Phase.IMAGE_ONLY, 0, 0.0, 0, 0.0
+        self.phase, self.best, self.gain = Phase.IMAGE_ONLY, 0.0, 0.0
+        self.epoch, self.entered, self.rose = 0, 0, 0  # epochs done; those before this phase; those at the last rise
         self._skip_empty()
         evaluator.add_event_handler(Events.COMPLETED, self.observe)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of this phase that are done, whether they were validated or not."""
+        return self.epoch - self.entered
+
+    @property
+    def since(self) -> int:
+        """Epochs of this phase since validation Dice rose."""
+        return self.epoch - max(self.rose, self.entered)
 
     def attach(self, trainer: Engine) -> None:
         trainer.add_event_handler(Events.EPOCH_STARTED, self.advance)
 
     def observe(self, evaluator: Engine) -> None:
-        """Count the epoch that this validation ends."""
+        """Remember whether Dice rose in the epoch that this validation ends, and what the report brings."""
         metrics = evaluator.state.metrics
         self.gain = float(metrics["dice"] - metrics["dice_without_report"])
-        self.epochs += 1
-        self.since = 0 if metrics["dice"] > self.best else self.since + 1
-        self.best = max(self.best, float(metrics["dice"]))
+        if metrics["dice"] > self.best:
+            self.best, self.rose = float(metrics["dice"]), self.epoch + 1
 
     def advance(self, trainer: Engine) -> None:
         """Go to the next phase if the last epoch ended this one; the state of the last epoch is saved by then."""
+        self.epoch = trainer.state.epoch - 1
         if self.phase == Phase.GAME and self.epochs == self.settle:
             self._forget_best()
         while self._is_over():
             self._enter(Phase(self.phase + 1), trainer)
 
     def state_dict(self) -> dict:
-        return {name: getattr(self, name) for name in ("epochs", "best", "since", "gain")} | {"phase": int(self.phase)}
+        return {name: getattr(self, name) for name in STATE} | {"phase": int(self.phase)}
 
     def load_state_dict(self, state: dict) -> None:
-        self.phase, self.epochs = Phase(state["phase"]), state["epochs"]
-        self.best, self.since, self.gain = state["best"], state["since"], state["gain"]
+        for name in STATE:
+            setattr(self, name, state[name])
+        self.phase = Phase(state["phase"])
 
     def _is_over(self) -> bool:
         if self.phase >= self.last or self.phase == Phase.GAME:
@@ -106,7 +119,7 @@ class PhaseSchedule:
 
     def _enter(self, phase: Phase, trainer: Engine) -> None:
         logger.info("epoch %d leaves phase %s for %s", trainer.state.epoch, self.phase.name, phase.name)
-        self.phase, self.epochs, self.since = phase, 0, 0
+        self.phase, self.entered = phase, self.epoch
         if phase in (Phase.DROPOUT, Phase.GAME):
             self._forget_best()
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import torch
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
-from monai.engines.utils import IterationEvents
 from torch import nn
 
 from common.recent import Recent
+from common.steps import as_tensor, emit, emit_predictions, emit_training
 
 from .frozen_clip import FrozenClip
 from .network import CLIPTNseg
@@ -88,7 +88,7 @@ def train_step(
     visual_conditions: VisualConditions | None,
     clip: float,
     amp: bool,
-) -> dict:
+) -> list[dict]:
     """Take one step, on the batch's ``taps`` if it brings them, else on CLIP's.
 
     Args:
@@ -112,15 +112,8 @@ def train_step(
     loss.backward()
     torch.nn.utils.clip_grad_norm_([p for group in engine.optimizer.param_groups for p in group["params"]], clip)
     engine.optimizer.step()
-    engine.state.output = {
-        "image": image,
-        "label": label,
-        "pred": logits.detach().float(),
-        "loss": loss.detach(),
-        "terms": {"segmentation": float(loss.detach())},
-    }
-    engine.fire_event(IterationEvents.MODEL_COMPLETED)
-    return engine.state.output
+    output = {"image": image, "label": label, "pred": logits.detach().float(), "loss": loss.detach()}
+    return emit_training(engine, output, {"segmentation": loss})
 
 
 def predict_step(
@@ -133,12 +126,10 @@ def predict_step(
     with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
         condition = _condition(batch, network, image, text_conditions)
         logits = network.segment(image, _taps(batch, network, image), condition)
-    engine.state.output = {"image": batch["image"], "pred": logits.float()}
-    if "label" in batch:
-        engine.state.output["label"] = as_tensor(batch["label"]).to(device)
-    engine.fire_event(IterationEvents.FORWARD_COMPLETED)
-    engine.fire_event(IterationEvents.MODEL_COMPLETED)
-    return engine.state.output
+    output = {"image": batch["image"], "pred": logits.float()}
+    if "label" not in batch:
+        return emit_predictions(engine, output)
+    return emit(engine, output | {"label": as_tensor(batch["label"]).to(device)})
 
 
 def _taps(batch: dict, network: CLIPTNseg, image: torch.Tensor) -> list[torch.Tensor]:
@@ -153,8 +144,3 @@ def _condition(
     if text_conditions is None:
         return image.new_zeros(len(image), network.clip.embed_dim)
     return text_conditions(batch["input_ids"].to(image.device))
-
-
-def as_tensor(value: torch.Tensor) -> torch.Tensor:
-    """A plain tensor, of one with or without MONAI's metadata."""
-    return value.as_tensor() if hasattr(value, "as_tensor") else value

@@ -18,15 +18,14 @@ import torch.nn.functional as F
 from ignite import distributed as idist
 from ignite.engine import Engine, Events
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
-from monai.engines.utils import IterationEvents
-from monai.utils import evenly_divisible_all_gather
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, CLIPConfig, CLIPModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from common.distributed import gather
 from common.folders import folder_beside, replace_folder, require_own
+from common.steps import as_tensor, emit, emit_training
 
 from .frozen_clip import FrozenClip
-from .iteration import as_tensor
 
 logger = logging.getLogger(__name__)
 SPECIAL = ("[PAD]", "[UNK]", "[BOS]", "[EOS]")  # ids 0 to 3
@@ -144,7 +143,7 @@ def contrastive_loss(
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.t(), target)) / 2
 
 
-def pretrain_step(engine: SupervisedTrainer, batch: dict, *, amp: bool) -> dict:
+def pretrain_step(engine: SupervisedTrainer, batch: dict, *, amp: bool) -> list[dict]:
     """One step of contrastive training."""
     device, clip = engine.state.device, engine.network.train()
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
@@ -154,9 +153,7 @@ def pretrain_step(engine: SupervisedTrainer, batch: dict, *, amp: bool) -> dict:
     loss.backward()
     torch.nn.utils.clip_grad_norm_(clip.parameters(), 1.0)
     engine.optimizer.step()
-    engine.state.output = {"loss": loss.detach(), "terms": {"contrast": float(loss.detach())}}
-    engine.fire_event(IterationEvents.MODEL_COMPLETED)
-    return engine.state.output
+    return emit_training(engine, {"loss": loss.detach()}, {"contrast": loss})
 
 
 def embed_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool) -> dict:
@@ -164,10 +161,7 @@ def embed_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool) -> dict:
     device, clip = engine.state.device, engine.network.eval()
     with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
         image, text = embeddings(clip, batch, device)  # type: ignore[arg-type]
-    engine.state.output = {"image_embedding": image, "text_embedding": text, "input_ids": batch["input_ids"].to(device)}
-    engine.fire_event(IterationEvents.FORWARD_COMPLETED)
-    engine.fire_event(IterationEvents.MODEL_COMPLETED)
-    return engine.state.output
+    return emit(engine, {"image_embedding": image, "text_embedding": text, "input_ids": batch["input_ids"].to(device)})
 
 
 def retrieval(
@@ -247,9 +241,7 @@ class Retrieval:
                 self.parts.setdefault(name, []).append(item[name].cpu())
 
     def _finish(self, engine: Engine) -> None:
-        stacked = {name: torch.stack(values) for name, values in self.parts.items()}
-        if idist.get_world_size() > 1:
-            stacked = {name: evenly_divisible_all_gather(value, concat=True) for name, value in stacked.items()}
+        stacked = {name: torch.stack(gather(values)) for name, values in self.parts.items()}
         engine.state.metrics.update(retrieval(*stacked.values()))
         if engine.state.metrics["recall_at_5"] > self.best and idist.get_rank() == 0:
             self.best = engine.state.metrics["recall_at_5"]

@@ -7,33 +7,41 @@ from typing import Any
 
 import numpy as np
 import torch
-from ignite import distributed as idist
 from ignite.engine import Engine, Events
 from ignite.metrics import Metric
 from monai.data.box_utils import box_iou
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
-from monai.engines.utils import IterationEvents
+from torch import nn
 
 from common.detection_metrics import detection_metrics
+from common.distributed import gather
 from common.report_training import descend
+from common.steps import emit
 
 from .detector import Detections, LesionDetector
 from .semi_supervised import TeacherAndStudent
 
 
 def train_step(
-    engine: SupervisedTrainer, batch: list[dict], *, pair: TeacherAndStudent, clip_value: float, amp: bool
-) -> dict:
+    engine: SupervisedTrainer,
+    batch: list[dict],
+    *,
+    pair: TeacherAndStudent,
+    learner: nn.Module,
+    clip_value: float,
+    amp: bool,
+) -> list[dict]:
     """Take one step of the student, and let the teacher follow.
 
     Args:
         batch: items of :class:`d2rnet.chests.Paired`.
+        learner: ``pair``, wrapped where there are several processes.
         clip_value: largest absolute value of a gradient's entry.
     """
     device, step = engine.state.device, engine.state.iteration - 1
     pair.train()
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
-        terms = pair.terms(together(batch, device), step)
+        terms = learner(together(batch, device), step)
     output = descend(
         engine, terms, weights=dict.fromkeys(terms, 1.0), parameters=pair.student.parameters(), clip_value=clip_value
     )
@@ -61,12 +69,7 @@ def detect_step(engine: SupervisedEvaluator, batch: list[dict], *, amp: bool) ->
         detections = engine.network.eval()(images)
     found = split_detections(detections, batch)
     wanted = [(case["boxes"].numpy() / case["factor"], case["labels"].numpy()) for case in batch]
-    engine.state.output = [  # type: ignore[assignment]
-        {"found": own, "wanted": true} for own, true in zip(found, wanted, strict=True)
-    ]
-    engine.fire_event(IterationEvents.FORWARD_COMPLETED)
-    engine.fire_event(IterationEvents.MODEL_COMPLETED)
-    return engine.state.output  # type: ignore[return-value]
+    return emit(engine, [{"found": own, "wanted": true} for own, true in zip(found, wanted, strict=True)])
 
 
 def split_detections(detections: Detections, cases: Sequence[dict]) -> list[tuple[np.ndarray, ...]]:
@@ -105,18 +108,9 @@ class AveragePrecision(Metric):
         self.items += output
 
     def compute(self) -> float:
-        items = gathered(self.items)
+        items = gather(self.items)
         found, wanted = ([item[side] for item in items] for side in ("found", "wanted"))
         return detection_metrics(found, wanted, self.classes)["map"]
-
-
-def gathered(items: list[dict]) -> list[dict]:
-    """``items`` of every process."""
-    if idist.get_world_size() == 1:
-        return items
-    parts: list = [None] * idist.get_world_size()
-    torch.distributed.all_gather_object(parts, items)
-    return [item for part in parts for item in part]
 
 
 class DetectionMetrics:
@@ -135,7 +129,7 @@ class DetectionMetrics:
         engine.add_event_handler(Events.COMPLETED, self._compute)
 
     def _compute(self, engine: Engine) -> None:
-        items = gathered(self.items)
+        items = gather(self.items)
         found, wanted = ([item[side] for item in items] for side in ("found", "wanted"))
         engine.state.metrics.update(detection_metrics(found, wanted, self.classes))
         rows = [self._counts(own, true) for own, true in zip(found, wanted, strict=True)]

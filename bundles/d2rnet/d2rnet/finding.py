@@ -14,6 +14,7 @@ import torch
 from monai.transforms import Transform
 
 from common.command_line import require_file
+from common.distributed import is_first
 
 from .chests import whole_transforms
 from .detection import split_detections
@@ -26,6 +27,8 @@ REMEDY = "run train_detector.json first, or pass its path"
 
 def save_settings(path: str, *, labels: Sequence[str], image_size: int) -> None:
     """Write what belongs to a detector's weights beside them: the names of its classes, the size of its images."""
+    if not is_first():
+        return
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     part = f"{path}.{os.getpid()}.part"
     content = {"labels": list(labels), "image_size": image_size}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
-from monai.engines.utils import IterationEvents
 from torch import nn
 
 from common.report_tokenizer import SentenceTokenizer
 from common.report_training import descend, report_loss, trim
+from common.steps import emit_predictions
 
 from .alignment import Alignment
 from .data import SEEN
@@ -42,7 +42,7 @@ def train_step(
     weights: dict[str, float],
     clip_value: float,
     amp: bool,
-) -> dict:
+) -> list[dict]:
     """Take one step.
 
     Args:
@@ -51,7 +51,7 @@ def train_step(
         clip_value: largest absolute value of a gradient's entry (published: 0.1).
     """
     device = engine.state.device
-    data = trim({key: value.to(device) for key, value in batch.items()}, pad_id=0)
+    data = {key: value.to(device) for key, value in trim(batch, pad_id=0).items()}
     trained.train()
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
         taught, terms = trained(data)
@@ -75,7 +75,7 @@ def write_step(
         found = network.report(memory, there)
         ids = found.ids[:, 0]
         looks = network.attention(ids, memory, there, seen["image"]) if explain else None
-    engine.state.output = {
+    output = {
         "text": [tokenizer.decode(row) for row in ids.tolist()],
         "ids": ids,
         "log_probs": found.log_probs[:, 0].float(),
@@ -83,7 +83,5 @@ def write_step(
         **{key: batch[key] for key in ("report", "study", "lesions") if key in batch},
     }
     if looks is not None:
-        engine.state.output |= {"attention": looks.views.float(), "region_attention": looks.regions.float()}
-    engine.fire_event(IterationEvents.FORWARD_COMPLETED)
-    engine.fire_event(IterationEvents.MODEL_COMPLETED)
-    return engine.state.output
+        output |= {"attention": looks.views.float(), "region_attention": looks.regions.float()}
+    return emit_predictions(engine, output)

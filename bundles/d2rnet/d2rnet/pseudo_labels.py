@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import html
 import json
@@ -9,10 +10,12 @@ import logging
 from pathlib import Path
 
 import numpy as np
+from ignite import distributed as idist
 
 from common import visualize
 from common.datasets.files import check_image, image_size, inside, open_image, to_grey
 from common.datasets.studies import SPLITS, annotation_file, image_folder, keys_of, load_annotation, save_annotation
+from common.distributed import is_first
 
 from .finding import LesionFinder
 
@@ -53,19 +56,37 @@ def write_pseudo_labels(
     entries = [entry for split in SPLITS.values() for entry in content[split]]
     target = file if output is None else Path(output)
     _check_overwriting(file, target, entries, overwrite)
-    partial = Path(f"{target}.found.jsonl")
+    partial = Path(f"{target}.found{f'.{idist.get_rank()}' if idist.get_rank() else ''}.jsonl")
     key = {"weights": _digest(Path(weights)), "slots": slots, "score": finder.score, "annotation": _digest(file)}
     key |= finder.settings
-    found = _found_so_far(partial, key)
-    folder = image_folder(Path(root), entries)
-    _find(finder, [entry for entry in entries if _image(entry) not in found], folder, partial, slots, batch_size, found)
+    found = _found_so_far(target, partial, key)
+    idist.barrier()
+    missing = [entry for entry in entries if _image(entry) not in found]
+    own = missing[idist.get_rank() :: idist.get_world_size()]
+    _find(finder, own, image_folder(Path(root), entries), partial, slots, batch_size)
+    idist.barrier()
+    if is_first():
+        _merge(target, content, entries)
+    idist.barrier()
+    return str(target)
+
+
+def _merge(target: Path, content: dict[str, list[dict]], entries: list[dict]) -> None:
+    """Write what all processes found into the annotation ``target``."""
+    parts = _partial_files(target)
+    found = dict(json.loads(line) for part in parts for line in part.read_text(encoding="utf-8").split("\n")[1:-1])
     for entry in entries:
         entry.update(found[_image(entry)])
     save_annotation(target, content)
-    partial.unlink()
+    for part in parts:
+        part.unlink()
     total = sum(sum(score >= 0 for score in entry["scores"]) for entry in entries)
     logger.info("%s: %d boxes in %d studies", target, total, len(entries))
-    return str(target)
+
+
+def _partial_files(target: Path) -> list[Path]:
+    """What processes have found so far, a file each."""
+    return sorted(target.parent.glob(f"{glob.escape(target.name)}.found*.jsonl"))
 
 
 def _check_overwriting(file: Path, target: Path, entries: list[dict], overwrite: bool) -> None:
@@ -79,9 +100,7 @@ def _check_overwriting(file: Path, target: Path, entries: list[dict], overwrite:
         raise ValueError(f"output: {str(target)!r} is there already; pass another name, or --overwrite true")
 
 
-def _find(
-    finder: LesionFinder, entries: list[dict], folder: Path, partial: Path, slots: int, batch_size: int, found: dict
-) -> None:
+def _find(finder: LesionFinder, entries: list[dict], folder: Path, partial: Path, slots: int, batch_size: int) -> None:
     with open(partial, "a", encoding="utf-8") as file:
         for start in range(0, len(entries), batch_size):
             own = entries[start : start + batch_size]
@@ -89,8 +108,7 @@ def _find(
             for path in paths:
                 check_image(path)
             for entry, path, boxes in zip(own, paths, finder(paths), strict=True):
-                found[_image(entry)] = in_slots(boxes, image_size(path), slots)
-                file.write(json.dumps([_image(entry), found[_image(entry)]]) + "\n")
+                file.write(json.dumps([_image(entry), in_slots(boxes, image_size(path), slots)]) + "\n")
             file.flush()
             logger.info("%d of %d studies", min(start + batch_size, len(entries)), len(entries))
 
@@ -110,21 +128,23 @@ def in_slots(found: dict, size: tuple[int, int], slots: int) -> dict:
     }
 
 
-def _found_so_far(partial: Path, key: dict) -> dict[str, dict]:
-    """Results of an interrupted run with the same ``key``; a last line that was cut is done again."""
-    if not partial.is_file():
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(key) + "\n", encoding="utf-8")
-        return {}
-    first, *lines = partial.read_text(encoding="utf-8").split("\n")
-    if first != json.dumps(key):
-        raise ValueError(
-            f"output: {str(partial)!r} is of another detector, annotation or setting; "
-            "finish that run or delete the file"
-        )
-    whole = lines[:-1]
-    partial.write_text("\n".join([first, *whole, ""]), encoding="utf-8")
-    found = dict(json.loads(line) for line in whole)
+def _found_so_far(target: Path, partial: Path, key: dict) -> dict[str, dict]:
+    """Results of an interrupted run with the same ``key``; a last line that was cut is done again.
+
+    Leaves ``partial``, this process's own file, whole, with ``key`` as its first line.
+    """
+    found: dict[str, dict] = {}
+    for file in _partial_files(target):
+        first, *lines = file.read_text(encoding="utf-8").split("\n")
+        if first != json.dumps(key):
+            raise ValueError(
+                f"output: {str(file)!r} is of another detector, annotation or setting; finish that run or delete it"
+            )
+        found |= dict(json.loads(line) for line in lines[:-1])
+    idist.barrier()
+    own = partial.read_text(encoding="utf-8").split("\n")[:-1] if partial.is_file() else [json.dumps(key)]
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    partial.write_text("\n".join([*own, ""]), encoding="utf-8")
     logger.info("%d studies were done before", len(found))
     return found
 
@@ -147,6 +167,8 @@ def _digest(path: Path) -> str:
 
 def draw_studies(*, root: str, file: str, output_dir: str, pages: int) -> None:
     """``index.html`` with the first ``pages`` studies of each split's boxes drawn, to be looked at before training."""
+    if not is_first():
+        return
     content = load_annotation(Path(file))
     sections = []
     for split in SPLITS.values():

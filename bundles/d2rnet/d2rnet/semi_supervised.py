@@ -63,10 +63,11 @@ class TeacherAndStudent(nn.Module):
             raise ValueError(f"burn_in: {burn_in} must be positive; the teacher needs a student that knows something")
         self.student = student
         self.teacher = AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(keep), use_buffers=True)
+        self.teacher.requires_grad_(False)  # it follows; data parallel has nothing to average there
         self.burn_in, self.threshold, self.margin, self.least = burn_in, threshold, margin, least
         self.weights = weights
 
-    def terms(self, batch: dict, step: int) -> dict[str, torch.Tensor]:
+    def forward(self, batch: dict, step: int) -> dict[str, torch.Tensor]:
         """Named, weighted terms of the loss at ``step``, from 0.
 
         Args:

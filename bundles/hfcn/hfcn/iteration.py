@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
-from monai.engines.utils import IterationEvents
 from torch import nn
+
+from common.steps import as_tensor, emit, emit_predictions, emit_training
 
 from .loss import branch_losses
 from .network import HFCN, average
@@ -19,7 +20,7 @@ def train_step(
     weights: dict[str, float],
     class_weights: list[float] | None,
     amp: bool,
-) -> dict:
+) -> list[dict]:
     """Take one step; ``terms`` of the output names every loss.
 
     Args:
@@ -37,15 +38,8 @@ def train_step(
     engine.optimizer.zero_grad()
     loss.backward()
     engine.optimizer.step()
-    engine.state.output = {
-        "image": image,
-        "label": label,
-        "pred": fused.detach().float(),
-        "loss": loss.detach(),
-        "terms": {name: float(term.detach()) for name, term in losses.items()},
-    }
-    engine.fire_event(IterationEvents.MODEL_COMPLETED)
-    return engine.state.output
+    output = {"image": image, "label": label, "pred": fused.detach().float(), "loss": loss.detach()}
+    return emit_training(engine, output, losses)
 
 
 def predict_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool) -> dict:
@@ -55,7 +49,7 @@ def predict_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool) -> dict
     with torch.no_grad(), torch.autocast(image.device.type, dtype=torch.bfloat16, enabled=amp):
         branches = network.branches(image)
         fused = network.fuse(branches).float().exp()
-    engine.state.output = {
+    output = {
         "image": batch["image"],
         "pred": fused,
         "prob": fused[:, 1:],
@@ -65,16 +59,13 @@ def predict_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool) -> dict
         "windows": branches.windows,
         "activation": branches.activation.float(),
     }
-    if "malignancy" in batch:
-        engine.state.output["label"] = batch["malignancy"][:, None].to(image.device)
-    engine.fire_event(IterationEvents.FORWARD_COMPLETED)
-    engine.fire_event(IterationEvents.MODEL_COMPLETED)
-    return engine.state.output
+    if "malignancy" not in batch:
+        return emit_predictions(engine, output)
+    return emit(engine, output | {"label": batch["malignancy"][:, None].to(image.device)})
 
 
 def _image(batch: dict, device: torch.device) -> torch.Tensor:
-    value = batch["image"]
-    return (value.as_tensor() if hasattr(value, "as_tensor") else value).to(device)
+    return as_tensor(batch["image"]).to(device)
 
 
 def _tensors(batch: dict, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

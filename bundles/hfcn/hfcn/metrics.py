@@ -8,9 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from ignite import distributed as idist
 from ignite.engine import Engine, Events
-from monai.utils import evenly_divisible_all_gather, string_list_all_gather
 from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
@@ -20,6 +18,8 @@ from sklearn.metrics import (
     roc_auc_score,
     roc_curve,
 )
+
+from common.distributed import gather
 
 logger = logging.getLogger(__name__)
 POOLING: dict[str, Callable[[np.ndarray], float]] = {"mean": np.mean, "max": np.max}
@@ -103,12 +103,7 @@ class Collected:
 
     def of_all_ranks(self) -> tuple[list[str], np.ndarray, np.ndarray]:
         """Case, label and probability of the images of every process."""
-        if idist.get_world_size() == 1:
-            return self.case, np.array(self.label), np.array(self.prob)
-        label, prob = (
-            evenly_divisible_all_gather(torch.tensor(values), concat=True).numpy() for values in (self.label, self.prob)
-        )
-        return string_list_all_gather(self.case), label, prob
+        return gather(self.case), np.array(gather(self.label)), np.array(gather(self.prob))
 
 
 class ChooseThreshold:

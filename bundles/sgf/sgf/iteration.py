@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
-from monai.engines.utils import IterationEvents
 from torch import nn
 
 from common.report_tokenizer import SentenceTokenizer
 from common.report_training import descend, trim
+from common.steps import emit_predictions
 
 from .comparison import SemanticSpace
 from .loss import losses
@@ -24,7 +24,7 @@ def train_step(
     weights: dict[str, float],
     clip_value: float,
     amp: bool,
-) -> dict:
+) -> list[dict]:
     """Take one step.
 
     Args:
@@ -33,7 +33,7 @@ def train_step(
         clip_value: largest absolute value of a gradient's entry (spec 2.3).
     """
     device = engine.state.device
-    data = trim({key: value.to(device) for key, value in batch.items()}, pad_id=0)
+    data = {key: value.to(device) for key, value in trim(batch, pad_id=0).items()}
     engine.network.train()
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
         taught = trained(data["image"], data["input_ids"], data["view_mask"])
@@ -60,7 +60,7 @@ def write_step(
         found = network.report(memory, visible)
         ids = found.ids[:, 0]
         attention = network.attention(ids, memory, visible, image) if explain else None
-    engine.state.output = {
+    output = {
         "text": [tokenizer.decode(row) for row in ids.tolist()],
         "ids": ids,
         "log_probs": found.log_probs[:, 0].float(),
@@ -68,10 +68,8 @@ def write_step(
         "cluster": clusters.float(),
     }
     if attention is not None:
-        engine.state.output["attention"] = attention.float()
+        output["attention"] = attention.float()
     for key in ("report", "label", "study"):
         if key in batch:
-            engine.state.output[key] = batch[key]
-    engine.fire_event(IterationEvents.FORWARD_COMPLETED)
-    engine.fire_event(IterationEvents.MODEL_COMPLETED)
-    return engine.state.output
+            output[key] = batch[key]
+    return emit_predictions(engine, output)

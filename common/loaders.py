@@ -1,0 +1,88 @@
+"""Batches of a data set, shared out over the processes where there are several."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from ignite import distributed as idist
+from monai.data import DataLoader
+from torch.utils.data import DistributedSampler
+
+logger = logging.getLogger(__name__)
+NAMES = ("case", "study", "report_id", "source", "boxes")  # what the readers of data sets tell of a case
+
+
+def training_loader(
+    *,
+    dataset: Any,
+    batch_size: int,
+    num_workers: int,
+    seed: int,
+    device: torch.device | str,
+    collate_fn: Callable | None = None,
+) -> DataLoader:
+    """Batches in random order, all of ``batch_size``; each process has its part of every epoch.
+
+    Raises:
+        ValueError: the cases fill no batch. A list that another program made (MONAI Label), whose cases have no names,
+            makes the batch smaller instead.
+    """
+    processes = idist.get_world_size()
+    own = len(dataset) // processes
+    if own < batch_size:
+        if not own or _are_named(dataset):
+            on_each = f" on each of {processes} processes" if processes > 1 else ""
+            raise ValueError(
+                f"batch_size: {len(dataset)} training cases fill no batch of {batch_size}{on_each}; "
+                "pass a smaller --batch_size"
+            )
+        logger.warning("batch_size: %d training cases fill no batch of %d; it becomes %d", own, batch_size, own)
+        batch_size = own
+    sampler: DistributedSampler | None = DistributedSampler(dataset, seed=seed) if processes > 1 else None
+    options = {"sampler": sampler, "shuffle": sampler is None, "drop_last": True}
+    return _loader(dataset, batch_size, num_workers, device, collate_fn, options)
+
+
+def evaluation_loader(
+    *,
+    dataset: Any,
+    batch_size: int,
+    num_workers: int = 0,
+    device: torch.device | str = "cpu",
+    collate_fn: Callable | None = None,
+    repeat: bool = False,
+) -> DataLoader:
+    """Batches in the data set's order; of several processes each has every n-th case.
+
+    Args:
+        repeat: a process that would have no case has the last one, which is written once: inference.
+
+    Raises:
+        ValueError: there are fewer cases than processes, and they are not repeated.
+    """
+    rank, processes, count = idist.get_rank(), idist.get_world_size(), len(dataset)
+    if count < processes and not repeat:
+        raise ValueError(f"nproc_per_node: {processes} processes for {count} cases; start {max(count, 1)} at most")
+    own = range(rank, count, processes) if rank < count else range(count - 1, count)
+    return _loader(dataset, batch_size, num_workers, device, collate_fn, {"sampler": own} if processes > 1 else {})
+
+
+def _loader(
+    dataset: Any,
+    batch_size: int,
+    num_workers: int,
+    device: torch.device | str,
+    collate_fn: Callable | None,
+    options: dict[str, Any],
+) -> DataLoader:
+    pinned = torch.device(device).type == "cuda"
+    collate = {} if collate_fn is None else {"collate_fn": collate_fn}
+    return DataLoader(dataset, batch_size=batch_size, num_workers=num_workers, pin_memory=pinned, **collate, **options)
+
+
+def _are_named(dataset: Any) -> bool:
+    cases = getattr(dataset, "data", None) or [{"case": ""}]
+    return any(name in case for case in cases[:1] for name in NAMES)
