@@ -95,7 +95,7 @@ def demonstrate(folder: Path, *, synthetic_dir: Path) -> dict[str, float]:
     run(["train.json", "evaluate.json"], **paths, **MODEL, **DATA)
     case = read_dataset(str(paths["synthetic_dir"]), "test")[0]
     run(["inference.json"], **paths, **MODEL, image=case["image"], report=case["report"])
-    picture = draw_overlay(folder, case, ReportTokenizer.load(folder / "models" / "tokenizer.json"))
+    picture = draw_overlay(folder, case, ReportTokenizer.load(folder / "models" / "report_tokenizer.json"))
     picture.save(folder / "overlay.png")
     metrics = json.loads((folder / "metrics.json").read_text())
     write_page(folder, picture, metrics)

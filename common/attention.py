@@ -27,11 +27,12 @@ class SampleLayerNorm(nn.Module):
             modulation: (places, 2, *x.shape), of which ``place`` is added to gamma and beta (R2Gen's memory-driven
                 conditional layer norm).
         """
-        std, mean = torch.std_mean(x, dim=-1, keepdim=True)
+        wide = x.float()  # a deviation of numbers with 8 bits is off by percents
+        std, mean = torch.std_mean(wide, dim=-1, keepdim=True)
         if modulation is None:
-            return self.gamma * (x - mean) / (std + self.eps) + self.beta
+            return (self.gamma * (wide - mean) / (std + self.eps) + self.beta).to(self.gamma.dtype)
         gamma, beta = self.gamma + modulation[place, 0], self.beta + modulation[place, 1]
-        return gamma * (x - mean) / (std + self.eps) + beta
+        return (gamma * (wide - mean) / (std + self.eps) + beta).to(self.gamma.dtype)
 
 
 class MultiHeadAttention(nn.Module):
@@ -86,6 +87,21 @@ class MultiHeadAttention(nn.Module):
         if visible is not None:
             scores = scores.masked_fill(~visible, float("-inf"))
         return scores.softmax(dim=3)
+
+
+def matmul_in_float32(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """``a @ b`` with all bits, also where autocast would take fewer: scores that a softmax or a hinge tells apart."""
+    if torch.jit.is_scripting():
+        return torch.matmul(a.float(), b.float())
+    return _matmul_outside_autocast(a, b)
+
+
+@torch.jit.unused
+def _matmul_outside_autocast(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    if not torch.is_autocast_enabled("cpu") and not torch.is_autocast_enabled("cuda"):
+        return torch.matmul(a.float(), b.float())
+    with torch.autocast(a.device.type, enabled=False):
+        return torch.matmul(a.float(), b.float())
 
 
 def xavier(module: nn.Module) -> None:

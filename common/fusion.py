@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from common.attention import matmul_in_float32
+
 
 class FiLM(nn.Module):
     """Feature-wise linear modulation, ``mul(condition) * features + add(condition)`` (Perez et al. 2018, eq. 1).
@@ -67,7 +69,7 @@ class PixelWordAttention(nn.Module):
         value = torch.cat([null_value, self.value(words).to(words.dtype)], dim=1)
         bias = (-2.0 * self.scale * (1.0 - keep)).masked_fill(keep <= 0, float("-inf"))
         bias = F.pad(bias, [1, 0])[:, None, :]  # (B, 1, 1+L)
-        scores = self.scale * torch.matmul(query, F.normalize(key, dim=2).transpose(1, 2))
+        scores = self.scale * matmul_in_float32(query, F.normalize(key, dim=2).transpose(1, 2))
         attention = torch.softmax(scores + bias, dim=-1)
         semantic = torch.matmul(attention.to(value.dtype), value)  # (B, HW, d)
         return semantic.transpose(1, 2).reshape(batch, -1, height, width), attention
@@ -91,12 +93,12 @@ class PixelWordAttention(nn.Module):
         mean = F.normalize(mean, dim=1)
         same = (sentence_ids[:, :, None] == sentence_ids[:, None, :]).float() * (keep > 0).float()[:, None, :]
         length = same.sum(2).clamp(min=1.0)  # words of each word's sentence
-        key = F.normalize(torch.bmm(same, self.key(words).float()) / length[:, :, None], dim=2)  # (B, L, d)
-        scores = self.scale * torch.matmul(mean, key.flatten(0, 1).t()).view(-1, key.shape[0], key.shape[1])
+        key = F.normalize(matmul_in_float32(same, self.key(words)) / length[:, :, None], dim=2)  # (B, L, d)
+        scores = self.scale * matmul_in_float32(mean, key.flatten(0, 1).t()).view(-1, key.shape[0], key.shape[1])
         scores = (scores - torch.log(length)[None]).masked_fill(keep[None] <= 0, -1e4)  # a sentence counts once
         sentences = ((keep > 0).float() / length).sum(1)
         affinity = torch.logsumexp(scores, dim=2) - torch.log(sentences.clamp(min=1.0))[None]
-        null = self.scale * torch.matmul(mean, F.normalize(self.null_key.float(), dim=0))[:, None]
+        null = self.scale * matmul_in_float32(mean, F.normalize(self.null_key.float(), dim=0))[:, None]
         return torch.where(sentences[None] > 0, affinity, null)
 
 

@@ -183,7 +183,7 @@ class ReportDecoder(nn.Module):
 
     def forward(self, ids: torch.Tensor, memory: torch.Tensor, visible: Optional[torch.Tensor] = None) -> torch.Tensor:
         """Log-probabilities (B, T, vocab_size): place k predicts token k + 1 of ``ids`` (B, T)."""
-        return self.logit(self.hidden(ids, memory, visible)).log_softmax(dim=2)
+        return self.logit(self.hidden(ids, memory, visible)).float().log_softmax(dim=2)
 
     @torch.jit.export
     def hidden(self, ids: torch.Tensor, memory: torch.Tensor, visible: Optional[torch.Tensor] = None) -> torch.Tensor:
@@ -247,7 +247,7 @@ class ReportDecoder(nn.Module):
         for index, layer in enumerate(self.layers):
             own_norms = None if modulation is None else modulation[index]
             x = layer.step(x, position, own[index], state.cross[index], state.visible, own_norms)
-        return self.logit(self.norm(x)).log_softmax(dim=2), DecoderState(own, state.cross, state.visible, slots)
+        return self.logit(self.norm(x)).float().log_softmax(dim=2), DecoderState(own, state.cross, state.visible, slots)
 
     @torch.jit.export
     def select(self, state: DecoderState, studies: torch.Tensor, beams: torch.Tensor, used: int) -> DecoderState:

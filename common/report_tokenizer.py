@@ -60,6 +60,8 @@ class SentenceTokenizer(Protocol):
 class ReportTokenizer:
     """Word-level tokenizer with the fixed ids pad 0, unknown 1, begin 2, end 3; one JSON file holds it.
 
+    The file is our own form, not that of ``transformers``: words are split by the rules here and by jieba.
+
     Args:
         backend: the vocabulary.
         user_words: words that jieba must keep whole.
@@ -67,6 +69,10 @@ class ReportTokenizer:
 
     def __init__(self, backend: PreTrainedTokenizerFast, *, user_words: Sequence[str] = ()) -> None:
         self.backend, self.user_words = backend, list(user_words)
+
+    def __getstate__(self) -> dict:
+        """Without jieba's segmenter, which holds a lock and is made again where it is needed."""
+        return {name: value for name, value in self.__dict__.items() if name != "_jieba"}
 
     @classmethod
     def fit(
@@ -126,20 +132,22 @@ class ReportTokenizer:
 
     @classmethod
     def load(cls, path: str | Path) -> ReportTokenizer:
-        """Read what :meth:`save` wrote.
+        """Read what :meth:`save` wrote; in its folder also the file's name of version 0.1.0, ``tokenizer.json``.
 
         Raises:
             FileNotFoundError: there is no such file.
             ValueError: the file is no saved tokenizer.
         """
-        if not Path(path).is_file():
+        former = Path(path).with_name("tokenizer.json")
+        file = Path(path) if Path(path).is_file() else former
+        if not file.is_file():
             raise FileNotFoundError(f"tokenizer: no file {str(path)!r}; run train.json first, which fits and saves it")
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            content = json.loads(file.read_text(encoding="utf-8"))
             backend = Tokenizer.from_str(json.dumps(content["tokenizer"]))
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(
-                f"tokenizer: {str(path)!r} is no saved ReportTokenizer; fit it anew by training"
+                f"tokenizer: {str(file)!r} is no saved ReportTokenizer; fit it anew by training"
             ) from error
         return cls(_wrap(backend), user_words=content["user_words"])
 

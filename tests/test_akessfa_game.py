@@ -174,7 +174,7 @@ def test_keyword_metrics_on_known_cases():
     assert mask_metrics([right])["mean_keyword"] == pytest.approx(0.6)
 
 
-def run_phases(metrics, **options):
+def run_phases(metrics, *, every=1, **options):
     evaluator, trainer = Engine(lambda *_: None), Engine(lambda *_: None)
     evaluator.state.best_metric, evaluator.state.best_metric_epoch = 0.5, 1
     phases = PhaseSchedule(evaluator=evaluator, **options)
@@ -183,8 +183,9 @@ def run_phases(metrics, **options):
         trainer.state.epoch = epoch
         phases.advance(trainer)
         seen.append(int(phases.phase))
-        evaluator.state.metrics = {"dice": dice, "dice_without_report": without}
-        phases.observe(evaluator)
+        if epoch % every == 0:
+            evaluator.state.metrics = {"dice": dice, "dice_without_report": without}
+            phases.observe(evaluator)
     return seen, phases, evaluator
 
 
@@ -193,6 +194,13 @@ def test_phases_follow_their_epochs():
     seen, _, evaluator = run_phases(rising, image_only=1, full_report=3, dropout=2, gate=0.1)
     assert seen == [0, 1, 1, 1, 2, 2, 3, 3]
     assert evaluator.state.best_metric == -1  # chosen anew after the game has settled
+
+
+@pytest.mark.parametrize("every", [1, 2, 3])
+def test_phases_have_their_epochs_however_often_is_validated(every):
+    rising = [(0.1 * i, 0.0) for i in range(1, 13)]
+    seen, _, _ = run_phases(rising, every=every, image_only=1, full_report=4, dropout=3, patience=9, gate=0.1)
+    assert seen == [0, 1, 1, 1, 1, 2, 2, 2, 3, 3, 3, 3]
 
 
 def test_the_full_report_phase_ends_when_dice_levels_off():

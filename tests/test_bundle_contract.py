@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -24,7 +25,7 @@ BUNDLES = sorted(path.parents[1].name for path in ROOT.glob("bundles/*/configs/m
 TINY = json.loads((ROOT / "tests" / "tiny.json").read_text())
 ABLATIONS = sorted(ROOT.glob("bundles/*/configs/ablations/*.json"))
 VARIANTS = [*(f"{path.parents[2].name}/ablations/{path.stem}" for path in ABLATIONS), "clip_tnseg/cache_features"]
-TRAINED = {f"models/{name}" for name in ("model.pt", "model.ts", "tokenizer.json", "detector.pt")} | {
+TRAINED = {f"models/{name}" for name in ("model.pt", "model.ts", "report_tokenizer.json", "detector.pt")} | {
     "models/detector_settings.json", *(f"models/clip/{name}" for name in CLIP)}  # fmt: skip
 PLACES = {"ckpt_dir": "models", "output_dir": "eval", "synthetic_dir": "synthetic"}
 SCHEMA = Path(os.environ.get("MONAI_BUNDLE_SCHEMA", ROOT.parent / "shared" / "schema" / "meta_schema_20240725.json"))
@@ -174,6 +175,26 @@ def test_interrupted_and_resumed_equals_uninterrupted(made, bundle):
         torch.load(folder / name / "checkpoint.pt", weights_only=True)["network"] for name in ("models", "resumed")
     ]
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_a_resumed_training_may_be_longer_and_not_shorter(made, bundle):
+    folder, common = made
+    longer = folder / "longer"
+    shutil.copytree(folder / "models", longer)
+    options = flags({**TINY[bundle]["train"], "epochs": 4}, ckpt_dir=longer, resume=True)
+    done = monai("run", "--config_file", f"bundles/{bundle}/configs/train.json", *common, *options)
+    assert re.search(r"epoch 4/4 \| loss ", done.stdout) and "epoch 2/4" not in done.stdout
+    options = flags({**TINY[bundle]["train"], "epochs": 3}, ckpt_dir=longer, resume=True)
+    done = monai("run", "--config_file", f"bundles/{bundle}/configs/train.json", *common, *options, expect=1)
+    assert re.fullmatch(r"ValueError: epochs: 3; .* has reached 4; pass --epochs 4 or more", one_line(done))
+
+
+def test_too_few_cases_for_one_batch_is_one_line(made, bundle):
+    folder, common = made
+    options = flags({**TINY[bundle]["train"], "batch_size": 5000}, ckpt_dir=folder / "few")
+    done = monai("run", "--config_file", f"bundles/{bundle}/configs/train.json", *common, *options, expect=1)
+    message = r"ValueError: batch_size: \d+ training cases fill no batch of 5000; pass a smaller --batch_size"
+    assert re.fullmatch(message, one_line(done))
 
 
 def test_finetuning_starts_from_the_pretrained_network(made, bundle):

@@ -79,7 +79,7 @@ def trained(demo):
     parser["bundle_root"], parser["network_def#segmenter#width"] = str(ROOT / "bundles/akessfa"), 32
     network = parser.get_parsed_content("network_def")
     network.load_state_dict(torch.load(out / "models" / "model.pt", weights_only=True))
-    tokenizer = ReportTokenizer.load(out / "models" / "tokenizer.json")
+    tokenizer = ReportTokenizer.load(out / "models" / "report_tokenizer.json")
     cases = read_cases(root=str(out.parent / "synthetic"), split="test")[:96]
     dataset = Dataset(cases, validation_transforms(tokenizer=tokenizer, size=64, max_length=128))
     return network, list(DataLoader(dataset, batch_size=32))

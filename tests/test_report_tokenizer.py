@@ -87,11 +87,16 @@ def test_spans_point_into_the_text(tokenizer):
 
 
 def test_saved_and_loaded_is_the_same(tmp_path, tokenizer):
-    path = tmp_path / "models" / "tokenizer.json"
+    path = tmp_path / "models" / "report_tokenizer.json"
     tokenizer.save(path)
     assert list(path.parent.iterdir()) == [path]
     loaded = ReportTokenizer.load(path)
     assert loaded.encode(ENGLISH) == tokenizer.encode(ENGLISH) and len(loaded) == len(tokenizer)
+
+
+def test_the_file_of_the_first_version_is_read(tmp_path, tokenizer):
+    tokenizer.save(tmp_path / "tokenizer.json")
+    assert ReportTokenizer.load(tmp_path / "report_tokenizer.json").encode(ENGLISH) == tokenizer.encode(ENGLISH)
 
 
 def test_a_missing_or_wrong_file_is_named(tmp_path):

@@ -32,7 +32,7 @@ def match(
     region_mask: torch.Tensor,
     word_mask: torch.Tensor,
     *,
-    boundary: float,
+    boundary: float | torch.Tensor,
     sharpness: float = 20.0,
 ) -> Matching:
     """NAAF's training score of every image with every report.
@@ -172,11 +172,13 @@ class Alignment(nn.Module):
         both = seen_mask.any(1) & word_mask.any(1)
         if int(both.sum()) < 2:
             return seen.sum() * 0 + words.sum() * 0
-        parts = F.normalize(seen[both], dim=2), F.normalize(words[both], dim=2), seen_mask[both], word_mask[both]
-        found = match(*parts, boundary=float(boundary.value), sharpness=self.sharpness)
-        if self.training:
-            boundary.update(found.best, word_mask[both])
-        return hinge(found.scores, margin=self.margin)
+        units = F.normalize(seen[both].float(), dim=2), F.normalize(words[both].float(), dim=2)
+        masks, limit = (seen_mask[both], word_mask[both]), boundary.value.clone()
+        with torch.autocast(seen.device.type, enabled=False):  # bfloat16 cannot tell close likenesses apart
+            found = match(*units, *masks, boundary=limit, sharpness=self.sharpness)
+            if self.training:
+                boundary.update(found.best, word_mask[both])
+            return hinge(found.scores, margin=self.margin)
 
 
 def mean_of_sentences(

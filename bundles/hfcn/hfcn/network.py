@@ -101,7 +101,7 @@ class HFCN(nn.Module):
         local = self.local(crops)[0].unflatten(0, [-1, windows.shape[1]])
         difference = self.whole.linear.weight[1] - self.whole.linear.weight[0]
         activation = (maps * difference[None, :, None, None]).sum(1)
-        return Branches(F.log_softmax(logits, dim=1), F.log_softmax(local, dim=2), windows, activation)
+        return Branches(F.log_softmax(logits.float(), dim=1), F.log_softmax(local.float(), dim=2), windows, activation)
 
     def fuse(self, branches: Branches) -> torch.Tensor:
         """``log(w * P_global + (1 - w) * P_crops)``, (B, 2)."""

@@ -135,7 +135,7 @@ class SGF(nn.Module):
         """Teacher forcing, with all that training needs."""
         memory, visible, clusters = self.encode(image, view_mask)
         hidden = self.report.decoder.hidden(input_ids, memory, visible)
-        return Taught(self.report.decoder.logit(hidden).log_softmax(dim=2), clusters, hidden)
+        return Taught(self.report.decoder.logit(hidden).float().log_softmax(dim=2), clusters, hidden)
 
     @torch.jit.export
     def generate(self, image: torch.Tensor, view_mask: Optional[torch.Tensor] = None) -> Hypotheses:
