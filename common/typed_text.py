@@ -11,12 +11,13 @@ from typing import Any
 
 import fire
 from fire.decorators import SetParseFn
-from monai.bundle import ConfigExpression, ConfigParser, ReferenceResolver
+from monai.bundle import ConfigExpression, ConfigItem, ConfigParser, ReferenceResolver
 
 TEXTS = ("report", "phrase", "fixed_phrase")  # any text, "None" and the empty one included
 NAMES = {
-    "annotation", "best_path", "bundle_root", "encoder", "image", "language", "load_path", "mask", "onnx", "organ",
-    "output", "path", "pooling", "pretrained", "reports", "size_name", "split", "user_dictionary", "weights",
+    "annotation", "best_path", "bundle_root", "encoder", "experiment_name", "image", "language", "load_path", "mask",
+    "onnx", "organ", "output", "path", "pooling", "pretrained", "reports", "run_name", "size_name", "split",
+    "tracking_uri", "user_dictionary", "weights",
 }  # fmt: skip
 ENDINGS = ("_dir", "_file", "_path", "_settings", "_source", "_weights")
 
@@ -30,6 +31,14 @@ def is_text(id: str, default: object = None) -> bool:
     name = ReferenceResolver.split_id(id)[-1]
     named = name in TEXTS or name in NAMES or name.endswith(ENDINGS)
     return named and (default is None or isinstance(default, str))
+
+
+RECORD = "save_execute_config"  # MONAI's: whether, or where, the config of a tracked run is kept
+
+
+def is_record(id: str, value: object) -> bool:
+    """Whether ``value`` is a path for the record of a tracked run, and not true or false."""
+    return id == RECORD and str(value).lower() not in ("true", "false")
 
 
 def typed(arguments: Sequence[str]) -> dict[str, str]:
@@ -79,6 +88,15 @@ def literal(text: str) -> str:
     return f"$'{''.join(plain)}'"
 
 
+class TypedText(ConfigExpression):
+    """An item of a config that is evaluated to its text, whatever its expression says by then."""
+
+    text: str
+
+    def evaluate(self, globals: dict | None = None, locals: dict | None = None) -> str:
+        return self.text
+
+
 def deliver(parser: ConfigParser, texts: Mapping[str, str]) -> None:
     """Let each id of ``texts`` have its text, in a ``parser`` that has parsed its config and resolved none of them."""
     for id, text in texts.items():
@@ -86,6 +104,15 @@ def deliver(parser: ConfigParser, texts: Mapping[str, str]) -> None:
         holder: Any = parser["::".join(parents)] if parents else parser.config
         holder[name if isinstance(holder, dict) else int(name)] = literal(text)
         normal = ReferenceResolver.normalize_id(id)
-        resolver = parser.ref_resolver
-        resolver.items[normal] = ConfigExpression(config=literal(text), id=normal, globals=parser.globals)
-        resolver.resolved_content.pop(normal, None)
+        item = parser.ref_resolver.items.setdefault(normal, ConfigItem(config=None, id=normal))
+        item.update_config(literal(text))
+        item.__class__, item.text = TypedText, text  # type: ignore[attr-defined]  # MONAI may hold the item already
+        parser.ref_resolver.resolved_content.pop(normal, None)
+
+
+def deliver_record(parser: ConfigParser, output_dir: str) -> None:
+    """MONAI makes the place of a tracked run's config from ``output_dir`` as an expression; here it is a path."""
+    made = parser.get(RECORD)
+    if isinstance(made, str) and made.startswith(output_dir):
+        name = made[len(output_dir) :].removeprefix(" + '").removesuffix("'")
+        deliver(parser, {RECORD: output_dir + name})
