@@ -114,12 +114,11 @@ class ServedBundle:
 
     @property
     def labels(self) -> dict[str, int]:
-        """Name and value of each class of the output; a mask's foreground is 1; none of reports."""
+        """Name and value of each class of the output; a mask's background has no name; none of reports."""
         if self.kind == "report":
             return {}
         channels = self.metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
-        first = 1 if self.kind == "segmentation" else 0
-        return {name.lower(): int(channel) + first for channel, name in channels.items()}
+        return {name.lower(): int(value) for value, name in channels.items() if name.lower() != "background"}
 
     def __call__(self, image: str, text: str | None = None) -> Answer:
         """See ``image``, a file or a folder of views.

@@ -291,67 +291,6 @@ def test_net_in_out(made, bundle):
     assert "verified with no error" in done.stdout + done.stderr
 
 
-def inputs_of(bundle, rows, length):
-    torch.manual_seed(rows)
-    inputs = {}
-    for name, shape in TINY[bundle]["inputs"].items():
-        if name in ("image", "regions"):
-            inputs[name] = torch.rand(rows, *shape)
-        elif name == "region_mask":
-            inputs[name] = torch.arange(rows * shape[0]).reshape(rows, -1) % 3 > 0
-        else:
-            high = {"input_ids": 100, "attention_mask": 1, "sentence_ids": 3}[name]
-            inputs[name] = torch.randint(1, high + 1, (rows, length)).sort(1).values
-    return inputs
-
-
-def eager(bundle, folder, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    parser = ConfigParser(ConfigParser.load_config_file(f"bundles/{bundle}/configs/inference.json"))
-    for name, value in TINY[bundle]["network"].items():
-        parser[name] = value
-    network = parser.get_parsed_content("network_def")
-    network.load_state_dict(torch.load(folder / "models" / "model.pt", weights_only=True))
-    return network.eval()
-
-
-def test_torchscript_agrees_at_other_shapes(made, bundle, monkeypatch):
-    folder, _ = made
-    config, metadata = (f"bundles/{bundle}/configs/{name}.json" for name in ("inference", "metadata"))
-    places = {"filepath": folder / "model.ts", "ckpt_file": folder / "models" / "model.pt"}
-    monai(
-        "ckpt_export",
-        "network_def",
-        "--meta_file",
-        metadata,
-        "--config_file",
-        config,
-        *flags(places, TINY[bundle]["network"]),
-    )
-    extra = {"metadata.json": "", "inference.json": ""}
-    archive = torch.jit.load(folder / "model.ts", _extra_files={f"extra/{k}": v for k, v in extra.items()})
-    network = eager(bundle, folder, monkeypatch)
-    for rows, length in ((1, 24), (3, 9)):
-        inputs = inputs_of(bundle, rows, length)
-        with torch.no_grad():
-            torch.testing.assert_close(archive(*inputs.values()), network(*inputs.values()), atol=1e-4, rtol=1e-4)
-
-
-def test_onnx_agrees_at_other_shapes(made, bundle, monkeypatch):
-    onnxruntime = pytest.importorskip("onnxruntime")
-    folder, _ = made
-    arguments = inference_flags(bundle, folder, onnx=folder / "model.onnx")
-    monai("run", "--run_id", "export_onnx", "--config_file", f"bundles/{bundle}/configs/inference.json", *arguments)
-    session = onnxruntime.InferenceSession(folder / "model.onnx")
-    network = eager(bundle, folder, monkeypatch)
-    for rows, length in ((1, 24), (3, 9)):
-        inputs = inputs_of(bundle, rows, length)
-        with torch.no_grad():
-            expected = network(*inputs.values())
-        actual = session.run(["pred"], {name: value.numpy() for name, value in inputs.items()})[0]
-        np.testing.assert_allclose(actual, expected.numpy(), atol=1e-4, rtol=1e-3)
-
-
 def test_monais_own_onnx_export(made, bundle):
     folder, _ = made
     config, metadata = (f"bundles/{bundle}/configs/{name}.json" for name in ("inference", "metadata"))

@@ -1,4 +1,4 @@
-"""metadata.json names every package that a bundle needs: all others are blocked, and it trains, evaluates and infers."""
+"""metadata.json names every package that a bundle needs: with all others blocked it trains, evaluates and infers."""
 
 import json
 import os

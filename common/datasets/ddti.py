@@ -97,7 +97,7 @@ def _with_reports(cases: list[dict]) -> list[dict]:
         sentences = templated_sentences(name, group)
         for case in group:
             case["report"] = " ".join(sentence["text"] for sentence in sentences)
-            case["sentences"] = [{**s, "own": case["image"] in s["images"]} for s in sentences]
+            case["sentences"] = tuple({**s, "own": case["image"] in s["images"]} for s in sentences)
     return cases
 
 

@@ -51,7 +51,8 @@ def _case(folder: Path, name: str, report: dict) -> dict:
     if malignant:
         case["malignant"] = str(max(malignant))
     if "sentences" in report:
-        case["sentences"] = [{**sentence, "own": name in sentence["images"]} for sentence in report["sentences"]]
+        # a tuple, since MONAI's tools take every list in a case for a list of file names
+        case["sentences"] = tuple({**sentence, "own": name in sentence["images"]} for sentence in report["sentences"])
     return case
 
 

@@ -1,9 +1,11 @@
-"""ONNX with every input of the network: segmentation and keyword probabilities."""
+"""The network as a file: segmentation by the report, in ONNX with keyword probabilities."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
+
+from common.export import Example, export, free_axes
 
 from .network import AKESSFA
 
@@ -22,24 +24,17 @@ class _Explained(nn.Module):
         return explanation.logits, explanation.keywords
 
 
-def export_onnx(*, network: AKESSFA, path: str, size: int, length: int) -> None:
-    """Write ``network`` to ``path``: image, input_ids, attention_mask, sentence_ids to ``pred`` (logits), ``keywords``.
+def export_network(*, network: AKESSFA, path: str, size: int, length: int) -> None:
+    """Write ``network`` to ``path``: image, input_ids, attention_mask, sentence_ids to ``pred`` (logits).
 
-    Batch, length, height and width (multiples of 32) are free.
+    ``.onnx`` has ``keywords`` (B, L), too. Batch, length, height and width (multiples of 32) are free.
     """
-    ids = torch.ones(2, length, dtype=torch.int64)
-    names = ("input_ids", "attention_mask", "sentence_ids")
-    batch, words = torch.export.Dim("batch", min=1), torch.export.Dim("length", min=1)
-    height, width = torch.export.Dim("height_32", min=1), torch.export.Dim("width_32", min=1)
-    torch.onnx.export(
-        _Explained(network.cpu().eval()),
-        kwargs={"image": torch.rand(2, 1, size, size), **{name: ids.clone() for name in names}},
-        f=path,
-        dynamic_shapes={
-            "image": {0: batch, 2: 32 * height, 3: 32 * width},
-            **{name: {0: batch, 1: words} for name in names},
-        },
-        output_names=["pred", "keywords"],
-        external_data=False,
-        dynamo=True,
-    )
+    axes = free_axes(length=512)
+    inputs = {"image": torch.rand(2, 1, size, size + 32)}
+    inputs |= {
+        name: torch.ones(2, length, dtype=torch.int64) for name in ("input_ids", "attention_mask", "sentence_ids")
+    }
+    free = {name: {0: axes["batch"], 1: axes["length"]} for name in inputs}
+    free["image"] = {0: axes["batch"], 2: axes["rows"], 3: axes["columns"]}
+    whole = _Explained(network) if path.endswith(".onnx") else network
+    export(whole, Example(inputs, free), path=path, outputs=["pred", "keywords"])

@@ -10,7 +10,8 @@ from typing import NamedTuple, Optional
 
 import torch
 import torch.nn.functional as F
-from monai.networks.nets.basic_unet import UpCat
+from monai.networks.blocks import UpSample
+from monai.networks.nets.basic_unet import TwoConv
 from torch import nn
 
 from common.backbones import ResNetFeatures
@@ -68,6 +69,18 @@ class SSFA(nn.Module):
         return features + self.gamma * self.out(semantic * gate), attention
 
 
+class UpStep(nn.Module):
+    """Twice the size, joined with the encoder's features, two convolutions: MONAI's ``UpCat``, which no compiler reads."""
+
+    def __init__(self, inside: int, skip: int, outside: int) -> None:
+        super().__init__()
+        self.upsample = UpSample(2, inside, inside, 2, mode="nontrainable", interp_mode="linear", align_corners=True)
+        self.convs = TwoConv(2, skip + inside, outside, "relu", "batch", False)
+
+    def forward(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
+        return self.convs(torch.cat([skip, self.upsample(x)], dim=1))
+
+
 class Decoder(nn.Module):
     """U-Net decoder from strides 32, 16, 8, 4 to one logit at full size."""
 
@@ -75,9 +88,9 @@ class Decoder(nn.Module):
         super().__init__()
         first, second, third, fourth = channels
         sizes = [4 * width, 2 * width, width]
-        self.up3 = UpCat(2, fourth, third, sizes[0], "relu", "batch", False, upsample="nontrainable", halves=False)
-        self.up2 = UpCat(2, sizes[0], second, sizes[1], "relu", "batch", False, upsample="nontrainable", halves=False)
-        self.up1 = UpCat(2, sizes[1], first, sizes[2], "relu", "batch", False, upsample="nontrainable", halves=False)
+        self.up3 = UpStep(fourth, third, sizes[0])
+        self.up2 = UpStep(sizes[0], second, sizes[1])
+        self.up1 = UpStep(sizes[1], first, sizes[2])
         self.head = nn.Conv2d(width, 16, 1)  # 4 x 4 sub-pixel logits of each stride-4 position
         self.shuffle = nn.PixelShuffle(4)
 
@@ -174,8 +187,8 @@ class Segmenter(nn.Module):
 
     def encode_image(self, image: torch.Tensor) -> list[torch.Tensor]:
         """Features at strides 4, 8, 16, 32 of ``image`` with its coordinates: reports speak of positions."""
-        rows = torch.linspace(-1, 1, image.shape[2], device=image.device, dtype=image.dtype)
-        columns = torch.linspace(-1, 1, image.shape[3], device=image.device, dtype=image.dtype)
+        rows = from_minus_one_to_one(image.shape[2], image)
+        columns = from_minus_one_to_one(image.shape[3], image)
         grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))[None].expand(image.shape[0], -1, -1, -1)
         return self.image_encoder(torch.cat([image, grid], dim=1))
 
@@ -217,6 +230,11 @@ class Segmenter(nn.Module):
             )
             attention.append(weight[:, :, 1:].reshape(weight.shape[0], height, width, -1))
         return Evidence(logits.float(), words, features[2].flatten(2).transpose(1, 2), mass, attention)
+
+
+def from_minus_one_to_one(count: int, like: torch.Tensor) -> torch.Tensor:
+    """``count`` even steps from -1 to 1; exporters keep ``count`` free, as they do not for ``linspace``."""
+    return torch.arange(count, device=like.device, dtype=like.dtype) * (2.0 / (count - 1)) - 1.0
 
 
 class AKESSFA(nn.Module):

@@ -1,24 +1,22 @@
-"""ONNX of the network: image and phrase to logits."""
+"""The network as a file: image and phrase to logits."""
 
 from __future__ import annotations
 
 import torch
 
+from common.export import Example, export, free_axes
+
 from .network import CLIPTNseg
 
 
-def export_onnx(*, network: CLIPTNseg, path: str, size: int, length: int) -> None:
-    """Write ``network`` to ``path``: image, input_ids to ``pred`` (logits); batch and length are free."""
+def export_network(*, network: CLIPTNseg, path: str, size: int, length: int) -> None:
+    """Write ``network`` to ``path``: image, input_ids to ``pred`` (logits).
+
+    Batch, the phrase's length, height and width (multiples of 32) are free.
+    """
+    axes = free_axes(length=network.clip.text.tower.config.max_position_embeddings)  # type: ignore[union-attr,arg-type]
     end = network.clip.text.tower.config.eos_token_id  # type: ignore[union-attr]
-    torch.onnx.export(
-        network.cpu().eval(),
-        kwargs={"image": torch.rand(2, 3, size, size), "input_ids": torch.full((2, length), end)},
-        f=path,
-        dynamic_shapes={
-            "image": {0: torch.export.Dim.DYNAMIC},
-            "input_ids": {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC},
-        },
-        output_names=["pred"],
-        external_data=False,
-        dynamo=True,
-    )
+    inputs = {"image": torch.rand(2, 3, size, size + 32), "input_ids": torch.full((2, length), end)}
+    free = {"image": {0: axes["batch"], 2: axes["rows"], 3: axes["columns"]}}
+    free["input_ids"] = {0: axes["batch"], 1: axes["length"]}
+    export(network, Example(inputs, free), path=path, outputs=["pred"])

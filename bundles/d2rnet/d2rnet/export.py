@@ -1,4 +1,4 @@
-"""ONNX of both networks."""
+"""Both networks as files."""
 
 from __future__ import annotations
 
@@ -14,23 +14,11 @@ from torch import nn
 from torch._higher_order_ops.scan import scan_op
 
 from common.attention import MultiHeadAttention
+from common.export import Example, export, free_axes
 from common.relational_memory import RelationalMemory
 
 from .detector import LesionDetector, boxes_of
 from .network import D2RNet
-from .regions import RegionEncoder
-
-
-class EverySlot(nn.Module):
-    """A region encoder that runs over empty slots, too: ONNX has no use for picking some. Results are the same."""
-
-    def __init__(self, regions: RegionEncoder) -> None:
-        super().__init__()
-        self.regions = regions
-
-    def forward(self, regions: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        found = self.regions.encode(regions.flatten(0, 1))
-        return found.unflatten(0, [mask.shape[0], -1]) * mask[:, :, None]
 
 
 def as_functions(module: nn.Module, weights: dict[int, torch.Tensor]) -> Callable:
@@ -98,35 +86,33 @@ class Places(nn.Module):
         return boxes_of(dense), (dense.logits.sigmoid() * dense.centre.sigmoid()[:, :, None]).sqrt()
 
 
-def export_onnx(
+def export_network(
     *, network: D2RNet, path: str, views: int, size: int, length: int, regions: int, region_size: int
 ) -> None:
     """Write ``network`` to ``path``: ``image`` (B, views, 3, H, W), ``input_ids`` (B, T), ``regions`` (B, R, 3, S, S),
     ``region_mask`` (B, R) to ``pred`` (B, T, V).
 
-    Batch and length are free. Generation is a loop, which the TorchScript archive holds as ``generate``.
+    Batch, length, height and width (multiples of 32) and the regions' side (of 4) are free. Generation is a loop, which the TorchScript archive
+    holds as ``generate``.
     """
-    network = copy.deepcopy(network).cpu().eval()
-    inputs = {"image": torch.rand(2, views, 3, size, size), "input_ids": torch.full((2, length), 4)}
-    free = {name: {0: torch.export.Dim("batch", min=1)} for name in (*inputs, "regions", "region_mask")}
-    free["input_ids"][1] = torch.export.Dim("length", min=1)
+    network = copy.deepcopy(network)
+    axes = free_axes(length=network.report.decoder.positions.shape[0])  # type: ignore[union-attr,index]
+    inputs = {"image": torch.rand(2, views, 3, size, size + 32), "input_ids": torch.full((2, length), 4)}
+    free = {"image": {0: axes["batch"], 3: axes["rows"], 4: axes["columns"]}}
+    free["input_ids"] = {0: axes["batch"], 1: axes["length"]}
     if network.visual.regions is not None:
-        network.visual.regions = EverySlot(network.visual.regions)  # type: ignore[assignment]
         inputs["regions"] = torch.rand(2, regions, 3, region_size, region_size)
         inputs["region_mask"] = torch.ones(2, regions, dtype=torch.bool)
+        side = 4 * torch.export.Dim("region_4", min=9)  # the least that five convolutions leave something of
+        free["regions"], free["region_mask"] = {0: axes["batch"], 3: side, 4: side}, {0: axes["batch"]}
     relational: Any = network.report.decoder.relational
     relational.memory = ScannedMemory(relational.memory)
-    with torch.no_grad():
-        torch.onnx.export(
-            network, kwargs=inputs, f=path, dynamic_shapes={name: free[name] for name in inputs},
-            output_names=["pred"], external_data=False, dynamo=True,
-        )  # fmt: skip
+    export(network, Example(inputs, free), path=path, outputs=["pred"])
 
 
 def export_detector(*, detector: LesionDetector, path: str, size: int) -> None:
-    """Write ``detector`` to ``path``: ``image`` (B, 3, size, size) to ``boxes`` and ``scores`` of :class:`Places`."""
-    torch.onnx.export(
-        Places(detector.cpu()).eval(), kwargs={"image": torch.rand(2, 3, size, size)}, f=path,
-        dynamic_shapes={"image": {0: torch.export.Dim("batch", min=1)}}, output_names=["boxes", "scores"],
-        external_data=False, dynamo=True,
-    )  # fmt: skip
+    """Write ``detector`` to ``path``: ``image`` (B, 3, H, W) to ``boxes`` and ``scores`` of :class:`Places`."""
+    axes = free_axes()
+    free = {"image": {0: axes["batch"], 2: axes["rows"], 3: axes["columns"]}}
+    example = Example({"image": torch.rand(2, 3, size, size + 32)}, free)
+    export(Places(detector), example, path=path, outputs=["boxes", "scores"])

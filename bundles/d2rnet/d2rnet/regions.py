@@ -97,6 +97,10 @@ class RegionEncoder(nn.Module):
 
         All regions that there are go through in one call; batch statistics never see an empty slot.
         """
+        if not torch.jit.is_scripting():
+            if torch.compiler.is_compiling() and not self.training:  # no branch and no size may depend on the data
+                every = self.encode(regions.flatten(0, 1)).unflatten(0, [-1, mask.shape[1]])
+                return torch.where(mask[:, :, None], every, 0.0)
         found = regions.new_zeros([mask.shape[0], mask.shape[1], self.width])
         if bool(mask.any()):
             found[mask] = self.encode(regions[mask]).to(found.dtype)

@@ -1,20 +1,19 @@
-"""ONNX of the network: image to log-probabilities."""
+"""The network as a file: image to log-probabilities."""
 
 from __future__ import annotations
 
 import torch
 
+from common.export import Example, export, free_axes
+
 from .network import HFCN
 
 
-def export_onnx(*, network: HFCN, path: str, size: int) -> None:
-    """Write ``network`` to ``path``: ``image`` (B, 1, H, W) to ``pred`` (B, 2); the batch is free."""
-    torch.onnx.export(
-        network.cpu().eval(),
-        kwargs={"image": torch.rand(2, 1, size, size)},
-        f=path,
-        dynamic_shapes={"image": {0: torch.export.Dim("batch", min=1)}},
-        output_names=["pred"],
-        external_data=False,
-        dynamo=True,
-    )
+def export_network(*, network: HFCN, path: str, size: int) -> None:
+    """Write ``network`` to ``path``: ``image`` (B, 1, H, W) to ``pred`` (B, 2), log-probabilities.
+
+    Batch, height and width (multiples of 32) are free.
+    """
+    axes = free_axes()
+    free = {"image": {0: axes["batch"], 2: axes["rows"], 3: axes["columns"]}}
+    export(network, Example({"image": torch.rand(2, 1, size, size + 32)}, free), path=path, outputs=["pred"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
+from fractions import Fraction
 from typing import NamedTuple, Optional
 
 import torch
@@ -83,6 +84,8 @@ class HFCN(nn.Module):
         self.local = self.whole if share_classifier else copy.deepcopy(self.whole)
         self.mean, self.std = 0.449, 0.226  # ImageNet's, of grey values: the means over its three channels
         self.ratio, self.random_crops, self.global_weight = ratio, random_crops, global_weight
+        share = Fraction(ratio).limit_denominator(10_000)  # whole numbers, in which exporters keep a size free
+        self.numerator, self.denominator = share.numerator, share.denominator
         places = torch.tensor([[place // 3, place % 3] for place in GRIDS[crops]])
         self.register_buffer("places", places / 2.0, persistent=False)  # (N, 2) in {0, 0.5, 1}
         self.register_buffer("threshold", torch.tensor(0.5))  # chosen on validation, saved with the weights
@@ -116,19 +119,21 @@ class HFCN(nn.Module):
         """Top and left corners, int64 (B, N, 2): the grid's, or random ones in training."""
         batch, height, width = features.shape[0], features.shape[2], features.shape[3]
         count = self.places.shape[0]
-        room = torch.tensor(
-            [height - side(height, self.ratio), width - side(width, self.ratio)], device=features.device
-        )
+        room = torch.tensor([height - self.side(height), width - self.side(width)], device=features.device)
         if self.training and self.random_crops:
             places = torch.rand(batch, count, 2, device=features.device)
             return (places * (room + 1)).floor().long().minimum(room)
         return (self.places * room).round().long()[None].expand(batch, -1, -1)
 
+    def side(self, length: int) -> int:
+        """Side of a crop of a map's side ``length``, ``length * ratio`` rounded: at least one position."""
+        return max(1, (2 * length * self.numerator + self.denominator) // (2 * self.denominator))
+
     def crop(self, features: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
         """Cut ``windows`` (B, N, 2) out of ``features`` (B, C, h, w) in one gather, upsampled to (B*N, C, h, w)."""
         height, width = features.shape[2], features.shape[3]
-        rows = windows[:, :, 0, None] + torch.arange(side(height, self.ratio), device=features.device)  # (B, N, k)
-        columns = windows[:, :, 1, None] + torch.arange(side(width, self.ratio), device=features.device)
+        rows = windows[:, :, 0, None] + torch.arange(self.side(height), device=features.device)  # (B, N, k)
+        columns = windows[:, :, 1, None] + torch.arange(self.side(width), device=features.device)
         image = torch.arange(features.shape[0], device=features.device)[:, None, None, None]
         cut = features.permute(0, 2, 3, 1)[image, rows[:, :, :, None], columns[:, :, None, :]]  # (B, N, k, k, C)
         cut = cut.flatten(0, 1).permute(0, 3, 1, 2)
@@ -145,11 +150,6 @@ class BranchesAndFusion(nn.Module):
     def forward(self, image: torch.Tensor) -> tuple[Branches, torch.Tensor]:
         branches = self.network.branches(image)
         return branches, self.network.fuse(branches)
-
-
-def side(length: int, ratio: float) -> int:
-    """Side of a crop of a map's side ``length``: at least one position."""
-    return max(1, int(length * ratio + 0.5))
 
 
 def average(log_probabilities: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -10,7 +12,7 @@ from common import visualize
 from common.findings import Finding
 from common.prediction_files import PredictionFiles, Shown
 
-from .network import HFCN, side
+from .network import HFCN
 
 COLOURS = ((255, 176, 0), (0, 200, 255), (120, 220, 80), (255, 110, 110), (200, 140, 255))
 
@@ -20,7 +22,7 @@ def prediction_files(*, network: HFCN, output_dir: str, dicom: bool = False) -> 
 
     def show(_: str, item: dict, data: dict) -> Shown:
         entry = describe(item, float(network.threshold))  # type: ignore[arg-type]
-        picture = draw(np.asarray(data["image"][0]), item, network.ratio)
+        picture = draw(np.asarray(data["image"][0]), item, network.side)
         finding = Finding({"malignant": entry["prob"]}, category=entry["class"])
         return Shown(entry, {"overlay": picture}, [finding])
 
@@ -40,8 +42,11 @@ def describe(item: dict, threshold: float) -> dict:
     }
 
 
-def draw(image: np.ndarray, item: dict, ratio: float, *, height: int = 384) -> Image.Image:
-    """``image`` (H, W) in [0, 1] with the activation that speaks for malignant, and with the crops' windows."""
+def draw(image: np.ndarray, item: dict, side: Callable[[int], int], *, height: int = 384) -> Image.Image:
+    """``image`` (H, W) in [0, 1] with the activation that speaks for malignant, and with the crops' windows.
+
+    ``side``: of a crop, by that of the map.
+    """
     grey = (np.clip(image, 0, 1) * 255).astype(np.uint8)
     activation: torch.Tensor = item["activation"].clamp(min=0).cpu()
     left = visualize.attention_map(grey, activation.numpy(), title="activation: malignant", height=height)
@@ -49,7 +54,7 @@ def draw(image: np.ndarray, item: dict, ratio: float, *, height: int = 384) -> I
     right = Image.fromarray(grey).convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
     pen = ImageDraw.Draw(right)
     places = 2 * torch.tensor(activation.shape)  # the trunk's map has twice the activation's side
-    extent = [side(int(length), ratio) for length in places]
+    extent = [side(int(length)) for length in places]
     for index, (window, prob) in enumerate(zip(item["windows"].tolist(), item["crop_probs"].tolist(), strict=True)):
         down, across = (window[axis] / int(places[axis]) for axis in range(2))
         box = [across * width, down * height, across * width + extent[1] / int(places[1]) * width - 1,

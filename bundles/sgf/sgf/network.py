@@ -112,7 +112,7 @@ class SGF(nn.Module):
             view_mask = torch.ones(image.shape[0], image.shape[1], dtype=torch.bool, device=image.device)
         tokens, pooled = self.visual(image.flatten(0, 1))
         pooled = pooled.unflatten(0, [-1, self.views]) * view_mask[:, :, None]
-        visible = view_mask.repeat_interleave(tokens.shape[1], dim=1)
+        visible = view_mask[:, :, None].expand(-1, -1, tokens.shape[1]).flatten(1)
         memory = self.encoder(self.embed(tokens.unflatten(0, [-1, self.views]).flatten(1, 2)), visible)
         return memory, visible, self.cluster_head(pooled.flatten(1))
 

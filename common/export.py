@@ -1,0 +1,63 @@
+"""Networks as files that run without this code: ONNX, and torch.export's ``.pt2``; sizes and lengths stay free."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.export import Dim
+
+STRIDE = 32  # sides of an image are multiples of it
+
+
+class Example(NamedTuple):
+    """Inputs that a network is traced with.
+
+    Attributes:
+        inputs: tensors by the names of ``forward``'s arguments, which become those of the file.
+        free: axes of each input that stay free.
+    """
+
+    inputs: dict[str, torch.Tensor]
+    free: dict[str, dict[int, Dim]]
+
+
+def free_axes(**lengths: int) -> dict[str, Dim]:
+    """Names of free axes: ``batch``, ``rows`` and ``columns`` in steps of 32 pixels, and one for each of ``lengths``.
+
+    Args:
+        lengths: by name, the most that the network takes.
+    """
+    axes = {"batch": Dim("batch", min=1), "rows": STRIDE * Dim("rows_32", min=1)}
+    axes["columns"] = STRIDE * Dim("columns_32", min=1)
+    return axes | {name: Dim(name, min=1, max=most) for name, most in lengths.items()}
+
+
+def export(network: nn.Module, example: Example, *, path: str, outputs: list[str]) -> None:
+    """Write ``network``, in eval mode on the CPU, to ``path``, whole or not at all: ``.onnx`` or ``.pt2``.
+
+    Args:
+        outputs: names of the outputs in ONNX.
+
+    Raises:
+        ValueError: another suffix.
+    """
+    suffix = Path(path).suffix
+    if suffix not in (".onnx", ".pt2"):
+        raise ValueError(f"path: {path!r} ends in {suffix!r}; the forms are .onnx and .pt2")
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    part = str(Path(path).with_suffix(f".{os.getpid()}.part{suffix}"))
+    network = network.cpu().eval()
+    with torch.no_grad():
+        if suffix == ".pt2":
+            program = torch.export.export(network, (), example.inputs, dynamic_shapes=example.free, strict=False)
+            torch.export.save(program, part)
+        else:
+            torch.onnx.export(
+                network, kwargs=example.inputs, f=part, dynamic_shapes=example.free, input_names=list(example.inputs),
+                output_names=outputs, external_data=False, dynamo=True,
+            )  # fmt: skip
+    os.replace(part, path)
