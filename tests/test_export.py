@@ -152,6 +152,28 @@ def test_compiled_without_a_break(network):
             torch.testing.assert_close(compiled(**inputs), built(**inputs), atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["onnx", "pt2"])
+def test_the_exported_detector_runs_at_other_sizes(kind, tmp_path):
+    from d2rnet.detector import LesionDetector
+    from d2rnet.export import Places, export_detector
+
+    torch.manual_seed(0)
+    detector = LesionDetector(classes=3, depth=18, resnet_width=8, width=16, layers=1).eval()
+    path = tmp_path / f"detector.{kind}"
+    export_detector(detector=detector, path=str(path), size=64)
+    for rows, height, width in ((3, 64, 96), (1, 128, 64)):
+        image = torch.rand(rows, 3, height, width)
+        with torch.no_grad():
+            expected = Places(detector)(image)
+        if kind == "pt2":
+            found = torch.export.load(path).module()(image=image)
+        else:
+            session = pytest.importorskip("onnxruntime").InferenceSession(path)
+            found = map(torch.as_tensor, session.run(["boxes", "scores"], {"image": image.numpy()}))
+        for own, true in zip(found, expected, strict=True):
+            torch.testing.assert_close(own, true, atol=1e-3, rtol=1e-3)
+
+
 def test_compiled_ahead_of_time(tmp_path):
     """AOTInductor, which needs a C++ compiler and no Python to run."""
     from akessfa.network import UpStep  # a part of a network that is quick to compile

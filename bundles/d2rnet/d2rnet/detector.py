@@ -130,7 +130,8 @@ class LesionDetector(nn.Module):
             stride = float(4 * 2**level)
             down = (torch.arange(x.shape[2], device=image.device) + 0.5) * stride
             right = (torch.arange(x.shape[3], device=image.device) + 0.5) * stride
-            place = torch.stack([right.repeat(x.shape[2]), down.repeat_interleave(x.shape[3])], dim=1)
+            size = [x.shape[2], x.shape[3]]
+            place = torch.stack([right.expand(size), down[:, None].expand(size)], dim=2).flatten(0, 1)
             places.append(place)
             strides.append(torch.full_like(place[:, 0], stride))
         joined = torch.cat(boxes, dim=1).float()

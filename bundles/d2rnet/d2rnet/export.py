@@ -92,11 +92,11 @@ def export_network(
     """Write ``network`` to ``path``: ``image`` (B, views, 3, H, W), ``input_ids`` (B, T), ``regions`` (B, R, 3, S, S),
     ``region_mask`` (B, R) to ``pred`` (B, T, V).
 
-    Batch, length, height and width (multiples of 32) and the regions' side (of 4) are free. Generation is a loop, which the TorchScript archive
-    holds as ``generate``.
+    Batch, length, height and width (multiples of 32) and the regions' side (of 4) are free. Generation is a loop,
+    which the TorchScript archive holds as ``generate``.
     """
     network = copy.deepcopy(network)
-    axes = free_axes(length=network.report.decoder.positions.shape[0])  # type: ignore[union-attr,index]
+    axes = free_axes(length=network.report.max_length)
     inputs = {"image": torch.rand(2, views, 3, size, size + 32), "input_ids": torch.full((2, length), 4)}
     free = {"image": {0: axes["batch"], 3: axes["rows"], 4: axes["columns"]}}
     free["input_ids"] = {0: axes["batch"], 1: axes["length"]}

@@ -97,7 +97,7 @@ class RegionEncoder(nn.Module):
 
         All regions that there are go through in one call; batch statistics never see an empty slot.
         """
-        if not torch.jit.is_scripting():
+        if not torch.jit.is_scripting():  # noqa: SIM102  (TorchScript leaves out what is below, not what is beside)
             if torch.compiler.is_compiling() and not self.training:  # no branch and no size may depend on the data
                 every = self.encode(regions.flatten(0, 1)).unflatten(0, [-1, mask.shape[1]])
                 return torch.where(mask[:, :, None], every, 0.0)

@@ -74,7 +74,7 @@ class VisualSide(nn.Module):
         if self.head is not None:
             last = self.head(last)
         patches = last.flatten(2).transpose(1, 2)
-        there = view_mask.repeat_interleave(patches.shape[1], dim=1)
+        there = view_mask[:, :, None].expand(-1, -1, patches.shape[1]).flatten(1)
         found = patches.new_zeros([image.shape[0], 0, self.width])
         if self.regions is not None and regions is not None:
             found = self.regions(regions, region_mask)

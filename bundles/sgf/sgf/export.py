@@ -15,7 +15,7 @@ def export_network(*, network: SGF, path: str, size: int, length: int) -> None:
     Batch, length, height and width (multiples of 32) are free. Generation is a loop, which the TorchScript archive
     holds as ``generate``.
     """
-    axes = free_axes(length=network.report.decoder.positions.shape[0])  # type: ignore[union-attr,index]
+    axes = free_axes(length=network.report.max_length)
     inputs = {"image": torch.rand(2, network.views, 3, size, size + 32), "input_ids": torch.full((2, length), 4)}
     free = {"image": {0: axes["batch"], 3: axes["rows"], 4: axes["columns"]}}
     free["input_ids"] = {0: axes["batch"], 1: axes["length"]}
