@@ -8,11 +8,13 @@ reaches no other token. Encoders of transformers are traced where ``torch.jit.sc
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 import torch
 from torch import nn
-from transformers import AutoModel, BertModel, CLIPTextModel
+from transformers import AutoConfig, AutoModel, CLIPTextModel, PreTrainedModel
+
+BERTS, ROBERTAS = ("bert",), ("roberta", "xlm-roberta", "camembert")
 
 
 class TextFeatures(NamedTuple):
@@ -168,14 +170,25 @@ class PretrainedTextEncoder(nn.Module):
         return self
 
 
-def bert_text_encoder(*, weights: str | BertModel, trainable_layers: Optional[int] = None) -> PretrainedTextEncoder:
-    """Any BERT-type encoder of transformers (BERT, RoBERTa-free variants with ``BertModel``'s layout, MiniLM, ...).
+def bert_text_encoder(
+    *, weights: str | PreTrainedModel, trainable_layers: Optional[int] = None
+) -> PretrainedTextEncoder:
+    """An encoder of transformers of BERT's or RoBERTa's form: BERT, MiniLM, PubMedBERT; RoBERTa, XLM-R, CamemBERT.
 
     Args:
-        weights: a local folder or hub name, loaded by ``from_pretrained``; or a ``BertModel`` made by the caller.
+        weights: a local folder or hub name, loaded by ``from_pretrained``; or a model made by the caller.
         trainable_layers: of :class:`PretrainedTextEncoder`.
+
+    Raises:
+        ValueError: a model of another form, whose features would be wrong.
     """
-    bert = weights if isinstance(weights, BertModel) else AutoModel.from_pretrained(weights, add_pooling_layer=False)
+    config = weights.config if isinstance(weights, PreTrainedModel) else AutoConfig.from_pretrained(weights)
+    kind = config.model_type
+    if kind not in (*BERTS, *ROBERTAS):
+        raise ValueError(f"weights: {kind!r} is the model's type; the types that fit are {', '.join(BERTS + ROBERTAS)}")
+    bert: Any = weights
+    if isinstance(weights, str):
+        bert = AutoModel.from_pretrained(weights, add_pooling_layer=False)
     return PretrainedTextEncoder(_BertLayers(bert), bert.encoder.layer, causal=False, trainable_layers=trainable_layers)
 
 
@@ -191,15 +204,21 @@ def clip_text_encoder(*, weights: str | CLIPTextModel, trainable_layers: Optiona
 
 
 class _BertLayers(nn.Module):
-    """BertModel as tensors in, tensor out: embeddings, allowed attention (B, 1, L, L), positions (B, L)."""
+    """BertModel as tensors in, tensor out: embeddings, allowed attention (B, 1, L, L), positions (B, L).
 
-    def __init__(self, bert: BertModel) -> None:
+    RoBERTa counts places from behind its padding id, on which it has a place, too.
+    """
+
+    def __init__(self, bert: PreTrainedModel) -> None:
         super().__init__()
         self.bert = bert
+        self.first = int(bert.config.pad_token_id) + 1 if bert.config.model_type in ROBERTAS else 0
         self.words: nn.Embedding = bert.get_input_embeddings()  # type: ignore[assignment]
 
     def forward(self, embedded: torch.Tensor, allowed: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        return self.bert(inputs_embeds=embedded, attention_mask=allowed, position_ids=positions).last_hidden_state
+        return self.bert(
+            inputs_embeds=embedded, attention_mask=allowed, position_ids=positions + self.first
+        ).last_hidden_state
 
     def __prepare_scriptable__(self) -> torch.jit.ScriptModule:
         return _trace(self, self.words)

@@ -1,6 +1,16 @@
 import pytest
 import torch
-from transformers import BertConfig, BertModel, CLIPTextConfig, CLIPTextModel
+from transformers import (
+    AutoModel,
+    BertConfig,
+    BertModel,
+    CLIPTextConfig,
+    CLIPTextModel,
+    DistilBertConfig,
+    ElectraConfig,
+    RobertaConfig,
+    RobertaModel,
+)
 
 from common.text_encoders import (
     TransformerTextEncoder,
@@ -15,6 +25,12 @@ def bert() -> BertModel:
     torch.manual_seed(1)
     config = BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
     return BertModel(config, add_pooling_layer=False)
+
+
+def roberta() -> RobertaModel:
+    torch.manual_seed(1)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    return RobertaModel(RobertaConfig(vocab_size=50, pad_token_id=1, **sizes), add_pooling_layer=False)
 
 
 def clip() -> CLIPTextModel:
@@ -32,11 +48,12 @@ def encoders():
     return {
         "transformer": TransformerTextEncoder(vocab_size=50, width=16, heads=2),
         "bert": bert_text_encoder(weights=bert()),
+        "roberta": bert_text_encoder(weights=roberta()),
         "clip": clip_text_encoder(weights=clip()),
     }
 
 
-NAMES = ["transformer", "bert", "clip"]
+NAMES = ["transformer", "bert", "roberta", "clip"]
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10, 0, 0], [11, 12, 13, 14, 15, 16, 17, 18]])
 MASK = (IDS > 0).long()
 SENTENCES = torch.tensor([[0, 0, 0, 1, 1, 1, 0, 0], [0, 0, 1, 1, 1, 2, 2, 2]])
@@ -105,8 +122,9 @@ def test_scripted_equals_eager_at_other_shapes(encoder):
             torch.testing.assert_close(one, other)
 
 
-def test_bert_on_one_sentence_equals_transformers():
-    model = bert().eval()
+@pytest.mark.parametrize("make", [bert, roberta])
+def test_bert_on_one_sentence_equals_transformers(make):
+    model = make().eval()
     expected = model(input_ids=IDS[1:], attention_mask=MASK[1:]).last_hidden_state
     actual = bert_text_encoder(weights=model).eval()(IDS[1:], MASK[1:], torch.zeros_like(IDS[1:])).tokens
     torch.testing.assert_close(actual, expected)
@@ -141,6 +159,16 @@ def test_weights_load_from_a_folder(tmp_path):
     loaded = bert_text_encoder(weights=str(tmp_path)).eval()
     expected = bert_text_encoder(weights=model).eval()(IDS, MASK, SENTENCES).tokens
     torch.testing.assert_close(loaded(IDS, MASK, SENTENCES).tokens, expected)
+
+
+@pytest.mark.parametrize("config", [DistilBertConfig(dim=16, n_layers=1, n_heads=2, hidden_dim=16), ElectraConfig(
+    embedding_size=8, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)])  # fmt: skip
+def test_a_model_of_another_form_is_refused_in_one_line(config, tmp_path):
+    AutoModel.from_config(config).save_pretrained(tmp_path)
+    with pytest.raises(
+        ValueError, match=rf"weights: '{config.model_type}' is the model's type; the types that fit are"
+    ):
+        bert_text_encoder(weights=str(tmp_path))
 
 
 def test_positions_and_attention():

@@ -70,7 +70,7 @@ class SSFA(nn.Module):
 
 
 class UpStep(nn.Module):
-    """Twice the size, joined with the encoder's features, two convolutions: MONAI's ``UpCat``, readable by compilers."""
+    """Twice the size, joined with the encoder's features, two convolutions: MONAI's ``UpCat``, for compilers."""
 
     def __init__(self, inside: int, skip: int, outside: int) -> None:
         super().__init__()
