@@ -6,6 +6,7 @@ Basic Text SR by TID 2000. They bear the patient and study of their source image
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -17,7 +18,7 @@ from highdicom.sr import CodedConcept
 from highdicom.sr.templates import Template
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
-from pydicom.uid import BasicTextSRStorage, UltrasoundImageStorage
+from pydicom.uid import BasicTextSRStorage, UltrasoundImageStorage, generate_uid
 
 from common import __version__
 from common.datasets.files import stem_of
@@ -42,6 +43,7 @@ REQUIRED = (
 )  # fmt: skip
 IDENTIFIERS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 PLACES = ("ImageOrientationPatient", "ImagePositionPatient", "FrameOfReferenceUID")
+TIMES = {"DA": r"\d{8}", "TM": r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?"}
 CLASSES = {
     "benign": CodedConcept("30807003", "SCT", "Benign"),
     "malignant": CodedConcept("21594007", "SCT", "Malignant"),
@@ -105,7 +107,7 @@ class DicomResults:
             algorithm_identification=algorithm,
         )
         seg = hd.seg.Segmentation(
-            source_images=[_one_frame(header)],
+            source_images=[_one_frame(_placed(header, spacing))],
             pixel_array=mask.astype(np.uint8),
             segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
             segment_descriptions=[segment],
@@ -115,6 +117,9 @@ class DicomResults:
         )
         if frame is not None:
             _refer_to_frame(seg, header, frame)
+        if "FrameOfReferenceUID" not in seg:
+            seg.FrameOfReferenceUID = generate_uid(entropy_srcs=[str(header.SeriesInstanceUID), "frame of reference"])
+            seg.PositionReferenceIndicator = ""
         seg.PatientOrientation = header.get("PatientOrientation") or ""
         if self.orientation is not None and "ImageOrientationPatient" not in header:
             seg.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence = [_orientation(self.orientation)]
@@ -203,6 +208,20 @@ def _frame(image: str, header: Dataset) -> int | None:
     return source_of(image)[1] + 1 if int(header.get("NumberOfFrames") or 1) > 1 else None
 
 
+def _placed(header: Dataset, spacing: tuple[float, float] | None) -> Dataset:
+    """``header`` with a whole place in the patient, or with none: highdicom reads all of it, or fails."""
+    if not any(name in header for name in PLACES[:2]):
+        return header
+    source = deepcopy(header)
+    if spacing is None or not all(name in header for name in PLACES):
+        for name in PLACES[:2]:
+            source.pop(name, None)
+        return source
+    source.PixelSpacing = list(spacing)
+    source.SliceThickness = source.get("SliceThickness") or 1.0
+    return source
+
+
 def _one_frame(header: Dataset) -> Dataset:
     """``header``; of a clip, as a single image: highdicom expects every clip to be an enhanced one."""
     if int(header.get("NumberOfFrames") or 1) == 1:
@@ -273,7 +292,20 @@ def _header(path: str) -> Dataset:
     for name in PLACES:
         if name in header and not header.get(name):
             delattr(header, name)
+    _repair_times(header)
     return _in_unicode(header, path)
+
+
+def _repair_times(header: Dataset) -> None:
+    """Dates and times in today's form: older files write 2024.01.05 and 11:20:00; what is neither becomes empty."""
+    for element in header:
+        if element.VR in TIMES and element.value:
+            digits = (
+                re.sub(r"(?<=\d)[-.:/](?=\d\d)", "", str(element.value))
+                if element.VR == "DA"
+                else str(element.value).replace(":", "")
+            )
+            element.value = digits if re.fullmatch(TIMES[element.VR], digits) else ""
 
 
 def _in_unicode(header: Dataset, path: str) -> Dataset:

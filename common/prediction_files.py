@@ -15,6 +15,7 @@ from PIL import Image
 from common.datasets.files import stem_of
 from common.dicom import burned_in, is_dicom
 from common.distributed import data_order, gather, is_first
+from common.failures import FAILURES
 from common.findings import Finding
 from common.result_files import name_of
 from common.run_page import write_page
@@ -93,8 +94,17 @@ class PredictionFiles:
                 for key, picture in shown.pictures.items():
                     picture.save(self.folder / files[key])
             images = shown.images or [name]
-            objects = self._write_dicom(shown, images, stem) if self.dicom else {}
+            objects = self._dicom_of(shown, images, stem) if self.dicom else {}
             self.predictions.append({self.key: name, **files, **shown.entry, **text_in_pixels(images), **objects})
+
+    def _dicom_of(self, shown: Shown, images: Sequence[str], stem: str) -> dict[str, str]:
+        """Objects of one prediction; none, named as the run ends, where a header lets none be made."""
+        try:
+            return self._write_dicom(shown, images, stem)
+        except Exception as error:  # whatever highdicom and pydicom make of a header, the other files are done
+            told = str(error).splitlines()[0] if str(error).startswith("dicom_results: ") else type(error).__name__
+            FAILURES.add(images[0], f"dicom_results: {images[0]!r}: no object could be made of its header ({told})")
+            return {}
 
     def _write_dicom(self, shown: Shown, images: Sequence[str], stem: str) -> dict[str, str]:
         from common.dicom_results import DicomResults
@@ -107,10 +117,13 @@ class PredictionFiles:
 
     def _finish(self, engine: Engine) -> None:
         order, predictions = data_order(len(self.predictions)), gather(self.predictions)
-        if not is_first():
-            return
         count = len(engine.data_loader.dataset)  # type: ignore[attr-defined]
         self.predictions = [predictions[index] for index in order[:count]]  # the rest are repeated
+        if is_first():
+            self._write_summary()
+        FAILURES.finish(self.folder)
+
+    def _write_summary(self) -> None:
         text = json.dumps(self.predictions, indent=2, ensure_ascii=False)
         (self.folder / "predictions.json").write_text(text, encoding="utf-8")
         write_page(self.folder, title=self.title, note=self.note)

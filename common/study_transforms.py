@@ -15,6 +15,7 @@ from PIL import Image
 from common.datasets.files import WITH_DICOM, image_files, open_image, to_grey
 from common.datasets.layouts import list_images
 from common.datasets.studies import read_studies
+from common.failures import FAILURES
 from common.report_tokenizer import SentenceTokenizer, encode_report
 
 logger = logging.getLogger(__name__)
@@ -108,6 +109,20 @@ def check_size(size: int) -> None:
         raise ValueError(f"image_size: {size} is no multiple of 32; the deepest features have stride 32")
 
 
+def _images_of(path: Path, *, alone: bool) -> list[str]:
+    """Images of a study; none, named as the run ends, where one of them is damaged and other studies go on."""
+    try:
+        images = list_images(str(path))
+        for image in images if not alone else ():
+            to_grey(open_image(image))
+        return images
+    except (OSError, ValueError) as error:
+        if alone:
+            raise
+        FAILURES.add(str(path), f"study {path.name!r}: {str(error).splitlines()[0]}")
+        return []
+
+
 def list_studies(*, image: str | None, data_dir: str | None, views: int, annotation: str | None = None) -> list[dict]:
     """What inference runs over: ``study`` and ``images`` of each study.
 
@@ -117,6 +132,7 @@ def list_studies(*, image: str | None, data_dir: str | None, views: int, annotat
 
     Raises:
         FileNotFoundError: no such image.
+        ValueError: no study can be read; one of several that cannot is left out and named as the run ends.
     """
     if image is None:
         found = read_studies(str(data_dir), "test", views=views, annotation=annotation)
@@ -126,7 +142,13 @@ def list_studies(*, image: str | None, data_dir: str | None, views: int, annotat
     if whole.is_dir() and not image_files(whole, WITH_DICOM):
         folders = sorted(path for path in whole.iterdir() if path.is_dir()) or folders
     names = [path.name if path.is_dir() else path.stem for path in folders]
-    studies = [{"study": n, "images": list_images(str(path))} for n, path in zip(names, folders, strict=True)]
+    studies = [
+        {"study": name, "images": images}
+        for name, path in zip(names, folders, strict=True)
+        if (images := _images_of(path, alone=len(folders) == 1))
+    ]
+    if not studies:
+        raise ValueError(next(iter(FAILURES.reasons.values())))
     for study in studies:
         if len(study["images"]) > views:
             logger.warning("%s: %d images, the first %d are read", study["study"], len(study["images"]), views)

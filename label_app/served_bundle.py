@@ -21,6 +21,7 @@ import ignite.engine
 from monai.bundle import ConfigParser
 from monai.transforms import Compose
 
+from common.failures import FAILURES
 from common.prediction_files import PredictionFiles
 from common.typed_text import literal
 
@@ -184,6 +185,8 @@ class _Inference:
             ValueError, FileNotFoundError: the image cannot be read.
         """
         cases = self.list_cases(image=image, **({} if self.text is None else {self.text: text}))
+        for reason in FAILURES.take().values():
+            raise ValueError(reason)
         return self.prepare(cases[0])
 
     def __call__(self, case: Any, image: str) -> Answer:

@@ -408,6 +408,50 @@ def test_a_corrupt_image_is_one_line_and_nothing_is_overwritten(made, bundle, tm
     assert not (tmp_path / "out").exists()
 
 
+def test_one_bad_file_does_not_end_a_folder(made, bundle, tmp_path):
+    folder, _ = made
+    source = folder / "synthetic" / TINY[bundle]["image"]
+    studies = bundle in ("sgf", "d2rnet")
+    names = ("one/a.png", "two/bad.jpg", "three/c.png") if studies else ("a.png", "bad.jpg", "c.png")
+    for name in names:
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.open(source).convert("L").resize((200, 200)).save(tmp_path / "in" / name)
+    bad = tmp_path / "in" / names[1]
+    bad.write_bytes(bad.read_bytes()[: bad.stat().st_size // 2])
+    arguments = inference_flags(bundle, folder, image=tmp_path / "in", output_dir=tmp_path / "out")
+    done = monai("run", "--config_file", f"bundles/{bundle}/configs/inference.json", *arguments, expect=1)
+    assert re.match(
+        r"ValueError: 1 left out, named in .*failures.json'; the others are done; the first: ", one_line(done)
+    )
+    assert len(json.loads((tmp_path / "out" / "predictions.json").read_text())) == 2
+    (left_out,) = json.loads((tmp_path / "out" / "failures.json").read_text())
+    assert "bad" in left_out or "two" in left_out
+    bad.unlink()
+    if studies:
+        bad.parent.rmdir()
+    monai("run", "--config_file", f"bundles/{bundle}/configs/inference.json", *arguments)
+    assert not (tmp_path / "out" / "failures.json").exists()
+
+
+def test_one_bad_header_does_not_end_a_folder(made, bundle, tmp_path, monkeypatch):
+    folder, _ = made
+    pixels = np.asarray(Image.open(folder / "synthetic" / TINY[bundle]["image"]).convert("L"))
+    for name in "abc":
+        place = tmp_path / "in" / name if bundle in ("sgf", "d2rnet") else tmp_path / "in"
+        place.mkdir(parents=True, exist_ok=True)
+        path = dicom_file(place / f"{name}.dcm", pixels)
+        if name == "b":
+            data = read(path)
+            del data.StudyInstanceUID
+            data.save_as(path)
+    places = {"image": tmp_path / "in", "output_dir": tmp_path / "out", "dicom_results": True}
+    arguments = inference_flags(bundle, folder, **places)
+    done = monai("run", "--config_file", f"bundles/{bundle}/configs/inference.json", *arguments, expect=1)
+    assert "1 left out" in one_line(done) and "no StudyInstanceUID" in one_line(done)
+    predictions = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert [any(key.startswith("dicom_") for key in entry) for entry in predictions] == [True, False, True]
+
+
 def test_several_bundles_in_one_process(monkeypatch):
     monkeypatch.chdir(ROOT)
     kinds = set()

@@ -167,6 +167,45 @@ def test_unusual_headers_give_objects_or_one_line(tmp_path, speckle):
         results.write_findings(str(tmp_path / "b.dcm"), [Finding({}, mask=mask)])
 
 
+@pytest.mark.parametrize("header", [
+    {"StudyTime": "11:20:00", "StudyDate": "2024.01.05"}, {"StudyTime": "noon", "PatientBirthDate": "1980"},
+    {"FrameOfReferenceUID": "1.2.3"}, {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0]},
+    {"FrameOfReferenceUID": "1.2.3", "ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "ImagePositionPatient": [0, 0, 0]},
+    {"FrameOfReferenceUID": "1.2.3", "ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "ImagePositionPatient": [0, 0, 0],
+     "PixelSpacing": [0.2, 0.3]},
+])  # fmt: skip
+@pytest.mark.parametrize("modality", ["US", "CR"])
+def test_every_header_gives_objects_that_readers_take(tmp_path, speckle, header, modality, monkeypatch):
+    from highdicom.seg import segread
+    from pydicom import config
+
+    with monkeypatch.context() as lenient:
+        lenient.setattr(config.settings, "_writing_validation_mode", config.IGNORE)
+        image = dicom_file(tmp_path / "a.dcm", speckle, Modality=modality, **header)
+    mask = np.zeros(SHAPE, dtype=bool)
+    mask[5:15, 30:70] = True
+    written = DicomResults(folder=tmp_path, network="AKE-SSFA").write_findings(str(image), [Finding({}, mask=mask)])
+    assert all(valid(tmp_path / name) for name in written.values())
+    seg, source = segread(tmp_path / written["dicom_seg"]), read(image)
+    pixels = seg.get_pixels_by_source_instance(source_sop_instance_uids=[source.SOPInstanceUID])
+    assert (pixels.reshape(SHAPE) > 0).tolist() == mask.tolist()
+    assert seg.FrameOfReferenceUID == header.get("FrameOfReferenceUID", seg.FrameOfReferenceUID)
+    measures = seg.SharedFunctionalGroupsSequence[0].get("PixelMeasuresSequence")
+    assert (measures is not None) == ("PixelSpacing" in header)
+    if measures is not None:
+        assert list(measures[0].PixelSpacing) == [0.2, 0.3]
+
+
+def test_segmentations_of_a_series_share_a_frame_of_reference(tmp_path, speckle):
+    mask = np.ones(SHAPE, dtype=bool)
+    frames = []
+    for name in "ab":
+        image = dicom_file(tmp_path / f"{name}.dcm", speckle, SeriesInstanceUID="1.2.3.4")
+        written = DicomResults(folder=tmp_path, network="X").write_findings(str(image), [Finding({}, mask=mask)])
+        frames.append(read(tmp_path / written["dicom_seg"]).FrameOfReferenceUID)
+    assert frames[0] == frames[1]
+
+
 def test_sizes_of_masks_and_boxes(tmp_path, speckle):
     mask = np.zeros(SHAPE, dtype=bool)
     mask[10:20, 20:50] = True

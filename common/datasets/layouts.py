@@ -9,10 +9,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 from common.datasets.ddti import read_ddti, read_ddti_xml
-from common.datasets.files import WITH_DICOM, check_image, check_pairs, frames_of, image_files, stem_of
+from common.datasets.files import (
+    WITH_DICOM,
+    check_image,
+    check_pairs,
+    frames_of,
+    image_files,
+    open_image,
+    stem_of,
+    to_grey,
+)
 from common.datasets.phrasecut import phrasecut_folder, read_phrasecut
 from common.datasets.ratn import read_ratn, read_ratn_table
 from common.datasets.tn3k import read_tg3k, read_tn3k
+from common.failures import FAILURES
 
 
 class Layout(NamedTuple):
@@ -91,16 +101,49 @@ def list_images(image: str) -> list[str]:
 
     Raises:
         FileNotFoundError: neither a file nor a folder, or a folder without images.
-        ValueError: a file is damaged, or two differ by their suffix alone.
+        ValueError: the file, or a file of the folder, is damaged, or two differ by their suffix alone.
     """
+    return _frames(_files_of(image), image, check_image)
+
+
+def list_each(image: str) -> list[str]:
+    """:func:`list_images`, each a case of its own: a damaged file of a folder is left out and named as the run ends.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`list_images`, if ``image`` is a file or no file of it can be read.
+    """
+    files = _files_of(image)
+    if len(files) == 1:
+        return list_images(image)
+    sound, first = [], None
+    for file in files:
+        try:
+            for frame in frames_of(file):
+                check_image(frame)
+                to_grey(open_image(frame))
+            sound.append(file)
+        except (OSError, ValueError) as error:
+            reason = str(error) if str(error).startswith("image: ") else f"image: {str(file)!r} is damaged ({error})"
+            FAILURES.add(str(file), reason.splitlines()[0])
+            first = first or reason
+    if not sound:
+        raise ValueError(first)
+    return _frames(sound, image, lambda _: None)
+
+
+def _files_of(image: str) -> list[Path]:
     path = Path(image)
     if not path.exists():
         raise FileNotFoundError(f"image: no file or folder {image!r}; pass --image FILE_OR_FOLDER")
     files = image_files(path, WITH_DICOM) if path.is_dir() else [path]
     if not files:
         raise FileNotFoundError(f"image: no image file in {image!r}; pass a folder with PNG, JPEG or DICOM files")
+    return files
+
+
+def _frames(files: list[Path], image: str, check: Callable[[str], object]) -> list[str]:
     for file in files:
-        check_image(str(file))
+        check(str(file))
     frames = [frame for file in files for frame in frames_of(file)]
     stems = Counter(map(stem_of, frames))
     twice = [stem for stem, count in stems.items() if count > 1]

@@ -22,7 +22,7 @@ from common.command_line import text_or_file
 from common.datasets.augment import RandMirrorReportd
 from common.datasets.grey_reader import LoadGreyd
 from common.datasets.labels import LoadMaskd
-from common.datasets.layouts import list_images, read_dataset
+from common.datasets.layouts import list_each, read_dataset
 from common.report_tokenizer import SentenceTokenizer, TokenizeReportd, encode_report
 
 TOKENS = ("input_ids", "attention_mask", "sentence_ids")
@@ -169,4 +169,4 @@ def list_cases(*, image: str | None, report: str | None, data_dir: str | None) -
         text = text_or_file(report, id="report")
         return [{"image": case["image"], "report": case["report"] if text is None else text} for case in cases]
     text = text_or_file(report, id="report") or ""
-    return [{"image": name, "report": text} for name in list_images(image)]
+    return [{"image": name, "report": text} for name in list_each(image)]

@@ -28,7 +28,7 @@ from common.command_line import text_or_file
 from common.datasets.crop import CropNoduled
 from common.datasets.grey_reader import LoadGreyd
 from common.datasets.labels import LoadMaskd
-from common.datasets.layouts import list_images, read_dataset
+from common.datasets.layouts import list_each, read_dataset
 from common.datasets.phrases import PLAIN, TEMPLATE, with_phrases
 
 from .features import ReadTapsd, TapFiles
@@ -290,4 +290,4 @@ def list_cases(*, image: str | None, phrase: str | None, data_dir: str | None) -
         cases = read_prompts(root=str(data_dir), split="test")
         return [{key: case[key] for key in ("image", "phrase", "prompt")} for case in cases]
     named = (text_or_file(phrase, id="phrase") or "").strip() or PLAIN
-    return [{"image": name, "phrase": named, "prompt": TEMPLATE.format(named)} for name in list_images(image)]
+    return [{"image": name, "phrase": named, "prompt": TEMPLATE.format(named)} for name in list_each(image)]

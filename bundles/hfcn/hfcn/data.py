@@ -21,7 +21,7 @@ from monai.transforms import (
 from common.datasets.crop import CropNoduled
 from common.datasets.grey_reader import LoadGreyd
 from common.datasets.labels import LoadMaskd
-from common.datasets.layouts import list_images, read_dataset
+from common.datasets.layouts import list_each, list_images, read_dataset
 
 
 def load_nodule(*, size: int, margin: float, with_mask: bool) -> list:
@@ -76,9 +76,9 @@ def list_cases(*, image: str | None, mask: str | None, data_dir: str | None) -> 
     """
     if image is None:
         return [{"image": case["image"], "label": case["label"]} for case in read_dataset(str(data_dir), "test")]
-    images = list_images(image)
     if mask is None:
-        return [{"image": name} for name in images]
+        return [{"image": name} for name in list_each(image)]
+    images = list_images(image)
     masks = list_images(mask)
     if len(masks) != len(images):
         raise FileNotFoundError(f"mask: {len(masks)} in {mask!r} for {len(images)} images; give one each, in one order")
