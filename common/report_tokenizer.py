@@ -302,6 +302,7 @@ class TokenizeReportd(Transform):
     """MONAI dictionary transform: add ``input_ids``, ``attention_mask``, ``sentence_ids``, int64 (max_length,).
 
     A missing or empty report gives no token: the network then works on the image alone. Padding is id 0, mask 0.
+    Ids that are there already, without a report, stay.
 
     Args:
         tokenizer: a :class:`ReportTokenizer` or :class:`HuggingFaceTokenizer`.
@@ -318,6 +319,8 @@ class TokenizeReportd(Transform):
         self.known: Recent[str, EncodedReport] = Recent(KEPT)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        if self.key not in data and "input_ids" in data:  # they were made before, by the program that asks
+            return dict(data)
         report = str(data.get(self.key) or "")
         encoded = self._encode(report)
         padding = [0] * (self.max_length - len(encoded.input_ids))

@@ -16,6 +16,7 @@ from nibabel.filebasedimages import ImageFileError
 from PIL import Image
 
 SUFFIXES = (".nii", ".nii.gz")
+HANDED_OVER = "handed_over"  # in an image's metadata: it came as an array, not as a file
 
 
 def is_nifti(path: str | Path) -> bool:
@@ -52,15 +53,34 @@ def read_slice(path: str) -> tuple[Image.Image, np.ndarray]:
     if pixels.dtype.names:  # red, green, blue of each pixel
         pixels = np.stack([pixels[name] for name in pixels.dtype.names], axis=-1)
         return Image.fromarray(np.uint8(pixels.reshape(*pixels.shape[:2], -1).swapaxes(0, 1))), image.affine
-    pixels = np.asarray(pixels, dtype=np.float32).reshape(pixels.shape[:2]).T
+    return picture_of(np.asarray(pixels, dtype=np.float32).reshape(pixels.shape[:2]).T), image.affine
+
+
+def picture_of(pixels: np.ndarray) -> Image.Image:
+    """``pixels`` (H, W) as a picture: of 8 bits where they are whole numbers from 0 to 255, else of floats."""
     eight = pixels.min() >= 0 and 1 < pixels.max() <= 255 and not (pixels % 1).any()
-    return Image.fromarray(pixels.astype(np.uint8) if eight else pixels), image.affine
+    return Image.fromarray(pixels.astype(np.uint8) if eight else pixels.astype(np.float32))
+
+
+def picture_of_array(array: np.ndarray) -> Image.Image:
+    """An image that a program hands over: rows and columns (H, W), or columns first with one slice (W, H, 1), as
+    MONAI's readers and MONAI Deploy's DICOM reader arrange them.
+
+    Raises:
+        ValueError: another shape.
+    """
+    if array.ndim == 3 and array.shape[2] == 1:
+        return picture_of(array[..., 0].T)
+    if array.ndim == 2:
+        return picture_of(array)
+    raise ValueError(f"image: an array of shape {array.shape}; expected (H, W), or (W, H, 1) with columns first")
 
 
 class AsSliced(MapTransform):
     """Masks (1, W, H) to (W, H), or to (W, H, 1) where ``image`` is a slice in NIfTI.
 
-    MONAI Label writes masks with two axes without the image's place in space, and only such as PNG.
+    MONAI Label writes masks with two axes without the image's place in space, and only such as PNG. Of an image that
+    a program handed over the mask keeps a channel before the image's own axes, as MONAI Deploy expects.
     """
 
     def __init__(self, keys: KeysCollection, *, image: str = "image") -> None:
@@ -68,7 +88,10 @@ class AsSliced(MapTransform):
         self.image = image
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        slices = len(data[self.image].meta[MetaKeys.SPATIAL_SHAPE]) == 3
+        meta = data[self.image].meta
+        slices = len(meta[MetaKeys.SPATIAL_SHAPE]) == 3
+        if meta.get(HANDED_OVER):
+            return {**data, **{key: data[key][..., None] if slices else data[key].mT for key in self.keys}}
         return {**data, **{key: data[key][0][..., None] if slices else data[key][0] for key in self.keys}}
 
 

@@ -262,5 +262,5 @@ def test_rows_come_first(tmp_path):
     pixels = np.zeros((40, 80), np.uint8)
     pixels[:20] = 200  # bright above
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    image = inference_transforms(size=32, margin=0.1, with_mask=False)({"image": str(tmp_path / "a.png")})["image"]
+    image = inference_transforms(size=32, margin=0.1)({"image": str(tmp_path / "a.png")})["image"]
     assert image.shape == (1, 32, 32) and image[0, 4].mean() > 0.7 and image[0, -4].mean() < 0.01

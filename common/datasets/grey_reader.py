@@ -6,28 +6,43 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from monai.config import PathLike
-from monai.data import ImageReader
+from monai.data import ImageReader, MetaTensor
 from monai.transforms import LoadImaged
 from monai.utils import MetaKeys, ensure_tuple
 from PIL import Image
 
 from common.datasets.files import open_image, to_grey
-from common.slices import is_nifti, read_slice
+from common.slices import HANDED_OVER, is_nifti, picture_of_array, read_slice
 
 
 class LoadGreyd(LoadImaged):
-    """``image`` by :class:`GreyReader`, channel first; an unreadable file is one line, not MONAI's traceback."""
+    """``image`` by :class:`GreyReader`, channel first; an unreadable file is one line, not MONAI's traceback.
+
+    An image that is an array already, as MONAI Deploy hands it over, becomes what its file would have become.
+    """
 
     def __init__(self) -> None:
         super().__init__(keys="image", reader=GreyReader, ensure_channel_first=True)
 
     def __call__(self, data: Mapping[Hashable, Any], reader: Any = None) -> dict[Hashable, Any]:
+        if isinstance(data["image"], (np.ndarray, torch.Tensor)):
+            return {**data, "image": self._of_array(data["image"])}
         try:
             return super().__call__(data, reader)
         except Exception:
             open_image(str(data["image"]))  # raises our own line: MONAI tries its other readers, and tells of those
             raise
+
+    @staticmethod
+    def _of_array(image: np.ndarray | torch.Tensor) -> MetaTensor:
+        given = image.meta if isinstance(image, MetaTensor) else {}
+        array = image.cpu().numpy() if isinstance(image, torch.Tensor) else image
+        pixels = np.asarray(to_grey(picture_of_array(array))).T.astype(np.float32)
+        meta = {**given, MetaKeys.SPATIAL_SHAPE: np.asarray(array.shape), MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan")}
+        affine = torch.as_tensor(np.asarray(given.get(MetaKeys.AFFINE, np.eye(4)), dtype=np.float64))
+        return MetaTensor(torch.from_numpy(pixels)[None], affine=affine, meta={**meta, HANDED_OVER: True})
 
 
 class GreyReader(ImageReader):

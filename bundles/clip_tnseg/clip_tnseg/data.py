@@ -95,13 +95,16 @@ def pair_transforms(
 class TokenizePromptd(Transform):
     """Add ``input_ids`` and ``attention_mask``, int64 (max_length,), of ``prompt``, which is cut if it is too long.
 
-    Without a prompt, as in MONAI Label, that of ``phrase``; without it, of "thyroid nodule".
+    Without a prompt, as in MONAI Label, that of ``phrase``; without it, of "thyroid nodule". Ids that are there
+    already, without any of the two, stay.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, *, max_length: int = 77) -> None:
         self.tokenizer, self.max_length = tokenizer, max_length
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        if "input_ids" in data and not {"prompt", "phrase"} & set(data):  # made before, by the program that asks
+            return dict(data)
         encoded = self.tokenizer(
             data.get("prompt", TEMPLATE.format(data.get("phrase") or PLAIN)),
             padding="max_length",

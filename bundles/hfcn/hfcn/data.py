@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import torch
 from monai.transforms import (
@@ -15,6 +17,7 @@ from monai.transforms import (
     Resized,
     ScaleIntensityRanged,
     SelectItemsd,
+    Transform,
     Transposed,
 )
 
@@ -24,14 +27,24 @@ from common.datasets.labels import LoadMaskd
 from common.datasets.layouts import list_each, list_images, read_dataset
 
 
-def load_nodule(*, size: int, margin: float, with_mask: bool) -> list:
-    """Load ``image``, float32 (1, size, size) in [0, 1]: the square around its mask ``label``, or the whole image.
+class CropMaskedd(Transform):
+    """Crop ``image`` (1, W, H) to the square around its mask ``label``; a case without a mask stays as it is."""
+
+    def __init__(self, *, margin: float) -> None:
+        self.steps = Compose([LoadMaskd(), CropNoduled(margin=margin)])
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        return self.steps(dict(data)) if "label" in data else dict(data)
+
+
+def load_nodule(*, size: int, crop: Sequence[Transform]) -> list:
+    """Load ``image``, float32 (1, size, size) in [0, 1], as the transforms ``crop`` cut it.
 
     Rows come first, as in the images that published weights were trained on; MONAI's reader gives columns first.
     """
     return [
         LoadGreyd(),
-        *([LoadMaskd(), CropNoduled(margin=margin)] if with_mask else []),
+        *crop,
         Transposed(keys="image", indices=(0, 2, 1)),
         ScaleIntensityRanged(keys="image", a_min=0, a_max=255, b_min=0, b_max=1, clip=True),
         Resized(keys="image", spatial_size=(size, size), mode="bilinear", anti_aliasing=True),
@@ -43,7 +56,7 @@ def training_transforms(*, size: int, margin: float) -> Compose:
     """Load, then flip, turn by up to 10 degrees, and vary brightness and contrast."""
     return Compose(
         [
-            *load_nodule(size=size, margin=margin, with_mask=True),
+            *load_nodule(size=size, crop=[LoadMaskd(), CropNoduled(margin=margin)]),
             EnsureTyped(keys="image", track_meta=False),  # random transforms on plain tensors cost a fraction
             RandFlipd(keys="image", prob=0.5, spatial_axis=1),
             RandRotated(keys="image", prob=0.5, range_x=math.radians(10), padding_mode="border"),
@@ -56,14 +69,13 @@ def training_transforms(*, size: int, margin: float) -> Compose:
 
 def validation_transforms(*, size: int, margin: float) -> Compose:
     """Load; ``case`` names whose nodule it is."""
-    return Compose(
-        [*load_nodule(size=size, margin=margin, with_mask=True), SelectItemsd(keys=["image", "malignancy", "case"])]
-    )
+    crop = [LoadMaskd(), CropNoduled(margin=margin)]
+    return Compose([*load_nodule(size=size, crop=crop), SelectItemsd(keys=["image", "malignancy", "case"])])
 
 
-def inference_transforms(*, size: int, margin: float, with_mask: bool) -> Compose:
-    """Load; without masks the image is taken to be a nodule's crop."""
-    return Compose([*load_nodule(size=size, margin=margin, with_mask=with_mask), SelectItemsd(keys=["image"])])
+def inference_transforms(*, size: int, margin: float) -> Compose:
+    """Load; an image without a mask is taken to be a nodule's crop."""
+    return Compose([*load_nodule(size=size, crop=[CropMaskedd(margin=margin)]), SelectItemsd(keys=["image"])])
 
 
 def list_cases(*, image: str | None, mask: str | None, data_dir: str | None) -> list[dict]:
