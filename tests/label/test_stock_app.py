@@ -26,7 +26,10 @@ def stock(bundles, tmp_path_factory):
     app, studies = folder / "app", folder / "studies"
     shutil.copytree(STOCK, app)
     for name in TEXT:
-        shutil.copytree(bundles / name, app / "model" / f"{name}_segmentation")
+        copy = app / "model" / f"{name}_segmentation"
+        shutil.copytree(bundles / name, copy)
+        config = copy / "configs" / "train.json"
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"batch_size": 16}))
     studies.mkdir()
     sources = sorted((bundles / "akessfa" / "data" / "synthetic" / "images").glob("*.png"))[:10]
     for number, source in enumerate(sources):
@@ -47,7 +50,7 @@ def infer(app, name, image):
 
 @pytest.mark.parametrize("name", TEXT)
 def test_the_mask_has_the_images_size_and_place(stock, bundles, name, monkeypatch):
-    assert stock.info()["models"][f"{name}_segmentation"]["labels"]
+    assert stock.info()["models"][f"{name}_segmentation"]["labels"] == {"nodule": 1}
     png = np.asarray(Image.open(infer(stock, name, "p0")))
     assert png.shape == (64, 96) and png.dtype == np.uint8 and set(np.unique(png)) <= {0, 1}
     nifti = nibabel.load(infer(stock, name, "n0"))
@@ -78,9 +81,9 @@ def test_a_bright_corner_stays_in_its_corner(stock, name, monkeypatch):
 
 
 @pytest.mark.parametrize("name", TEXT)
-def test_training_on_labelled_images_writes_weights(stock, name):
+def test_training_on_fewer_labelled_images_than_a_batch_writes_weights(stock, name):
     store, folder = stock.datastore(), Path(stock.studies)
-    for number in range(8):
+    for number in range(6):
         mask = np.zeros((64, 96), dtype=np.uint8)
         mask[10:30, 20:60] = 1
         Image.fromarray(mask).save(folder.parent / "mask.png")
