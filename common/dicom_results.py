@@ -6,9 +6,7 @@ Basic Text SR by TID 2000. They bear the patient and study of their source image
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +16,12 @@ from highdicom.sr import CodedConcept
 from highdicom.sr.templates import Template
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
-from pydicom.uid import BasicTextSRStorage, UltrasoundImageStorage, generate_uid
+from pydicom.uid import BasicTextSRStorage, generate_uid
 
 from common import __version__
 from common.datasets.files import stem_of
-from common.dicom import is_dicom, pixel_spacing, read_header, source_of
+from common.dicom import pixel_spacing, source_of
+from common.dicom_source import one_frame, placed, source_header
 from common.findings import Finding
 from common.measurements import centre_of
 
@@ -37,13 +36,6 @@ SIZES = {
     "malignant": (CodedConcept("111047", "DCM", "Probability of cancer"), codes.UCUM.NoUnits),
     "score": (CodedConcept("111012", "DCM", "Certainty of Finding"), codes.UCUM.NoUnits),
 }
-REQUIRED = (
-    "PatientID", "PatientName", "PatientBirthDate", "PatientSex",
-    "StudyID", "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName",
-)  # fmt: skip
-IDENTIFIERS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
-PLACES = ("ImageOrientationPatient", "ImagePositionPatient", "FrameOfReferenceUID")
-TIMES = {"DA": r"\d{8}", "TM": r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?"}
 CLASSES = {
     "benign": CodedConcept("30807003", "SCT", "Benign"),
     "malignant": CodedConcept("21594007", "SCT", "Malignant"),
@@ -71,7 +63,7 @@ class DicomResults:
         Raises:
             ValueError: ``image`` is no DICOM file.
         """
-        header, stem = _header(image), stem_of(image)
+        header, stem = source_header(image), stem_of(image)
         frame = _frame(image, header)
         covered = [f for f in findings if f.mask is None or f.mask.any()] or [
             Finding(label="lesion", category="absent")
@@ -89,7 +81,7 @@ class DicomResults:
             ValueError: an image is no DICOM file.
         """
         sources = dict.fromkeys(source_of(image)[0] for image in images)
-        report = _report(text, [_header(source) for source in sources], self._common("report"))
+        report = _report(text, [source_header(source) for source in sources], self._common("report"))
         return {"dicom_report": self._save(report, f"{name}_report.dcm")}
 
     def _segmentation(
@@ -107,7 +99,7 @@ class DicomResults:
             algorithm_identification=algorithm,
         )
         seg = hd.seg.Segmentation(
-            source_images=[_one_frame(_placed(header, spacing))],
+            source_images=[one_frame(placed(header, spacing))],
             pixel_array=mask.astype(np.uint8),
             segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
             segment_descriptions=[segment],
@@ -208,30 +200,6 @@ def _frame(image: str, header: Dataset) -> int | None:
     return source_of(image)[1] + 1 if int(header.get("NumberOfFrames") or 1) > 1 else None
 
 
-def _placed(header: Dataset, spacing: tuple[float, float] | None) -> Dataset:
-    """``header`` with a whole place in the patient, or with none: highdicom reads all of it, or fails."""
-    if not any(name in header for name in PLACES[:2]):
-        return header
-    source = deepcopy(header)
-    if spacing is None or not all(name in header for name in PLACES):
-        for name in PLACES[:2]:
-            source.pop(name, None)
-        return source
-    source.PixelSpacing = list(spacing)
-    source.SliceThickness = source.get("SliceThickness") or 1.0
-    return source
-
-
-def _one_frame(header: Dataset) -> Dataset:
-    """``header``; of a clip, as a single image: highdicom expects every clip to be an enhanced one."""
-    if int(header.get("NumberOfFrames") or 1) == 1:
-        return header
-    single = deepcopy(header)
-    del single.NumberOfFrames
-    single.SOPClassUID = UltrasoundImageStorage
-    return single
-
-
 def _orientation(cosines: Sequence[float]) -> Dataset:
     item = Dataset()
     item.ImageOrientationPatient = list(cosines)
@@ -270,48 +238,3 @@ def _is_chinese(text: str) -> bool:
 def _own_code(label: str) -> CodedConcept:
     code = "".join(c for c in label if c.isalnum() and c.isascii())[:16] or "LESION"
     return CodedConcept(code, SCHEME, label.replace("\\", "/").strip()[:64] or "lesion")
-
-
-def _header(path: str) -> Dataset:
-    """The header of ``path``, with what the standard asks of every object empty where it is missing.
-
-    Raises:
-        ValueError: it is no DICOM file, or has no identifiers.
-    """
-    if not is_dicom(path):
-        raise ValueError(f"dicom_results: {path!r} is no DICOM file that an object could refer to; leave it off")
-    header = read_header(path)
-    for name in REQUIRED:
-        if name not in header:
-            setattr(header, name, "")
-    missing = [name for name in IDENTIFIERS if not header.get(name)]
-    if missing:
-        raise ValueError(f"dicom_results: {path!r} has no {missing[0]}, so no object can refer to it; leave it off")
-    if header.PatientSex not in ("M", "F", "O"):
-        header.PatientSex = ""
-    for name in PLACES:
-        if name in header and not header.get(name):
-            delattr(header, name)
-    _repair_times(header)
-    return _in_unicode(header, path)
-
-
-def _repair_times(header: Dataset) -> None:
-    """Dates and times in today's form: older files write 2024.01.05 and 11:20:00; what is neither becomes empty."""
-    for element in header:
-        if element.VR in TIMES and element.value:
-            digits = (
-                re.sub(r"(?<=\d)[-.:/](?=\d\d)", "", str(element.value))
-                if element.VR == "DA"
-                else str(element.value).replace(":", "")
-            )
-            element.value = digits if re.fullmatch(TIMES[element.VR], digits) else ""
-
-
-def _in_unicode(header: Dataset, path: str) -> Dataset:
-    try:
-        header.decode()
-    except (LookupError, UnicodeError, ValueError) as error:
-        raise ValueError(f"dicom_results: {path!r} is written in a character set that cannot be read") from error
-    header.SpecificCharacterSet = "ISO_IR 192"
-    return header

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from monai.transforms import LoadImaged
 from PIL import Image
-from pydicom.uid import BasicTextSRStorage
+from pydicom.uid import UID, BasicTextSRStorage
 
 from common.datasets.files import check_image, image_files, open_image, stem_of
 from common.datasets.grey_reader import GreyReader
@@ -173,6 +173,12 @@ def test_unusual_headers_give_objects_or_one_line(tmp_path, speckle):
     {"FrameOfReferenceUID": "1.2.3", "ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "ImagePositionPatient": [0, 0, 0]},
     {"FrameOfReferenceUID": "1.2.3", "ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "ImagePositionPatient": [0, 0, 0],
      "PixelSpacing": [0.2, 0.3]},
+    {"StudyDate": "20241399", "StudyTime": "996199", "PatientBirthDate": "00000000"},
+    {"PatientSex": "male", "PatientAge": "45"},
+    {"PixelSpacing": [0, 0], "ImageOrientationPatient": [0, 0, 0, 0, 0, 0], "ImagePositionPatient": [1, 2]},
+    {"FrameOfReferenceUID": "1.02.x", "ImageOrientationPatient": [1, 0, 0], "ImagePositionPatient": [0, 0, 0],
+     "PixelSpacing": [-0.2, 0.3]},
+    {"ImagerPixelSpacing": [0.1, 0]},
 ])  # fmt: skip
 @pytest.mark.parametrize("modality", ["US", "CR"])
 def test_every_header_gives_objects_that_readers_take(tmp_path, speckle, header, modality, monkeypatch):
@@ -189,11 +195,25 @@ def test_every_header_gives_objects_that_readers_take(tmp_path, speckle, header,
     seg, source = segread(tmp_path / written["dicom_seg"]), read(image)
     pixels = seg.get_pixels_by_source_instance(source_sop_instance_uids=[source.SOPInstanceUID])
     assert (pixels.reshape(SHAPE) > 0).tolist() == mask.tolist()
-    assert seg.FrameOfReferenceUID == header.get("FrameOfReferenceUID", seg.FrameOfReferenceUID)
+    told = header.get("FrameOfReferenceUID", "")
+    assert seg.FrameOfReferenceUID == (told if UID(told).is_valid and told else seg.FrameOfReferenceUID)
+    assert UID(seg.FrameOfReferenceUID).is_valid
     measures = seg.SharedFunctionalGroupsSequence[0].get("PixelMeasuresSequence")
-    assert (measures is not None) == ("PixelSpacing" in header)
+    assert (measures is not None) == (header.get("PixelSpacing", [0])[0] > 0)
     if measures is not None:
         assert list(measures[0].PixelSpacing) == [0.2, 0.3]
+
+
+def test_who_the_patient_is_stays_as_it_is_written(tmp_path, speckle, monkeypatch):
+    from pydicom import config
+
+    who = {"PatientID": "P" * 100, "AccessionNumber": "A" * 40, "StudyID": "S" * 40, "PatientName": "A^B^C^D^E^F^G"}
+    with monkeypatch.context() as lenient:
+        lenient.setattr(config.settings, "_writing_validation_mode", config.IGNORE)
+        image = dicom_file(tmp_path / "a.dcm", speckle, **who)
+    finding = Finding({}, mask=np.ones(SHAPE, dtype=bool))
+    for name in DicomResults(folder=tmp_path, network="X").write_findings(str(image), [finding]).values():
+        assert {key: str(read(tmp_path / name)[key].value) for key in who} == who
 
 
 def test_segmentations_of_a_series_share_a_frame_of_reference(tmp_path, speckle):
