@@ -6,7 +6,6 @@ every function here takes and no file bears. Of the header nothing but sizes is 
 
 from __future__ import annotations
 
-import math
 import re
 import warnings
 from pathlib import Path
@@ -123,13 +122,18 @@ def _pair(header: Any, name: str) -> tuple[float, float] | None:
         first, second = (float(value) for value in header.get(name) or ())
     except (TypeError, ValueError):
         return None
-    return (first, second) if 0 < first < math.inf and 0 < second < math.inf else None
+    return (first, second) if _is_size(first) and _is_size(second) else None
+
+
+def _is_size(millimetres: float) -> bool:
+    """Whether a pixel can be as large; headers hold zeros, infinities and everything between."""
+    return 1e-6 < millimetres < 1e4
 
 
 def _region_spacing(header: Any, point: tuple[float, float] | None) -> tuple[float, float] | None:
     """Of the ultrasound regions in centimetres, the one around ``point``; else the largest of tissue."""
     size = (int(header.get("Columns") or 0), int(header.get("Rows") or 0))
-    regions = [r for r in header.get("SequenceOfUltrasoundRegions") or [] if _in_centimetres(r) and _area(r, size) > 0]
+    regions = [r for r in header.get("SequenceOfUltrasoundRegions") or [] if _is_calibrated(r, size)]
     if point is not None:
         regions = [r for r in regions if _holds(r, point)]
     if not regions:
@@ -138,10 +142,18 @@ def _region_spacing(header: Any, point: tuple[float, float] | None) -> tuple[flo
     return 10 * abs(float(best.PhysicalDeltaY)), 10 * abs(float(best.PhysicalDeltaX))
 
 
+def _is_calibrated(region: Any, size: tuple[int, int]) -> bool:
+    """Whether ``region`` covers something of the image, in centimetres; not one with several values for one."""
+    try:
+        return _in_centimetres(region) and _area(region, size) > 0
+    except (TypeError, ValueError):
+        return False
+
+
 def _in_centimetres(region: Any) -> bool:
     units = [region.get(f"PhysicalUnits{axis}Direction") for axis in "XY"]
     deltas = [float(region.get(f"PhysicalDelta{axis}") or 0) for axis in "XY"]
-    return units == [CENTIMETRES, CENTIMETRES] and all(0 < abs(delta) < math.inf for delta in deltas)
+    return units == [CENTIMETRES, CENTIMETRES] and all(_is_size(10 * abs(delta)) for delta in deltas)
 
 
 def _bounds(region: Any) -> list[int]:

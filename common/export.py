@@ -26,13 +26,13 @@ class Example(NamedTuple):
 
 
 def free_axes(**lengths: int) -> dict[str, Dim]:
-    """Names of free axes: ``batch``, ``rows`` and ``columns`` in steps of 32 pixels, and one for each of ``lengths``.
+    """Names of free axes: ``batch``, ``rows`` and ``columns`` (pixels, from 64 in steps of 32), and ``lengths``.
 
     Args:
         lengths: by name, the most that the network takes.
     """
-    axes = {"batch": Dim("batch", min=1), "rows": STRIDE * Dim("rows_32", min=1)}
-    axes["columns"] = STRIDE * Dim("columns_32", min=1)
+    axes = {"batch": Dim("batch", min=1), "rows": STRIDE * Dim("rows_32", min=2)}
+    axes["columns"] = STRIDE * Dim("columns_32", min=2)
     return axes | {name: Dim(name, min=1, max=most) for name, most in lengths.items()}
 
 

@@ -12,6 +12,11 @@ from common.distributed import gather, is_first
 logger = logging.getLogger(__name__)
 
 
+def line_of(error: BaseException) -> str:
+    """What an error says, in one line; its kind where it says nothing."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
 class Failures:
     """Names and reasons, in the order in which they came."""
 

@@ -7,7 +7,7 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ignite.engine import Engine, Events
 from PIL import Image
@@ -15,7 +15,7 @@ from PIL import Image
 from common.datasets.files import stem_of
 from common.dicom import burned_in, is_dicom
 from common.distributed import data_order, gather, is_first
-from common.failures import FAILURES
+from common.failures import FAILURES, line_of
 from common.findings import Finding
 from common.result_files import name_of
 from common.run_page import write_page
@@ -87,22 +87,31 @@ class PredictionFiles:
         self.folder.mkdir(parents=True, exist_ok=True)
         for item, data in zip(engine.state.output, engine.state.batch, strict=True):  # type: ignore[call-overload]
             name = name_of(data[self.key])
-            shown = self.show(name, item, data)
-            stem = stem_of(name) if self.key == "image" else re.sub(r"[^\w.-]", "_", name).lstrip(".")
-            files = {key: f"{stem}_{key}.png" for key in shown.pictures}
-            if self.files:
-                for key, picture in shown.pictures.items():
-                    picture.save(self.folder / files[key])
-            images = shown.images or [name]
-            objects = self._dicom_of(shown, images, stem) if self.dicom else {}
-            self.predictions.append({self.key: name, **files, **shown.entry, **text_in_pixels(images), **objects})
+            try:
+                self.predictions.append(self._entry(name, item, data))
+            except Exception as error:  # whatever a header or a full folder does, the other cases are done
+                if not self.files:
+                    raise
+                self.predictions.append({})  # keeps its place in the order
+                FAILURES.add(name, f"{self.key}: {name!r}: its results could not be written ({line_of(error)})")
+
+    def _entry(self, name: str, item: Any, data: Any) -> dict[str, Any]:
+        """What is told of one case; its files are written."""
+        shown = self.show(name, item, data)
+        stem = stem_of(name) if self.key == "image" else re.sub(r"[^\w.-]", "_", name).lstrip(".")
+        files = {key: f"{stem}_{key}.png" for key in shown.pictures}
+        for key, picture in shown.pictures.items() if self.files else ():
+            picture.save(self.folder / files[key])
+        images = shown.images or [name]
+        objects = self._dicom_of(shown, images, stem) if self.dicom else {}
+        return {self.key: name, **files, **shown.entry, **text_in_pixels(images), **objects}
 
     def _dicom_of(self, shown: Shown, images: Sequence[str], stem: str) -> dict[str, str]:
         """Objects of one prediction; none, named as the run ends, where a header lets none be made."""
         try:
             return self._write_dicom(shown, images, stem)
         except Exception as error:  # whatever highdicom and pydicom make of a header, the other files are done
-            told = str(error).splitlines()[0] if str(error).startswith("dicom_results: ") else type(error).__name__
+            told = line_of(error) if str(error).startswith("dicom_results: ") else type(error).__name__
             FAILURES.add(images[0], f"dicom_results: {images[0]!r}: no object could be made of its header ({told})")
             return {}
 
@@ -118,7 +127,8 @@ class PredictionFiles:
     def _finish(self, engine: Engine) -> None:
         order, predictions = data_order(len(self.predictions)), gather(self.predictions)
         count = len(engine.data_loader.dataset)  # type: ignore[attr-defined]
-        self.predictions = [predictions[index] for index in order[:count]]  # the rest are repeated
+        told = [predictions[index] for index in order[:count]]  # the rest are repeated
+        self.predictions = [entry for entry in told if entry]
         if is_first():
             self._write_summary()
         FAILURES.finish(self.folder)

@@ -15,7 +15,7 @@ from PIL import Image
 from common.datasets.files import WITH_DICOM, image_files, open_image, to_grey
 from common.datasets.layouts import list_images
 from common.datasets.studies import read_studies
-from common.failures import FAILURES
+from common.failures import FAILURES, line_of
 from common.report_tokenizer import SentenceTokenizer, encode_report
 
 logger = logging.getLogger(__name__)
@@ -116,10 +116,10 @@ def _images_of(path: Path, *, alone: bool) -> list[str]:
         for image in images if not alone else ():
             to_grey(open_image(image))
         return images
-    except (OSError, ValueError) as error:
+    except Exception as error:  # whatever Pillow and pydicom make of damaged bytes, the other studies are done
         if alone:
             raise
-        FAILURES.add(str(path), f"study {path.name!r}: {str(error).splitlines()[0]}")
+        FAILURES.add(str(path), f"study {path.name!r}: {line_of(error)}")
         return []
 
 
@@ -137,6 +137,7 @@ def list_studies(*, image: str | None, data_dir: str | None, views: int, annotat
     if image is None:
         found = read_studies(str(data_dir), "test", views=views, annotation=annotation)
         return [{key: study[key] for key in ("study", "images")} for study in found]
+    FAILURES.take()  # of a listing before that no run finished
     whole = Path(image)
     folders = [whole]
     if whole.is_dir() and not image_files(whole, WITH_DICOM):
@@ -148,7 +149,7 @@ def list_studies(*, image: str | None, data_dir: str | None, views: int, annotat
         if (images := _images_of(path, alone=len(folders) == 1))
     ]
     if not studies:
-        raise ValueError(next(iter(FAILURES.reasons.values())))
+        raise ValueError(next(iter(FAILURES.take().values())))
     for study in studies:
         if len(study["images"]) > views:
             logger.warning("%s: %d images, the first %d are read", study["study"], len(study["images"]), views)

@@ -6,18 +6,20 @@ replaces one that begins with ``@`` or ``%``, and writes ``::`` for every ``#``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import fire
 from fire.decorators import SetParseFn
+from fire.parser import DefaultParseValue
 from monai.bundle import ConfigExpression, ConfigItem, ConfigParser, ReferenceResolver
 
 TEXTS = ("report", "phrase", "fixed_phrase")  # any text, "None" and the empty one included
 NAMES = {
-    "annotation", "best_path", "bundle_root", "encoder", "experiment_name", "image", "language", "load_path", "mask",
-    "onnx", "organ", "output", "path", "pooling", "pretrained", "reports", "run_name", "size_name", "split",
-    "tracking_uri", "user_dictionary", "weights",
+    "annotation", "base", "best_path", "bundle_root", "code_root", "encoder", "experiment_name", "file", "folder",
+    "image", "language", "load_path", "mask", "onnx", "organ", "output", "output_ext", "output_postfix", "path",
+    "pooling", "pretrained", "program", "remedy", "reports", "root", "run_name", "size_name", "source", "split",
+    "tracking_uri", "user_dictionary", "weights", "what",
 }  # fmt: skip
 ENDINGS = ("_dir", "_file", "_path", "_settings", "_source", "_weights")
 
@@ -51,6 +53,17 @@ def typed(arguments: Sequence[str]) -> dict[str, str]:
 
     fire.Fire(collect, command=list(arguments))
     return given
+
+
+def leaves(id: str, value: object) -> Iterator[tuple[str, Any]]:
+    """Yield ``id`` and ``value``; of a dict or a list, as Fire reads one from a text, each leaf and its id."""
+    read = DefaultParseValue(value) if isinstance(value, str) and value.lstrip()[:1] in ("{", "[") else value
+    items = read.items() if isinstance(read, dict) else enumerate(read) if isinstance(read, list) else None
+    if items is None or is_text(id):
+        yield id, value
+        return
+    for key, part in items:
+        yield from leaves(f"{id}::{key}", part)
 
 
 def texts_of(flags: Mapping[str, object], arguments: Sequence[str]) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import tempfile
@@ -22,12 +21,16 @@ from fastapi.exception_handlers import http_exception_handler
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, Response
 from monailabel.app import app
+from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.interfaces.exception import (
     ImageNotFoundException,
     LabelNotFoundException,
     MONAILabelError,
     MONAILabelException,
 )
+from monailabel.interfaces.tasks.infer_v2 import InferType
+from monailabel.interfaces.utils.app import app_instance
+from monailabel.utils.async_tasks.task import AsyncTask
 from requests.exceptions import HTTPError
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
@@ -35,7 +38,8 @@ from common.datasets.files import WITH_DICOM, image_files
 from common.dicom_results import DicomResults
 from common.findings import Finding
 from label_app.guard import LOOPBACK, Guard, detail, upload_limit
-from label_app.request_settings import MASKS, fault_of, fault_of_info
+from label_app.names import is_name
+from label_app.request_settings import MASKS, fault_of, fault_of_info, read_json
 
 logger = logging.getLogger(__name__)
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm", ".dicom", ".nii", ".nii.gz")
@@ -52,9 +56,11 @@ def refused(_: Request, error: MONAILabelException) -> JSONResponse:
 
 @app.exception_handler(HTTPException)
 async def without_image(request: Request, error: HTTPException) -> Response:
-    """MONAI Label answers 500 to an inference without an image, which is the request's fault."""
+    """400 where MONAI Label answers 500: an inference without an image, DICOM without an archive."""
     if error.status_code == 500 and str(error.detail).startswith("Neither Image"):
         return detail(400, "image: none given; pass ?image=ID or a file")
+    if error.status_code == 500 and str(error.detail).startswith("DICOM SEG format"):
+        return detail(400, "output: dicom_seg is for studies in a DICOM archive; pass output=image")
     return await http_exception_handler(request, error)
 
 
@@ -62,16 +68,6 @@ async def without_image(request: Request, error: HTTPException) -> Response:
 def broken(_: Request, error: Exception) -> JSONResponse:
     """The server's own fault; its log has the details."""
     return detail(500, f"internal error ({type(error).__name__})")
-
-
-@app.exception_handler(json.JSONDecodeError)
-def no_json(_: Request, error: json.JSONDecodeError) -> JSONResponse:
-    return detail(400, f"params: no JSON ({error}); pass for example params={{}}")
-
-
-@app.exception_handler(RecursionError)
-def too_deep(_: Request, error: RecursionError) -> JSONResponse:
-    return detail(400, "params: JSON nested too deeply")
 
 
 @app.exception_handler(HTTPError)
@@ -103,8 +99,8 @@ def decode_signed(token: str, key: str, options: dict[str, Any]) -> dict[str, An
 
 def check_file(file: Any, suffixes: tuple[str, ...]) -> None:
     """Refuse an uploaded file whose name is of no known kind: it would be kept, and served, as what it is."""
-    name = str(getattr(file, "filename", "") or "")
-    if file is not None and (not name.lower().endswith(suffixes) or "\0" in name or len(name) > 200):
+    name = os.path.basename(str(getattr(file, "filename", "") or ""))
+    if file is not None and not (name.lower().endswith(suffixes) and is_name(name)):
         raise MONAILabelException(
             MONAILabelError.INVALID_INPUT, f"file: {name[:60]!r} is none of {', '.join(suffixes)}; rename or convert it"
         )
@@ -113,7 +109,12 @@ def check_file(file: Any, suffixes: tuple[str, ...]) -> None:
 def infer_and_clean(background: Any, model: str, image: str, session: str, params: str, file: Any, *more: Any) -> Any:
     """MONAI Label's inference; what was uploaded is removed after an error, too."""
     check_file(file, PICTURES)
-    check(fault_of(json.loads(params or "{}")), "params")
+    check(fault_of(read("params", params)), "params")
+    label, output = more
+    check("no bundle reads one" if label is not None else None, "label")
+    wants_mask = output is not None and output.value in ("image", "dicom_seg")
+    masks = app_instance()._infers[model].type == InferType.SEGMENTATION
+    check(f"{model} makes no mask; pass output=json" if wants_mask and not masks else None, "output")
     try:
         return _infer(background, model, image, session, params, file, *more)
     except BaseException:
@@ -128,25 +129,44 @@ def check(fault: str | None, what: str) -> None:
         raise MONAILabelException(MONAILabelError.INVALID_INPUT, f"{what}: {fault}")
 
 
+def read(what: str, text: str) -> Any:
+    """The JSON of a request's ``what``.
+
+    Raises:
+        MONAILabelException: it is none.
+    """
+    try:
+        return read_json(text)
+    except ValueError as error:
+        raise MONAILabelException(MONAILabelError.INVALID_INPUT, f"{what}: {error}; pass for example {{}}") from error
+
+
+def run_checked(method: str, request: Any = None, params: Any = None, **options: Any) -> Any:
+    """MONAI Label's start of a task, whose settings are checked whatever way they came."""
+    check(fault_of({key: value for key, value in (params or {}).items() if not isinstance(value, dict)}), method)
+    check(fault_of({**(request or {})}), method)
+    return _run(method, request, params, **options)
+
+
 def add_picture(background: Any, image: Any, params: str, file: Any, user: Any) -> Any:
     check_file(file, PICTURES)
-    check(fault_of_info(json.loads(params or "{}")), "params")
+    check(fault_of_info(read("params", params)), "params")
     return _add_image(background, image, params, file, user)
 
 
 def save_mask(background: Any, image: str, params: str, tag: str, label: Any, user: Any) -> Any:
     check_file(label, MASKS)
-    check(fault_of_info(json.loads(params or "{}")), "params")
+    check(fault_of_info(read("params", params)), "params")
     return _save_label(background, image, params, tag, label, user)
 
 
 def update_image_info(image: str, info: str, user: Any = None) -> Any:
-    check(fault_of_info(json.loads(info or "{}")), "info")
+    check(fault_of_info(read("info", info)), "info")
     return _update_image_info(image, info, user)
 
 
 def update_label_info(label: str, tag: str, info: str, user: Any = None) -> Any:
-    check(fault_of_info(json.loads(info or "{}")), "info")
+    check(fault_of_info(read("info", info)), "info")
     return _update_label_info(label, tag, info, user)
 
 
@@ -160,6 +180,26 @@ def without_path(function: Callable[..., Any]) -> Callable[..., Any]:
     return told
 
 
+def next_image(strategy: str, params: Any = None, user: Any = None) -> Any:
+    """MONAI Label's choice of the next image, whose weights are zero where it chose every image in this second."""
+    try:
+        return _sample(strategy, params, user)
+    except ValueError as error:
+        raise HTTPException(429, "activelearning: every image was chosen just now; ask again in a second") from error
+
+
+def labelled_studies(limit: int | None = None) -> Any:
+    """MONAI Label's archive of the labelled images, which fails where there are none."""
+    try:
+        return _download_dataset(limit)
+    except AssertionError as error:
+        raise LabelNotFoundException("dataset: no image has a label yet") from error
+
+
+_run = AsyncTask.run
+AsyncTask.run = staticmethod(run_checked)
+_download_dataset = monailabel.endpoints.datastore.download_dataset
+monailabel.endpoints.datastore.download_dataset = labelled_studies
 _infer = monailabel.endpoints.infer.run_inference
 _add_image = monailabel.endpoints.datastore.add_image
 _save_label = monailabel.endpoints.datastore.save_label
@@ -171,12 +211,15 @@ monailabel.endpoints.datastore.save_label = save_mask
 monailabel.endpoints.datastore.update_image_info = update_image_info
 monailabel.endpoints.datastore.update_label_info = update_label_info
 monailabel.endpoints.datastore.get_image_info = without_path(monailabel.endpoints.datastore.get_image_info)
-monailabel.endpoints.activelearning.sample = without_path(monailabel.endpoints.activelearning.sample)
+_sample = monailabel.endpoints.activelearning.sample
+monailabel.endpoints.activelearning.sample = without_path(next_image)
 _proxy = monailabel.endpoints.proxy.proxy_dicom
 
 
 async def proxy_with_query(request: Request, op: str, path: str) -> Any:
     """MONAI Label's proxy drops what is searched for, so that every patient is listed."""
+    if not isinstance(app_instance().datastore(), DICOMWebDatastore):
+        raise HTTPException(404, "proxy: the studies are a folder, not a DICOM archive")
     return await _proxy(request, op, f"{path}?{request.url.query}" if request.url.query else path)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
+import shutil
 from collections.abc import Collection
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -13,13 +13,19 @@ from fastapi.responses import JSONResponse
 from monailabel.config import settings
 from monailabel.interfaces.utils.app import app_instance
 
-from label_app.names import is_name
-from label_app.request_settings import fault_of, fault_of_tasks
+from label_app.names import has_control, is_name
+from label_app.request_settings import fault_of, fault_of_tasks, read_json
 
 NAMES = ("image", "label", "tag", "id", "strategy")
+FORMS = {  # of other values in a query
+    "check_sum": re.compile(r"((MD5|SHA1|SHA256|SHA512):)?[0-9A-Fa-f]{1,128}"),
+    "lines": re.compile(r"-?\d{1,6}"),
+    "limit_cases": re.compile(r"\d{1,6}"),
+    "session_id": re.compile(r""),
+}
 TASKS = re.compile(r"/(train|scoring|infer|batch/infer|activelearning)/([^/]*)/?")
-NEVER = re.compile(r"/infer/wsi(_v2)?(/.*)?|/session(/.*)?")  # slides, and uploads that stay: not of these bundles
-PRIVATE = re.compile(r"/(logs|proxy|model|reload|datastore/dataset)(/.*)?")
+NEVER = re.compile(r"/infer/wsi(_v2)?(/.*)?|/session(/.*)?", re.DOTALL)  # not of these bundles
+PRIVATE = re.compile(r"/(logs|proxy|model|reload|datastore/dataset)(/.*)?", re.DOTALL)
 OPEN_TO_NO_ROLE = re.compile(r"/reload/?")  # MONAI Label asks for no role there
 UPLOAD_LIMIT, LOOPBACK = "LABEL_APP_MAX_UPLOAD_MB", "LABEL_APP_LOOPBACK"
 
@@ -49,24 +55,28 @@ class Guard:
     def _refusal(self, scope: Any) -> JSONResponse | None:
         """The answer to a request that is not let in."""
         headers = dict(scope["headers"])
+        if has_control(scope["path"]):  # the router takes a final line's end for the end of a path
+            return detail(400, "the path holds a control character")
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self.most:
             return too_large(self.most)
         if scope["method"] not in ("GET", "HEAD", "OPTIONS") and not self._is_own_page(headers):
             return detail(403, "origin: pages of other sites must not change anything; see --origins")
-        return self._closed(scope["method"], scope["path"]) or bad_names(scope)
+        return self._closed(scope) or bad_names(scope)
 
     def _is_own_page(self, headers: dict[bytes, bytes]) -> bool:
         origin, host = (headers.get(name, b"").decode("latin-1") for name in (b"origin", b"host"))
         return not origin or origin in self.origins or urlsplit(origin).netloc == host
 
-    def _closed(self, method: str, path: str) -> JSONResponse | None:
+    def _closed(self, scope: Any) -> JSONResponse | None:
         """The answer where a call is closed: nobody's, or this machine's alone."""
+        method, path = scope["method"], scope["path"]
         if NEVER.fullmatch(path):
             return detail(404, f"{path}: not served; GET /info/ lists what is")
         if path.startswith("/model/") and method not in ("GET", "HEAD"):
             return detail(405, "model: weights are replaced on the server, by training, not by requests")
-        private = PRIVATE.fullmatch(path) is not None or method == "DELETE"
+        lists_paths = (b"output", b"train") in parse_qsl(scope["query_string"])
+        private = PRIVATE.fullmatch(path) is not None or method == "DELETE" or lists_paths
         authenticated = settings.MONAI_LABEL_AUTH_ENABLE and not OPEN_TO_NO_ROLE.fullmatch(path)
         if private and not self.loopback and not authenticated:
             return detail(
@@ -74,6 +84,8 @@ class Guard:
                 f"{method} {path}: closed, since other machines reach this server and it asks for no token; "
                 "bind it to 127.0.0.1 or set MONAI_LABEL_AUTH_ENABLE",
             )
+        if path.startswith("/logs/gpu") and shutil.which("nvidia-smi") is None:
+            return detail(404, "logs: no GPU here")
         return None
 
     async def _read(self, scope: Any, receive: Any) -> tuple[JSONResponse | None, Any]:
@@ -99,6 +111,8 @@ def bad_names(scope: Any) -> JSONResponse | None:
     for name, value in parse_qsl(scope["query_string"].decode("latin-1")):
         if name in NAMES and not is_name(value):
             return detail(400, f"{name}: {value[:60]!r} is no name of an image; a path is not accepted")
+        if name in FORMS and not FORMS[name].fullmatch(value):
+            return detail(400, f"{name}: {value[:60]!r} is not accepted")
     task = TASKS.fullmatch(scope["path"])
     if task is not None and task[2] and task[1] != "activelearning" and task[2] not in served(task[1]):
         return detail(404, f"{task[1]}: no {task[2][:60]!r}; GET /info/ lists what is served")
@@ -112,18 +126,19 @@ def served(task: str) -> Collection[str]:
 
 
 def _is_task(scope: Any) -> bool:
-    """Whether the body is JSON with a task's settings."""
-    return TASKS.fullmatch(scope["path"]) is not None and b"multipart" not in dict(scope["headers"]).get(
-        b"content-type", b""
-    )
+    """Whether the body is a task's settings, which are JSON; an inference takes a form, too."""
+    if TASKS.fullmatch(scope["path"]) is None or scope["method"] in ("GET", "HEAD", "OPTIONS"):
+        return False
+    form = dict(scope["headers"]).get(b"content-type", b"").lower().startswith(b"multipart/form-data")
+    return not (form and scope["path"].startswith("/infer/"))
 
 
 def bad_settings(body: bytes, path: str) -> JSONResponse | None:
     """The answer to settings that are no JSON object, or that a request must not make; all tasks' are told by task."""
     try:
-        content = json.loads(body or b"{}")
-    except (ValueError, RecursionError) as error:
-        return detail(400, f"the body is no JSON ({error})")
+        content = read_json(body)
+    except ValueError as error:
+        return detail(400, f"the body: {error}")
     task = TASKS.fullmatch(path)
     fault = fault_of(content) if task is not None and task[2] else fault_of_tasks(content)
     return None if fault is None else detail(400, fault)

@@ -76,7 +76,16 @@ class MyApp(MONAILabelApp):
     def batch_infer(self, request: dict[str, Any], datastore: Any = None) -> Any:
         """MONAI Label's, whose labels stay in their folder."""
         check_name("label_tag", request.get("label_tag", "original"))
-        return super().batch_infer(request, datastore)
+        images = request.get("images")
+        known = set((datastore or self.datastore()).list_images()) if isinstance(images, list) else set()
+        missing = [] if not isinstance(images, list) else [image for image in images if image not in known]
+        if missing:
+            raise ImageNotFoundException(f"images: no {missing[0]!r} in the studies")
+        try:
+            return super().batch_infer(request, datastore)
+        except ZeroDivisionError as error:  # MONAI Label's mean over the images that could be done
+            message = "images: none of them could be done; ask for one alone to see why"
+            raise MONAILabelException(MONAILabelError.INVALID_INPUT, message) from error
 
     def model_file(self, model: str, validate: bool = True) -> str | None:
         """Weights that ``GET /model/NAME`` sends."""

@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from label_app.names import is_name
+from label_app.names import is_encodable, is_name
 
 DEVICE = re.compile(r"cpu|cuda(:\d{1,2})?")
-LONGEST_TEXT, LONGEST_INFO = 20_000, 100_000
+LONGEST_TEXT, LONGEST = 20_000, 100_000  # characters of a text; of all settings: they travel on a command line
 MASKS = (".png", ".nii", ".nii.gz", ".nrrd")
 
 
@@ -53,6 +53,27 @@ def _labels(value: Any) -> bool:
     return all(isinstance(entry, dict) and len(json.dumps(entry)) <= 10_000 for entry in entries)
 
 
+def read_json(text: str | bytes) -> Any:
+    """The value of ``text``; every JSON of a request is read here.
+
+    Raises:
+        ValueError: it is no JSON, nests too deeply, or holds a number or a text that no JSON can be written with.
+    """
+    try:
+        value = json.loads(text or "{}", parse_constant=_no_number)
+    except RecursionError as error:
+        raise ValueError("JSON nested too deeply") from error
+    except ValueError as error:
+        raise ValueError(f"no JSON ({_short(error)})") from error
+    if not is_encodable(json.dumps(value, ensure_ascii=False)):
+        raise ValueError("a text in it cannot be written in UTF-8")
+    return value
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
 BOOL = Setting(lambda value: isinstance(value, bool), "is neither true nor false")
 NAME = Setting(is_name, "is no name; a path is not accepted")
 TEXT = Setting(_text, f"is no text of at most {LONGEST_TEXT} characters")
@@ -91,10 +112,15 @@ SETTINGS: dict[str, Setting] = {
 }
 
 
+SERVERS_OWN = {"strategy", "ts", "name", "path", "checksum", "ext"}  # what it keeps with an image and relies on
+
+
 def fault_of(settings: object) -> str | None:
     """What is wrong with the settings of a request, in one line; None if nothing is."""
     if not isinstance(settings, Mapping):
         return f"the settings are no JSON object: {str(settings)[:40]}"
+    if len(json.dumps(settings)) > LONGEST:
+        return f"the settings have more than {LONGEST} characters"
     for name, value in settings.items():
         known = SETTINGS.get(name)
         if known is None:
@@ -105,13 +131,13 @@ def fault_of(settings: object) -> str | None:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    text = str(value) if isinstance(value, Exception) else repr(value)
     return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def fault_of_tasks(settings: object) -> str | None:
     """:func:`fault_of` of settings for all tasks, some of them by task: ``{"akessfa": {"max_epochs": 5}}``."""
-    if not isinstance(settings, Mapping):
+    if not isinstance(settings, Mapping) or len(json.dumps(settings)) > LONGEST:
         return fault_of(settings)
     by_task = {name: value for name, value in settings.items() if isinstance(value, Mapping) and name not in SETTINGS}
     rest = {name: value for name, value in settings.items() if name not in by_task}
@@ -124,9 +150,12 @@ def fault_of_info(info: object) -> str | None:
     if not isinstance(info, Mapping):
         return f"the information is no JSON object: {str(info)[:40]}"
     size = len(json.dumps(info))
-    if size > LONGEST_INFO:
-        return f"the information has {size} characters; {LONGEST_INFO} are accepted"
-    return fault_of({name: info[name] for name in ("report", "phrase") if name in info})
+    if size > LONGEST:
+        return f"the information has {size} characters; {LONGEST} are accepted"
+    own = sorted(SERVERS_OWN & set(info))
+    if own:
+        return f"{own[0]}: told by the server, not by requests"
+    return fault_of({name: info[name] for name in ("report", "phrase", "client_id", "user") if name in info})
 
 
 def device_of(settings: Mapping[str, Any], available: bool) -> str:

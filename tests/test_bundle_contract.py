@@ -187,6 +187,9 @@ def test_a_resumed_training_may_be_longer_and_not_shorter(made, bundle):
     options = flags({**TINY[bundle]["train"], "epochs": 3}, ckpt_dir=longer, resume=True)
     done = monai("run", "--config_file", f"bundles/{bundle}/configs/train.json", *common, *options, expect=1)
     assert re.fullmatch(r"ValueError: epochs: 3; .* has reached 4; pass --epochs 4 or more", one_line(done))
+    options = flags({**TINY[bundle]["train"], "epochs": 5, "batch_size": 1}, ckpt_dir=longer, resume=True)
+    done = monai("run", "--config_file", f"bundles/{bundle}/configs/train.json", *common, *options, expect=1)
+    assert re.match(r"ValueError: resume: .* batches an epoch, this training \d+; pass the batch size", one_line(done))
 
 
 def test_too_few_cases_for_one_batch_is_one_line(made, bundle):

@@ -59,6 +59,14 @@ def test_only_files_of_the_bundle_can_be_asked_for(toy, tmp_path, name):
         pack(toy, tmp_path / "dist", include=[name])
 
 
+def test_a_link_is_not_followed(toy, tmp_path):
+    outside = tmp_path / "patient.png"
+    outside.write_bytes(b"pixels of a patient")
+    (toy / "docs" / "x.png").symlink_to(outside)
+    with zipfile.ZipFile(pack(toy, tmp_path / "dist")) as archive:
+        assert not [name for name in archive.namelist() if name.endswith("x.png")]
+
+
 def test_no_bundle_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"bundle: no file .*metadata.json.*pass a bundle's folder"):
         pack(tmp_path, tmp_path)

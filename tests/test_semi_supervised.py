@@ -51,6 +51,19 @@ def test_the_teacher_starts_as_a_copy_and_follows(pair):
     torch.testing.assert_close(weights(), first + 1.1)
 
 
+def test_a_longer_training_does_not_burn_in_again(pair, batch):
+    pair.update(1)
+    longer = TeacherAndStudent(pair.student, burn_in=50, keep=0.9, threshold=0.3, weights=WEIGHTS)
+    assert longer.is_burning_in(2)
+    longer.load_state_dict(pair.state_dict())
+    assert not longer.is_burning_in(2) and "unlabelled classes" in longer(batch, 2)
+    teacher = longer.teacher.module.head.logits.bias.clone()
+    with torch.no_grad():
+        longer.student.head.logits.bias += 1.0
+    longer.update(2)
+    torch.testing.assert_close(longer.teacher.module.head.logits.bias, teacher + 0.1)
+
+
 def test_no_gradient_reaches_the_teacher(pair, batch):
     pair.update(1)
     sum(pair(batch, 5).values()).backward()

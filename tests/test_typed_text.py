@@ -9,7 +9,7 @@ import fire
 import pytest
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-from common.typed_text import is_text, literal, texts_of, typed
+from common.typed_text import is_text, leaves, literal, texts_of, typed
 from tests.warm import ROOT, monai_bundle
 
 CONFIGS = sorted(ROOT.glob("bundles/*/configs/**/*.json"))
@@ -20,6 +20,39 @@ VALUES = [
     "No. 3 (left): '5 mm' \"solid\" \\n {x}", "中文，报告", "  ", "a" * 20_000,
 ]  # fmt: skip
 ONE_LINE = re.compile(r"(\w+Error: |--)\S.*")
+
+
+CHOICES = {  # texts of a config that its author chooses and no user types
+    "analyzer", "id", "key", "keys", "metric", "metric_name", "orig_keys",
+}  # fmt: skip
+
+
+def plain_texts(config, prefix=""):
+    """Ids whose value is a text, or an expression that makes a path."""
+    items = config.items() if isinstance(config, dict) else enumerate(config) if isinstance(config, list) else ()
+    for key, value in items:
+        plain = isinstance(value, str) and (value[:1] not in ("$", "@", "%") or re.search(r"\+ '[/_]", value))
+        if isinstance(key, str) and key[0] != "_" and plain and key.split("#")[-1] not in CHOICES | {"_target_"}:
+            yield f"{prefix}{key}", value
+        yield from plain_texts(value, f"{prefix}{key}#")
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parents[1].name}-{path.stem}")
+def test_no_text_of_a_config_is_missed(path):
+    config = ConfigParser.load_config_file(path) if path.stem != "metadata" else {}
+    missed = [id for id, value in plain_texts(config) if not is_text(id, value)]
+    named = [name for name in ("code_root", "program", "onnx") if name in config and not is_text(name, config[name])]
+    assert not missed + named
+
+
+def test_texts_inside_a_dict_or_a_list_are_texts():
+    code = "$__import__('os').system('touch PWNED')"
+    given = dict(leaves("synthetic", f'{{"language": "{code}", "seed": 3}}'))
+    assert given == {"synthetic::language": code, "synthetic::seed": 3}
+    assert dict(leaves("report", "[1, 2]")) == {"report": "[1, 2]"} and dict(leaves("epochs", "3")) == {"epochs": "3"}
+    config = f"{ROOT}/bundles/hfcn/configs/train.json"
+    done = monai_bundle("run", f"--config_file={config}", f'--synthetic={{"language": "{code}"}}', cwd=ROOT / "tests")
+    assert done.returncode == 1 and not (ROOT / "tests" / "PWNED").exists()
 
 
 def text_ids(config, prefix=""):

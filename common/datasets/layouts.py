@@ -22,7 +22,7 @@ from common.datasets.files import (
 from common.datasets.phrasecut import phrasecut_folder, read_phrasecut
 from common.datasets.ratn import read_ratn, read_ratn_table
 from common.datasets.tn3k import read_tg3k, read_tn3k
-from common.failures import FAILURES
+from common.failures import FAILURES, line_of
 
 
 class Layout(NamedTuple):
@@ -103,7 +103,7 @@ def list_images(image: str) -> list[str]:
         FileNotFoundError: neither a file nor a folder, or a folder without images.
         ValueError: the file, or a file of the folder, is damaged, or two differ by their suffix alone.
     """
-    return _frames(_files_of(image), image, check_image)
+    return _frames(list_files(image), image, check_image)
 
 
 def list_each(image: str) -> list[str]:
@@ -112,26 +112,35 @@ def list_each(image: str) -> list[str]:
     Raises:
         FileNotFoundError, ValueError: as :func:`list_images`, if ``image`` is a file or no file of it can be read.
     """
-    files = _files_of(image)
+    FAILURES.take()  # of a listing before that no run finished
+    files = list_files(image)
     if len(files) == 1:
         return list_images(image)
-    sound, first = [], None
-    for file in files:
-        try:
-            for frame in frames_of(file):
-                check_image(frame)
-                to_grey(open_image(frame))
-            sound.append(file)
-        except (OSError, ValueError) as error:
-            reason = str(error) if str(error).startswith("image: ") else f"image: {str(file)!r} is damaged ({error})"
-            FAILURES.add(str(file), reason.splitlines()[0])
-            first = first or reason
+    sound = [file for file in files if is_sound(file)]
     if not sound:
-        raise ValueError(first)
+        raise ValueError(next(iter(FAILURES.take().values())))
     return _frames(sound, image, lambda _: None)
 
 
-def _files_of(image: str) -> list[Path]:
+def is_sound(file: Path) -> bool:
+    """Whether every frame of ``file`` can be read; what cannot is named as the run ends."""
+    try:
+        for frame in frames_of(file):
+            check_image(frame)
+            to_grey(open_image(frame))
+    except Exception as error:  # whatever Pillow and pydicom make of damaged bytes, the other files are done
+        told = line_of(error)
+        FAILURES.add(str(file), told if told.startswith("image: ") else f"image: {str(file)!r} is damaged ({told})")
+        return False
+    return True
+
+
+def list_files(image: str) -> list[Path]:
+    """The file ``image``, or the image files of the folder ``image``, unread.
+
+    Raises:
+        FileNotFoundError: neither a file nor a folder, or a folder without images.
+    """
     path = Path(image)
     if not path.exists():
         raise FileNotFoundError(f"image: no file or folder {image!r}; pass --image FILE_OR_FOLDER")

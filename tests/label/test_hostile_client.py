@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from label_app.served_bundle import CodeConflict, ServedBundle
 from label_app.train_task import TrainBundle
 from tests.label.conftest import start
 
+ROOT = Path(__file__).resolve().parents[2]
 MARK = "/tmp/ultrasound-text-pwned"
 CODE = f"$__import__('os').system('touch {MARK}')"
 HOSTILE = [CODE, "@bundle_root", "%epochs", "a::b#c/../d", "../../etc/passwd", "", None, -1, 10**9, 1e308, True, [], {},
@@ -76,14 +79,84 @@ def test_names_in_a_query_lead_nowhere(server, query, value):
         assert 400 <= answer.status_code < 500, (method, path, answer.text)
 
 
+JSON_TYPES = ["application/json; x=multipart", "application/vnd.api+json", "multipart/form-data; boundary=x",
+              "text/plain", "application/json;multipart/form-data", "MULTIPART/FORM-DATA"]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", TASKS)
+@pytest.mark.parametrize("kind", JSON_TYPES)
+def test_settings_are_checked_whatever_they_are_called(server, path, kind):
+    for content in ({"bundle_path": "/tmp"}, {"max_epochs": CODE}, {"model": ["a"]}, {"images": ["/etc/passwd"]}):
+        answer = server.post(path, data=json.dumps(content), headers={"Content-Type": kind})
+        assert 400 <= answer.status_code < 500, answer.text
+
+
+def test_tasks_check_their_settings_themselves(server):
+    """Whatever way a request found past the door: in the process of the server, as MONAI Label starts tasks."""
+    code = (
+        "import label_app.application as a\n"
+        "from monailabel.interfaces.exception import MONAILabelException\n"
+        "for bad in ({'bundle_path': '/tmp'}, {'max_epochs': '$x'}, {'gpus': '$x'}):\n"
+        "    try: a.AsyncTask.run('train', request={'model': 'akessfa'}, params=bad)\n"
+        "    except MONAILabelException as error: print(error.msg)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.count("train: ") == 3, done.stdout
+
+
+MISUSED = [
+    ("POST", "/infer/hfcn?image=us0&output=image"), ("POST", "/infer/akessfa?image=us0&session_id=abc"),
+    ("HEAD", "/datastore/image?image=us0&check_sum=FOO:abc"), ("HEAD", "/datastore/image?image=us0&check_sum=a:b:c"),
+    ("GET", "/logs/?lines=99999999999999999999"), ("GET", "/proxy/dicom/qido/studies"),
+    ("PUT", "/datastore/label?image=us0&tag=%0a"), ("GET", "/datastore/image?image=.png"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "path"), MISUSED)
+def test_a_call_that_does_not_fit_is_the_requests_fault(server, method, path):
+    parameters = {"params": (None, '{"report": ""}')}
+    answer = requests.request(method, server.url + path, files=parameters, timeout=60)
+    assert 400 <= answer.status_code < 500, (method, path, answer.text)
+
+
+def test_a_batch_of_nothing_is_the_requests_fault(server):
+    for settings in ({"images": ["nothing"]}, {"label_info": [{"a": "x" * 9000}] * 30}):
+        answer = server.post("/batch/infer/akessfa?run_sync=true", json=settings)
+        assert 400 <= answer.status_code < 500, answer.text
+
+
+@pytest.mark.parametrize("name", ["\u00e9" * 150 + ".png", ".png", "..png", " .png", "x" * 300 + ".png", "a.zip"])
+def test_names_of_uploads_are_names_that_a_folder_holds(server, studies, name):
+    content = (studies / "us0.png").read_bytes()
+    for method, path in (("PUT", "/datastore/image?image=new"), ("POST", "/infer/hfcn"), ("PUT", "/datastore/image")):
+        answer = requests.request(method, server.url + path, files={"file": (name, content)}, timeout=60)
+        assert answer.status_code == 400, answer.text
+
+
 HUGE = json.dumps({"a": "x" * 200_000})
 
 
-@pytest.mark.parametrize("info", ["[1]", '"x"', "{", '{"report": 5}', '{"report": ["$x"]}', HUGE, "[" * 5000])
+POISON = [
+    '{"report": "\\ud800"}', '{"a": "\\udfff"}', '{"\\ud800": 1}', '{"a": NaN}', '{"a": Infinity}',
+    '{"a": ' + "9" * 5000 + "}",
+    '{"strategy": 5}', '{"strategy": {"random": {"ts": "x"}}}', '{"ts": "x"}', '{"name": []}', '{"path": "/etc"}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("info", ["[1]", '"x"', "{", '{"report": 5}', '{"report": ["$x"]}', HUGE, "[" * 5000, *POISON])
 def test_information_is_a_small_object_with_texts(server, info):
     for path in ("/datastore/image/info?image=us0", "/datastore/label/info?label=us0&tag=final"):
         answer = server.put(path, files={"info": (None, info)})
         assert answer.status_code == 400 and "\n" not in answer.json()["detail"], answer.text
+    assert server.get("/datastore/?output=all").status_code == 200
+    assert server.post("/activelearning/random", json={}).status_code in (200, 429)
+
+
+@pytest.mark.parametrize("params", ['{"report": "\\ud800"}', '{"\\ud800": 1}', '{"report": ' + "9" * 5000 + "}"])
+def test_settings_that_no_json_can_be_written_with(server, params):
+    files = {"params": (None, params)}
+    assert server.post("/infer/akessfa?image=us0&output=json", files=files).status_code == 400
+    assert server.post("/train/akessfa", data=params).status_code == 400
 
 
 def test_nesting_without_end_is_refused(server):
@@ -174,11 +247,15 @@ def public(studies, bundles, tmp_path_factory):
     [("GET", "/logs/"), ("GET", "/logs"), ("GET", "/logs/gpu"), ("GET", "/proxy/dicom/qido/studies"),
      ("POST", "/proxy/dicom/stow/studies"), ("DELETE", "/datastore/?id=us7"), ("DELETE", "/datastore/image?id=us7"),
      ("DELETE", "/datastore/label?id=us7&tag=final"), ("DELETE", "/train/"), ("POST", "/reload"),
-     ("GET", "/model/hfcn"), ("GET", "/datastore/dataset")],
+     ("GET", "/model/hfcn"), ("GET", "/datastore/dataset"), ("GET", "/datastore/?output=train")],
 )  # fmt: skip
 def test_a_server_without_authentication_that_others_reach_is_closed(public, server, method, path):
     answer = requests.request(method, public.url + path, timeout=60)
     assert answer.status_code == 403 and "bind it to 127.0.0.1" in answer.json()["detail"]
+    place, _, query = path.partition("?")
+    for end in ("%0a", "/%0a", "%0d%0a", "%00"):
+        answer = requests.request(method, f"{public.url}{place}{end}?{query}", timeout=60)
+        assert answer.status_code == 400, (end, answer.text)
     assert public.get("/info/").status_code == 200
 
 
@@ -199,7 +276,8 @@ def test_faults_are_told_in_one_line():
     assert fault_of({"device": "cuda:x"}) == "device: 'cuda:x' is none of cpu, cuda, cuda:N"
     assert fault_of({"report": 3}).startswith("report: 3 is no text")
     assert fault_of_tasks({"akessfa": {"max_epochs": "5"}}).startswith("max_epochs: '5' is no whole number")
-    assert fault_of_info({"strategy": {"random": 1}, "report": "$x"}) is None
+    assert fault_of_info({"organ": {"side": 1}, "report": "$x"}) is None
+    assert fault_of_info({"strategy": {"random": 1}}) == "strategy: told by the server, not by requests"
     assert fault_of({"max_epochs": 5, "device": ["cuda:1"], "val_split": 0.2}) is None
 
 

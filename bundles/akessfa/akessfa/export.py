@@ -27,10 +27,10 @@ class _Explained(nn.Module):
 def export_network(*, network: AKESSFA, path: str, size: int, length: int) -> None:
     """Write ``network`` to ``path``: image, input_ids, attention_mask, sentence_ids to ``pred`` (logits).
 
-    ``.onnx`` has ``keywords`` (B, L), too. Batch, length, height and width (multiples of 32) are free.
+    ``.onnx`` has ``keywords`` (B, L), too. Batch, length, height and width (multiples of 32, from 64) are free.
     """
     axes = free_axes(length=512)
-    inputs = {"image": torch.rand(2, 1, size, size + 32)}
+    inputs = {"image": torch.rand(2, 1, max(size, 64), size + 64)}
     inputs |= {
         name: torch.ones(2, length, dtype=torch.int64) for name in ("input_ids", "attention_mask", "sentence_ids")
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from common.attention import matmul_in_float32
 from common.fusion import CrossAttention
 
 
@@ -63,4 +64,4 @@ def keyword_probabilities(logits: torch.Tensor, is_word: torch.Tensor) -> torch.
 def sum_by_sentence(values: torch.Tensor, sentence_ids: torch.Tensor) -> torch.Tensor:
     """For each word the sum of ``values`` (B, L) over its sentence, (B, L)."""
     same = (sentence_ids[:, :, None] == sentence_ids[:, None, :]).to(values.dtype)
-    return torch.bmm(same, values[:, :, None])[:, :, 0]
+    return matmul_in_float32(same, values[:, :, None])[:, :, 0]

@@ -14,6 +14,7 @@ from monai.networks.blocks import UpSample
 from monai.networks.nets.basic_unet import TwoConv
 from torch import nn
 
+from common.attention import matmul_in_float32
 from common.backbones import ResNetFeatures
 from common.fusion import PixelWordAttention
 
@@ -225,9 +226,8 @@ class Segmenter(nn.Module):
         for stage, weight in enumerate(weights):
             height, width = features[stage + 1].shape[2], features[stage + 1].shape[3]
             seen = F.adaptive_avg_pool2d(foreground, [height, width]).flatten(1)
-            mass = (
-                mass + torch.bmm(seen[:, None], weight[:, :, 1:])[:, 0] / seen.sum(1, keepdim=True).clamp(min=1e-6) / 3
-            )
+            looked = matmul_in_float32(seen[:, None], weight[:, :, 1:])[:, 0]
+            mass = mass + looked / seen.sum(1, keepdim=True).clamp(min=1e-6) / 3
             attention.append(weight[:, :, 1:].reshape(weight.shape[0], height, width, -1))
         return Evidence(logits.float(), words, features[2].flatten(2).transpose(1, 2), mass, attention)
 

@@ -76,7 +76,7 @@ class DenseHead(nn.Module):
         """(B, width, h, w) to logits (B, h * w, classes) and (B, h * w, 9)."""
         logits = self.logits(self.of_classes(x)).flatten(2).transpose(1, 2)
         boxes = self.boxes(self.of_boxes(x)).flatten(2).transpose(1, 2)
-        sides = (boxes[:, :, :4] + self.scales[level]).exp()
+        sides = (boxes[:, :, :4].float() + self.scales[level]).exp()
         return logits, torch.cat([sides, boxes[:, :, 4:]], dim=2)
 
 

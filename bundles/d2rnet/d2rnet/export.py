@@ -92,12 +92,12 @@ def export_network(
     """Write ``network`` to ``path``: ``image`` (B, views, 3, H, W), ``input_ids`` (B, T), ``regions`` (B, R, 3, S, S),
     ``region_mask`` (B, R) to ``pred`` (B, T, V).
 
-    Batch, length, height and width (multiples of 32) and the regions' side (of 4) are free. Generation is a loop,
-    which the TorchScript archive holds as ``generate``.
+    Batch, length, height and width (multiples of 32, from 64) and the regions' side (of 4) are free. Generation is a
+    loop, which the TorchScript archive holds as ``generate``.
     """
     network = copy.deepcopy(network)
     axes = free_axes(length=network.report.max_length)
-    inputs = {"image": torch.rand(2, views, 3, size, size + 32), "input_ids": torch.full((2, length), 4)}
+    inputs = {"image": torch.rand(2, views, 3, max(size, 64), size + 64), "input_ids": torch.full((2, length), 4)}
     free = {"image": {0: axes["batch"], 3: axes["rows"], 4: axes["columns"]}}
     free["input_ids"] = {0: axes["batch"], 1: axes["length"]}
     if network.visual.regions is not None:
@@ -114,5 +114,5 @@ def export_detector(*, detector: LesionDetector, path: str, size: int) -> None:
     """Write ``detector`` to ``path``: ``image`` (B, 3, H, W) to ``boxes`` and ``scores`` of :class:`Places`."""
     axes = free_axes()
     free = {"image": {0: axes["batch"], 2: axes["rows"], 3: axes["columns"]}}
-    example = Example({"image": torch.rand(2, 3, size, size + 32)}, free)
+    example = Example({"image": torch.rand(2, 3, max(size, 64), size + 64)}, free)
     export(Places(detector), example, path=path, outputs=["boxes", "scores"])

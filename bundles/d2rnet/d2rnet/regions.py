@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from common.attention import matmul_in_float32
+
 
 def conv_norm(inside: int, outside: int, size: int, *, relu: bool) -> nn.Sequential:
     """Convolution that keeps the size, batch norm, ReLU."""
@@ -30,8 +32,8 @@ class LocalGlobalAttention(nn.Module):
         # Published: the C p q values of a patch, channels first, are cut into p q runs of C and averaged.
         runs = patches.permute(0, 2, 4, 1, 3, 5).flatten(3).unflatten(3, [size * size, -1]).mean(4)
         found = self.outer(self.norm(self.inner(runs)))  # (N, h, w, C)
-        found = found * found.softmax(dim=3)
-        alike = F.normalize(found, dim=3) @ F.normalize(self.prompt, dim=0)
+        found = found * found.float().softmax(dim=3)
+        alike = matmul_in_float32(F.normalize(found.float(), dim=3), F.normalize(self.prompt, dim=0))
         found = (found * alike.clamp(0, 1)[..., None]) @ self.transform
         whole = F.interpolate(found.permute(0, 3, 1, 2), size=[height, width], mode="bilinear", align_corners=False)
         return self.out(whole)

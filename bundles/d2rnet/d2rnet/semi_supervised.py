@@ -76,12 +76,16 @@ class TeacherAndStudent(nn.Module):
         """
         both = self.student.dense(torch.cat([batch["weak"], batch["strong"]]))
         known = losses(both, batch["boxes"] * 2, batch["labels"] * 2, spread_weight=self.weights["spread"])
-        if step < self.burn_in or len(batch["unlabelled_weak"]) == 0:
+        if self.is_burning_in(step) or len(batch["unlabelled_weak"]) == 0:
             return known
         pseudo = self.pseudo_boxes(batch["unlabelled_weak"])
         dense = self.student.dense(batch["unlabelled_strong"])
         learned = self.unlabelled_terms(dense, pseudo)
         return known | {f"unlabelled {name}": self.weights[name] * value for name, value in learned.items()}
+
+    def is_burning_in(self, step: int) -> bool:
+        """Whether the teacher has not begun; a longer training that is resumed does not let it forget."""
+        return step < self.burn_in and not self.teacher.n_averaged
 
     @torch.no_grad()
     def pseudo_boxes(self, images: torch.Tensor) -> PseudoBoxes:
@@ -110,7 +114,7 @@ class TeacherAndStudent(nn.Module):
 
     def update(self, step: int) -> None:
         """Let the teacher follow, after the optimiser's ``step``; while burning in, and as it ends, as a copy."""
-        if step + 1 >= self.burn_in:
+        if not self.is_burning_in(step + 1):
             self.teacher.update_parameters(self.student)
         else:
             self.teacher.module.load_state_dict(self.student.state_dict())

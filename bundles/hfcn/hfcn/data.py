@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,7 +25,8 @@ from monai.transforms import (
 from common.datasets.crop import CropNoduled
 from common.datasets.grey_reader import LoadGreyd
 from common.datasets.labels import LoadMaskd
-from common.datasets.layouts import list_each, list_images, read_dataset
+from common.datasets.layouts import is_sound, list_each, list_files, list_images, read_dataset
+from common.failures import FAILURES
 
 
 class CropMaskedd(Transform):
@@ -90,8 +92,25 @@ def list_cases(*, image: str | None, mask: str | None, data_dir: str | None) -> 
         return [{"image": case["image"], "label": case["label"]} for case in read_dataset(str(data_dir), "test")]
     if mask is None:
         return [{"image": name} for name in list_each(image)]
-    images = list_images(image)
-    masks = list_images(mask)
+    pairs = list(pair_files(image, mask))
+    sound = [pair for pair in pairs if len(pairs) == 1 or all(is_sound(file) for file in pair)]
+    if not sound:
+        raise ValueError(next(iter(FAILURES.take().values())))
+    return [
+        {"image": name, "label": label}
+        for files in sound
+        for name, label in zip(*(list_images(str(file)) for file in files), strict=True)
+    ]
+
+
+def pair_files(image: str, mask: str) -> Iterator[tuple[Path, Path]]:
+    """Files of ``image`` with those of ``mask``, in one order.
+
+    Raises:
+        FileNotFoundError: there are not as many.
+    """
+    FAILURES.take()  # of a listing before that no run finished
+    images, masks = list_files(image), list_files(mask)
     if len(masks) != len(images):
         raise FileNotFoundError(f"mask: {len(masks)} in {mask!r} for {len(images)} images; give one each, in one order")
-    return [{"image": name, "label": label} for name, label in zip(images, masks, strict=True)]
+    return zip(images, masks, strict=True)

@@ -1,0 +1,121 @@
+"""One file that cannot be read or written is named, and the others are done."""
+
+import json
+import struct
+import zlib
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hfcn.data import list_cases
+from monai.engines import SupervisedTrainer
+from PIL import Image
+
+from common.datasets.layouts import list_each
+from common.dicom import pixel_spacing
+from common.failures import FAILURES, line_of
+from common.prediction_files import PredictionFiles, Shown
+from common.study_transforms import list_studies
+from tests.test_dicom import dicom_file
+
+SPECKLE = np.random.default_rng(0).integers(0, 256, (60, 80)).astype(np.uint8)
+
+
+def huge_png(path):
+    """A file whose header tells 30,000 x 30,000 pixels."""
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", 30_000, 30_000, 8, 0, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk)))
+
+
+def odd_dicom(**values):
+    def write(path):
+        dicom_file(path, SPECKLE)
+        from pydicom import dcmread
+
+        data = dcmread(path)
+        for name, value in values.items():
+            setattr(data, name, value)
+        data.save_as(path)
+
+    return write
+
+
+BAD = {
+    "a.png": lambda path: path.write_bytes(b""),
+    "bomb.png": huge_png,
+    "rows.dcm": odd_dicom(Rows=None),
+    "frames.dcm": odd_dicom(NumberOfFrames=["1", "2"]),
+    "text.dcm": lambda path: path.write_bytes(b"\0" * 128 + b"DICM" + b"\xff" * 64),
+    "cut.jpg": lambda path: path.write_bytes(b"\xff\xd8\xff\xe0" + b"\0" * 20),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_damaged_file_is_left_out_by_name(tmp_path, name):
+    for sound in ("one.png", "two.png"):
+        (tmp_path / sound.removesuffix(".png")).mkdir()
+        Image.fromarray(SPECKLE).save(tmp_path / sound)
+        Image.fromarray(SPECKLE).save(tmp_path / sound.removesuffix(".png") / sound)
+    BAD[name](tmp_path / name)
+    assert list_each(str(tmp_path)) == [str(tmp_path / sound) for sound in ("one.png", "two.png")]
+    ((left_out, reason),) = FAILURES.take().items()
+    assert left_out.endswith(name) and "\n" not in reason
+    for file in tmp_path.glob("*.*"):
+        file.unlink()
+    (tmp_path / "three").mkdir()
+    BAD[name](tmp_path / "three" / name)
+    studies = list_studies(image=str(tmp_path), data_dir=None, views=2)
+    assert [study["study"] for study in studies] == ["one", "two"] and len(FAILURES.take()) == 1
+
+
+def test_a_mask_that_is_damaged_takes_its_image_along(tmp_path):
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        for name in "abc":
+            Image.fromarray(SPECKLE).save(tmp_path / folder / f"{name}.png")
+    (tmp_path / "images" / "a.png").write_bytes(b"x")
+    (tmp_path / "masks" / "b.png").write_bytes(b"x")
+    cases = list_cases(image=str(tmp_path / "images"), mask=str(tmp_path / "masks"), data_dir=None)
+    assert [case["image"][-5:] for case in cases] == ["c.png"] and cases[0]["label"].endswith("masks/c.png")
+    assert len(FAILURES.take()) == 2
+
+
+def test_a_listing_that_failed_leaves_nothing_for_the_next(tmp_path):
+    for folder in ("bad", "good"):
+        (tmp_path / folder).mkdir()
+    for name in "ab":
+        (tmp_path / "bad" / f"{name}.png").write_bytes(b"x")
+        Image.fromarray(SPECKLE).save(tmp_path / "good" / f"{name}.png")
+    with pytest.raises(ValueError, match=r"a\.png"):
+        list_each(str(tmp_path / "bad"))
+    assert len(list_each(str(tmp_path / "good"))) == 2 and not FAILURES.take()
+
+
+def test_a_result_that_cannot_be_written_does_not_end_the_run(tmp_path):
+    def show(name, item, data):
+        if name == "b.png":
+            raise ZeroDivisionError
+        return Shown(pictures={"mask": Image.fromarray(SPECKLE)}, entry={"item": item})
+
+    (tmp_path / "c_mask.png").mkdir()
+    files = PredictionFiles(output_dir=str(tmp_path), show=show, title="T: x", note="")
+    cases = [{"image": f"{name}.png"} for name in "abc"]
+    engine = SupervisedTrainer.__new__(SupervisedTrainer)  # only its state is read
+    engine.data_loader = SimpleNamespace(dataset=cases)
+    engine.state = SimpleNamespace(output=[1, 2, 3], batch=cases)
+    files._begin(engine)
+    files._collect(engine)
+    with pytest.raises(ValueError, match=r"2 left out, named in .*failures\.json"):
+        files._finish(engine)
+    assert [entry["image"] for entry in json.loads((tmp_path / "predictions.json").read_text())] == ["a.png"]
+    reasons = json.loads((tmp_path / "failures.json").read_text())
+    assert list(reasons) == ["b.png", "c.png"] and "ZeroDivisionError" in reasons["b.png"]
+
+
+@pytest.mark.parametrize("spacing", [["1e-300", "1"], ["1e200", "1e200"], ["0", "1"], ["1", "2", "3"]])
+def test_a_spacing_that_no_pixel_has_is_none(tmp_path, spacing):
+    assert pixel_spacing(str(dicom_file(tmp_path / "a.dcm", SPECKLE, PixelSpacing=spacing))) is None
+
+
+def test_an_error_that_says_nothing_is_told_by_its_kind():
+    assert line_of(ZeroDivisionError()) == "ZeroDivisionError" and line_of(ValueError("a\nb")) == "a"
