@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
-MANIFEST = ".written-here.json"  # the files of a folder that we made
+MANIFEST = ".written-here.json"  # the files of a folder that we made, and the digests of what we wrote
 
 
 def require_own(folder: str | Path, *, id: str) -> None:
@@ -23,7 +24,7 @@ def require_own(folder: str | Path, *, id: str) -> None:
     path = Path(folder)
     if path.exists() and not path.is_dir():
         raise ValueError(f"{id}: {str(folder)!r} is a file; pass a new or empty folder")
-    foreign = sorted(_files(path) - _written(path))
+    foreign = sorted(_files(path) - _written(path) - {MANIFEST})
     if foreign:
         raise ValueError(
             f"{id}: {str(folder)!r} holds {foreign[0]!r}, which was not made here and stays; pass a new or empty folder"
@@ -37,8 +38,8 @@ def replace_folder(part: str | Path, folder: str | Path, *, id: str) -> None:
         ValueError: what :func:`require_own` refuses.
     """
     require_own(folder, id=id)
-    names = sorted(_files(Path(part)) | {MANIFEST})
-    (Path(part) / MANIFEST).write_text(json.dumps(names, indent=1), encoding="utf-8")
+    written = {name: _digest(Path(part) / name) for name in sorted(_files(Path(part)))}
+    (Path(part) / MANIFEST).write_text(json.dumps(written, indent=1), encoding="utf-8")
     target = Path(folder).resolve()
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f"{target.name}.", suffix=".old") as old:
         if target.is_dir():
@@ -67,10 +68,19 @@ def _files(folder: Path) -> set[str]:
 
 
 def _written(folder: Path) -> set[str]:
+    """Files of ``folder`` that are as we wrote them; one that was changed since is someone else's."""
     try:
-        return set(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+        written = dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return set()
+    return {name for name in _files(folder) & set(written) if _digest(folder / name) == written[name]}
+
+
+def _digest(file: Path) -> str:
+    if file.is_symlink() or not file.is_file():
+        return "no file"
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _umask() -> int:

@@ -76,8 +76,16 @@ class PredictionFiles:
 
     def _begin(self, engine: Engine) -> None:
         self.predictions = []
-        cases = getattr(engine.data_loader.dataset, "data", []) if self.dicom else []  # type: ignore[attr-defined]
-        for image in (name for case in cases for name in case.get("images", [case.get("image")])):
+        cases = getattr(engine.data_loader.dataset, "data", [])  # type: ignore[attr-defined]
+        images = [str(name) for case in cases for name in case.get("images", [case.get("image")])]
+        here = self.folder.resolve()
+        for image in images if self.files else ():
+            if Path(image).resolve().parent == here:
+                raise ValueError(
+                    f"output_dir: {str(self.folder)!r} holds the images, such as {image!r}, and maybe masks, whose "
+                    "place results might take; pass another folder"
+                )
+        for image in images if self.dicom else ():
             if not is_dicom(image):
                 raise ValueError(
                     f"dicom_results: {image!r} is no DICOM file that an object could refer to; leave it off"

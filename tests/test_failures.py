@@ -112,6 +112,15 @@ def test_a_result_that_cannot_be_written_does_not_end_the_run(tmp_path):
     assert list(reasons) == ["b.png", "c.png"] and "ZeroDivisionError" in reasons["b.png"]
 
 
+def test_results_do_not_go_among_the_images(tmp_path):
+    files = PredictionFiles(output_dir=str(tmp_path), show=None, title="T: x", note="")
+    engine = SimpleNamespace(
+        data_loader=SimpleNamespace(dataset=SimpleNamespace(data=[{"image": str(tmp_path / "a.png")}]))
+    )
+    with pytest.raises(ValueError, match=r"output_dir: .* holds the images, such as .*a\.png"):
+        files._begin(engine)
+
+
 @pytest.mark.parametrize("spacing", [["1e-300", "1"], ["1e200", "1e200"], ["0", "1"], ["1", "2", "3"]])
 def test_a_spacing_that_no_pixel_has_is_none(tmp_path, spacing):
     assert pixel_spacing(str(dicom_file(tmp_path / "a.dcm", SPECKLE, PixelSpacing=spacing))) is None

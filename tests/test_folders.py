@@ -32,6 +32,15 @@ def test_a_folder_with_a_foreign_file_stays(tmp_path, name):
     discard(part)
 
 
+def test_a_file_that_was_changed_since_is_someone_elses(tmp_path):
+    folder = tmp_path / "clip"
+    replace_folder(made(folder, a="1", b="2"), folder, id="clip_dir")
+    (folder / "b").write_text("mine")
+    with pytest.raises(ValueError, match="holds 'b', which was not made here"):
+        require_own(folder, id="clip_dir")
+    assert (folder / "b").read_text() == "mine"
+
+
 def test_a_folder_that_we_did_not_make_stays(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ValueError, match=r"clip_dir: .*holds 'config.json', which was not made here"):
