@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ignite.engine import Engine, Events
+from monai.transforms import SaveImaged
+from monai.utils import ImageMetaKey
 from PIL import Image
 
 from common.datasets.files import stem_of
@@ -39,6 +41,18 @@ class Shown(NamedTuple):
     findings: Sequence[Finding] = ()
     report: str | None = None
     images: Sequence[str] = ()
+
+
+class SaveImagedOrTell(SaveImaged):
+    """MONAI's transform; a file that cannot be written is named as the run ends, and the others are done."""
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        try:
+            return super().__call__(data)
+        except Exception as error:  # MONAI makes a RuntimeError of whatever its writers meet
+            name = str(data[self.keys[0]].meta.get(ImageMetaKey.FILENAME_OR_OBJ))
+            FAILURES.add(name, f"image: {name!r}: its mask could not be written ({type(error).__name__})")
+            return dict(data)
 
 
 class PredictionFiles:

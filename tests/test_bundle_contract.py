@@ -432,6 +432,14 @@ def test_one_bad_file_does_not_end_a_folder(made, bundle, tmp_path):
     bad.unlink()
     if studies:
         bad.parent.rmdir()
+    first = json.loads((tmp_path / "out" / "predictions.json").read_text())[0]
+    pictures = [str(value) for value in first.values() if str(value).endswith(".png") and "/" not in str(value)]
+    file = tmp_path / "out" / ("a_mask.png" if bundle in ("akessfa", "clip_tnseg") else pictures[0])
+    file.unlink()
+    (file / "x").mkdir(parents=True)  # nothing can be written there
+    done = monai("run", "--config_file", f"bundles/{bundle}/configs/inference.json", *arguments, expect=1)
+    assert re.match(r"ValueError: 1 left out, named in .*could not be written", one_line(done))
+    shutil.rmtree(file)
     monai("run", "--config_file", f"bundles/{bundle}/configs/inference.json", *arguments)
     assert not (tmp_path / "out" / "failures.json").exists()
 
