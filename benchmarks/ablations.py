@@ -15,7 +15,7 @@ import numpy as np
 from scipy.stats import bootstrap
 
 from common.datasets.layouts import read_dataset
-from common.datasets.synthetic import dataset_or_synthetic
+from common.synthetic.thyroid import dataset_or_synthetic
 
 
 def parse(description: str, variants: Iterable[str]) -> tuple[argparse.ArgumentParser, list[str], list[str]]:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import torch
 from clip_tnseg.data import pair_transforms, read_prompts
-from clip_tnseg.pretrain import embeddings, retrieval
+from clip_tnseg.pretraining.retrieval import retrieval
+from clip_tnseg.pretraining.steps import embeddings
 from monai.data import DataLoader, Dataset
 from transformers import AutoTokenizer, CLIPModel
 

@@ -12,7 +12,7 @@ import logging
 
 from benchmarks.ablations import folder_of, parse
 from benchmarks.reports import BASELINES, TEXT, baseline, measure, table
-from common.datasets.synthetic_chest import chest_or_synthetic
+from common.synthetic.chest import chest_or_synthetic
 
 logger = logging.getLogger(__name__)
 VARIANTS = {

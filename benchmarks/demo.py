@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from common import visualize
+from common.cli.atomic import discard, folder_beside, replace_folder, require_own
 from common.datasets.layouts import read_dataset
-from common.folders import discard, folder_beside, replace_folder, require_own
-from common.report_tokenizer import ReportTokenizer, encode_report
+from common.results import drawing, page
+from common.text.tokenizer import ReportTokenizer, encode_report
 
 logger = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,14 +56,14 @@ def draw_overlay(folder: Path, case: dict, tokenizer: ReportTokenizer) -> Image.
     )
     words = {(entry["start"], entry["end"]): entry["probability"] for entry in prediction["words"]}
     spans = encode_report(tokenizer, case["report"], 128).spans
-    pictures = visualize.side_by_side(
+    pictures = drawing.side_by_side(
         [
-            visualize.overlay(image, mask > 0, truth > 0),
+            drawing.overlay(image, mask > 0, truth > 0),
             Image.open(folder / prediction["attention"]).convert("RGB"),
         ]
     )
-    report = visualize.report_panel(case["report"], spans, [words[span] for span in spans], width=pictures.width)
-    return visualize.stack([pictures, report])
+    report = drawing.report_panel(case["report"], spans, [words[span] for span in spans], width=pictures.width)
+    return drawing.stack([pictures, report])
 
 
 def main() -> None:
@@ -105,12 +105,12 @@ def demonstrate(folder: Path, *, synthetic_dir: Path) -> dict[str, float]:
 def write_page(folder: Path, picture: Image.Image, metrics: dict[str, float]) -> None:
     """The page: the unseen case first, then the metrics."""
     caption = "Prediction and truth; pixels that attend to the top keyword; words shaded by keyword probability."
-    page = visualize.page_html(
-        "AKE-SSFA on synthetic thyroid ultrasound",
-        visualize.section_html("An unseen image with its report", visualize.image_html(picture, caption)),
-        visualize.section_html("Synthetic test split", visualize.table_html(metrics)),
-    )
-    (folder / "index.html").write_text(page, encoding="utf-8")
+    sections = [
+        page.Section("An unseen image with its report", [page.figure(picture, caption)]),
+        page.Section("Synthetic test split", [page.table(list(metrics.items()))]),
+    ]
+    whole = page.render("AKE-SSFA on synthetic thyroid ultrasound", sections)
+    (folder / "index.html").write_text(whole, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.ablations import folder_of, parse, run
-from common.datasets.synthetic_chest import chest_or_synthetic
+from common.synthetic.chest import chest_or_synthetic
 
 logger = logging.getLogger(__name__)
 VARIANTS = {"supervised only": ["supervised_only.json"], "Unbiased Teacher v2": []}

@@ -16,15 +16,15 @@ from pathlib import Path
 
 import numpy as np
 import umap
-from sgf.distill import texts_of
+from sgf.distillation.run import texts_of
 from sklearn.cluster import KMeans
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.metrics import normalized_mutual_info_score
 
-from common.clustering_distiller import Distiller, choose
 from common.datasets.studies import load_annotation
-from common.report_tokenizer import ReportTokenizer
+from common.text.distiller import Distiller, choose
+from common.text.tokenizer import ReportTokenizer
 
 logger = logging.getLogger(__name__)
 ORGANS = {"thyroid": ("new_Thyroid2.json", 5), "breast": ("new_Mammary2.json", 18), "liver": ("new_Liver2.json", 18)}

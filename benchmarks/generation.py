@@ -15,9 +15,9 @@ import logging
 import torch
 
 from benchmarks.timing import seconds
-from common.beam_search import BeamSearch
-from common.packed_linear import pack_linear_layers
-from common.report_decoder import ReportDecoder
+from common.nn.beam_search import BeamSearch
+from common.nn.cpu_layout import pack_linear_layers
+from common.nn.report_decoder import ReportDecoder
 
 logger = logging.getLogger(__name__)
 VOCABULARY, MEMORY, DIM = 800, 98, 512

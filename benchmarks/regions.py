@@ -11,7 +11,7 @@ import copy
 import logging
 
 import torch
-from d2rnet.regions import RegionEncoder
+from d2rnet.report.regions import RegionEncoder
 
 from benchmarks.timing import seconds
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.ablations import folder_of, paired_gain, run
-from common.datasets.files import open_image, to_grey
 from common.datasets.studies import read_studies
-from common.entity_metrics import entity_metrics, read_entities
-from common.text_metrics import cider_d_each, rouge_l, text_metrics, tokens_of
+from common.images.files import open_image, to_grey
+from common.metrics.entities import entity_metrics, read_entities
+from common.metrics.text import cider_d_each, rouge_l, text_metrics, tokens_of
 
 BASELINES = ("most frequent report", "nearest neighbour")
 TEXT = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "meteor", "rouge_l", "cider_d", "entity_accuracy", "entity_f1")

@@ -20,8 +20,8 @@ from functools import partial
 import torch
 from clip_tnseg.fast_inference import speed_up
 from clip_tnseg.frozen_clip import FrozenClip
-from clip_tnseg.iteration import FromFeatures
 from clip_tnseg.network import CLIPTNseg
+from clip_tnseg.steps import FromFeatures
 from hfcn.network import HFCN
 from monai.losses import DiceLoss
 from torch import nn
@@ -31,7 +31,7 @@ from transformers import CLIPConfig, CLIPModel
 
 from akessfa.network import AKESSFA, Segmenter
 from benchmarks.timing import seconds
-from common.text_encoders import TransformerTextEncoder
+from common.text.encoders import TransformerTextEncoder
 
 logger = logging.getLogger(__name__)
 WORDS = 96

@@ -34,9 +34,9 @@ from monailabel.utils.async_tasks.task import AsyncTask
 from requests.exceptions import HTTPError
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from common.datasets.files import WITH_DICOM, image_files
-from common.dicom_results import DicomResults
-from common.findings import Finding
+from common.images.files import WITH_DICOM, image_files
+from common.results.dicom import DicomResults
+from common.results.findings import Finding
 from label_app.guard import LOOPBACK, Guard, detail, upload_limit
 from label_app.names import is_name
 from label_app.request_settings import MASKS, fault_of, fault_of_info, read_json

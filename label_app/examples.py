@@ -30,7 +30,7 @@ from PIL import Image  # noqa: E402
 from pydicom.dataset import Dataset, FileMetaDataset  # noqa: E402
 from pydicom.uid import ExplicitVRLittleEndian, UltrasoundImageStorage, generate_uid  # noqa: E402
 
-from common.dicom import CENTIMETRES  # noqa: E402
+from common.images.dicom import CENTIMETRES  # noqa: E402
 
 logger = logging.getLogger(__name__)
 BUNDLES = HERE.parent / "bundles"

@@ -16,8 +16,8 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from monailabel.transform.writer import write_itk
 from PIL import Image
 
-from common.datasets.files import WITH_DICOM, check_image, image_files
-from common.slices import is_nifti
+from common.images.files import WITH_DICOM, check_image, image_files
+from common.images.nifti import is_nifti
 
 from .served_bundle import ServedBundle
 

@@ -21,9 +21,9 @@ import ignite.engine
 from monai.bundle import ConfigParser
 from monai.transforms import Compose
 
-from common.failures import FAILURES
-from common.prediction_files import PredictionFiles
-from common.typed_text import literal
+from common.cli.typed_text import literal
+from common.engine.failures import FAILURES
+from common.results.predictions import PredictionFiles
 
 logger = logging.getLogger(__name__)
 TEXTS = ("report", "phrase")  # ids of inference.json that a text beside the image goes to

@@ -15,8 +15,8 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
 from monailabel.tasks.train.bundle import BundleTrainTask
 
+from common.cli.typed_text import literal
 from common.datasets.listed import write_listed
-from common.typed_text import literal
 
 from .request_settings import device_of, fault_of
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from common.datasets.synthetic import Options, write_synthetic
+from common.synthetic.thyroid import Options, write_synthetic
 
 torch.set_num_threads(1)
 collect_ignore = [] if importlib.util.find_spec("monailabel") else ["label"]  # make test-label

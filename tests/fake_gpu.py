@@ -101,9 +101,9 @@ def is_gpu(value: Any) -> bool:
 
 def pretend() -> None:
     """Give this process, a fork, a GPU for good."""
-    import common.distributed
+    import common.engine.distributed
 
-    common.distributed.current_device = lambda: DEVICE
+    common.engine.distributed.current_device = lambda: DEVICE
     load = torch.load
 
     def load_to(file, map_location=None, **options):

@@ -10,12 +10,11 @@ from ignite.engine import Engine
 from monai.data import DataLoader, Dataset
 
 from akessfa.data import KeywordTruthd, list_cases, load_case, read_cases, training_transforms, validation_transforms
-from akessfa.evaluation import evaluate_step, highest, infer_step
-from akessfa.iteration import train_step, validate_step
 from akessfa.keyword_metrics import Words, keyword_metrics, mask_metrics
 from akessfa.loss import segmentation_loss
 from akessfa.phases import Phase, PhaseSchedule
-from common.report_tokenizer import ReportTokenizer
+from akessfa.steps import evaluate_step, highest, infer_step, train_step, validate_step
+from common.text.tokenizer import ReportTokenizer
 from tests.test_akessfa_network import make_network
 
 ERASURE = {"sentences": 4, "words": 2, "margin": 0.1, "temperature": 0.2, "share": 0.25}

@@ -8,7 +8,7 @@ from akessfa.erasure import choose_sentences, choose_words, keyword_targets, ran
 from akessfa.generator import sum_by_sentence
 from akessfa.loss import alignment_loss, attribution_targets, keyword_loss, segmentation_loss, word_share
 from akessfa.network import AKESSFA, Segmenter
-from common.text_encoders import TransformerTextEncoder
+from common.text.encoders import TransformerTextEncoder
 
 LENGTH = 24
 

@@ -7,7 +7,7 @@ from monai.bundle import ConfigParser
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from common.report_tokenizer import TokenizeReportd
+from common.transforms.reports import TokenizeReportd
 
 CONFIGS = Path(__file__).resolve().parents[1] / "bundles" / "akessfa" / "configs"
 

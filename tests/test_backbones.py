@@ -3,7 +3,7 @@ import torch
 from monai.networks.nets import resnet18
 from safetensors.torch import save_file
 
-from common.backbones import ResNetFeatures, load_resnet
+from common.nn.backbones import ResNetFeatures, load_resnet
 
 
 def torchvision_names(depth: int, width: int = 8) -> dict[str, torch.Tensor]:

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from d2rnet.alignment import Alignment
+from d2rnet.report.alignment import Alignment
 from hfcn.network import HFCN
 
-from common.attention import SampleLayerNorm, matmul_in_float32
-from common.fusion import PixelWordAttention
-from common.report_decoder import ReportDecoder
+from common.nn.attention import SampleLayerNorm, matmul_in_float32
+from common.nn.fusion import PixelWordAttention
+from common.nn.report_decoder import ReportDecoder
 
 AUTOCAST = {"device_type": "cpu", "dtype": torch.bfloat16}
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from common.charts import NOISE_COLOUR, PAPER, colour, heat_map, scatter
+from common.results.drawing import NOISE_COLOUR, PAPER, colour, heat_map, scatter
 
 FRAME = (230, 120, 0)
 

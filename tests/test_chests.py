@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from d2rnet.chests import (
+from d2rnet.detector.network.data import (
     LoadChestd,
     Paired,
     RandPlaced,
@@ -14,12 +14,12 @@ from d2rnet.chests import (
     training_transforms,
     whole_transforms,
 )
-from d2rnet.detection import split_detections
-from d2rnet.detector import Detections
+from d2rnet.detector.network.network import Detections
+from d2rnet.detector.network.steps import split_detections
 from PIL import Image
 
-from common.datasets.lesion_boxes import LABELS
-from common.datasets.synthetic_chest import ChestOptions, write_chests
+from common.datasets.boxes import LABELS
+from common.synthetic.chest import ChestOptions, write_chests
 
 
 @pytest.fixture(scope="module")

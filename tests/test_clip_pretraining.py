@@ -11,7 +11,10 @@ import torch
 import torch.nn.functional as F
 from clip_tnseg.data import TokenizePromptd, pair_transforms, read_prompts
 from clip_tnseg.frozen_clip import FrozenClip
-from clip_tnseg.pretrain import at_unit_scale, contrastive_loss, fit_tokenizer, retrieval, small_clip
+from clip_tnseg.pretraining.model import at_unit_scale, small_clip
+from clip_tnseg.pretraining.retrieval import retrieval
+from clip_tnseg.pretraining.steps import contrastive_loss
+from clip_tnseg.pretraining.tokenizer import fit_tokenizer
 from transformers import AutoTokenizer
 
 ROOT = Path(__file__).resolve().parents[1]

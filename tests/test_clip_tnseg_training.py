@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from clip_tnseg.conditions import TextConditions, VisualConditions, mix_prompts
 from clip_tnseg.data import (
     RandForegroundSquared,
     RandVisualPromptd,
@@ -16,23 +17,17 @@ from clip_tnseg.data import (
     visual_transforms,
     whole_image,
 )
-from clip_tnseg.features import TapFiles, write_taps
 from clip_tnseg.frozen_clip import FrozenClip
-from clip_tnseg.iteration import (
-    FromFeatures,
-    TextConditions,
-    VisualConditions,
-    mix_prompts,
-    predict_step,
-    train_step,
-)
 from clip_tnseg.metrics import two_classes
 from clip_tnseg.network import CLIPTNseg
-from clip_tnseg.pretrain import at_unit_scale, fit_tokenizer, small_clip
+from clip_tnseg.pretraining.model import at_unit_scale, small_clip
+from clip_tnseg.pretraining.tokenizer import fit_tokenizer
+from clip_tnseg.steps import FromFeatures, predict_step, train_step
+from clip_tnseg.taps import TapFiles, write_taps
 from monai.losses import DiceCELoss, DiceLoss
 from monai.transforms import Compose, Resize
 
-from common.datasets.crop import CropNoduled
+from common.images.masks import CropNoduled
 from tests.test_clip_tnseg import END, make_network
 
 

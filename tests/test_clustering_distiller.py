@@ -7,7 +7,7 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.metrics import normalized_mutual_info_score
 
-from common.clustering_distiller import NOISE, Distiller, by_size, load, save, topics
+from common.text.distiller import NOISE, Distiller, by_size, load, save, topics
 
 KINDS = {
     "cyst": ["anechoic cyst with a thin wall", "simple cyst , anechoic , thin wall", "thin wall and anechoic content"],

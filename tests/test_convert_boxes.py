@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from common.datasets import convert_boxes
-from common.datasets.files import fold
-from common.datasets.lesion_boxes import LABELS, read_boxes
-from common.datasets.synthetic_chest import ChestOptions, write_chests
+from common.datasets.boxes import LABELS, read_boxes
+from common.datasets.splits import fold
+from common.synthetic.chest import ChestOptions, write_chests
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +161,7 @@ def test_boxes_in_pixels_of_another_size_are_refused(root, tmp_path):
 
 def test_the_window_of_a_dicom_file_is_its_range(tmp_path):
     pydicom = pytest.importorskip("pydicom")
-    from common.dicom import read_dicom
+    from common.images.dicom import read_dicom
 
     dicom = pydicom.Dataset()
     dicom.Rows, dicom.Columns, dicom.SamplesPerPixel, dicom.PhotometricInterpretation = 1, 3, 1, "MONOCHROME2"

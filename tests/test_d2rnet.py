@@ -2,15 +2,15 @@
 
 import pytest
 import torch
-from d2rnet.alignment import Alignment, Boundary, hinge, match, mean_of_sentences
-from d2rnet.channel_prior import ChannelPriorAttention
-from d2rnet.network import D2RNet, TokenNorm
-from d2rnet.published import CONVOLUTIONS, PRIOR, REGIONS, load_published, visual_names
-from d2rnet.regions import LERA, RegionEncoder
-from d2rnet.visual import VisualSide
+from d2rnet.report.alignment import Alignment, Boundary, hinge, match, mean_of_sentences
+from d2rnet.report.channel_prior import ChannelPriorAttention
+from d2rnet.report.network import D2RNet, TokenNorm
+from d2rnet.report.published import CONVOLUTIONS, PRIOR, REGIONS, load_published, visual_names
+from d2rnet.report.regions import LERA, RegionEncoder
+from d2rnet.report.visual import VisualSide
 
-from common.published_decoder import load_into, rename
-from common.text_encoders import TransformerTextEncoder
+from common.nn.published import load_into, rename
+from common.text.encoders import TransformerTextEncoder
 from tests import published_numbers
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from d2rnet.metrics import LesionMetrics, Named, named_lesions, side_of
+from d2rnet.report.metrics import LesionMetrics, Named, named_lesions, side_of
 
-from common.datasets.synthetic_chest import FOUND, NORMAL
+from common.synthetic.chest import FOUND, NORMAL
 
 
 @pytest.mark.parametrize(("label", "sentence"), [(label, s) for label, texts in FOUND.items() for s in texts])

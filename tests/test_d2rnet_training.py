@@ -4,18 +4,18 @@ from functools import partial
 
 import pytest
 import torch
-from d2rnet.alignment import Alignment
-from d2rnet.data import inference_transforms, training_transforms, validation_transforms
-from d2rnet.iteration import Teaching, train_step, write_step
-from d2rnet.lesions import read_lesions
-from d2rnet.network import D2RNet
-from d2rnet.visual import VisualSide
+from d2rnet.report.alignment import Alignment
+from d2rnet.report.boxes import read_lesions
+from d2rnet.report.data import inference_transforms, training_transforms, validation_transforms
+from d2rnet.report.network import D2RNet
+from d2rnet.report.steps import Teaching, train_step, write_step
+from d2rnet.report.visual import VisualSide
 from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 
-from common.datasets.synthetic_chest import ChestOptions, write_chests
-from common.report_tokenizer import ReportTokenizer
-from common.text_encoders import TransformerTextEncoder
+from common.synthetic.chest import ChestOptions, write_chests
+from common.text.encoders import TransformerTextEncoder
+from common.text.tokenizer import ReportTokenizer
 
 SIZES = {"views": 1, "size": 64, "regions": 2, "region_size": 64, "places": True}
 WEIGHTS = {"report": 1.0, "global": 1.0, "local": 1.0}

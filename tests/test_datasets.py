@@ -10,12 +10,12 @@ from monai.data import MetaTensor
 from monai.transforms import LoadImaged
 from PIL import Image
 
-from common.datasets import files
-from common.datasets.augment import RandMirrorReportd
 from common.datasets.ddti import measure_nodules, read_ddti, read_ddti_xml
-from common.datasets.labels import LoadMaskd, draw_polygons
 from common.datasets.layouts import list_images, read_dataset
 from common.datasets.tn3k import read_tg3k, read_tn3k
+from common.images import files
+from common.images.masks import LoadMaskd, draw_polygons
+from common.transforms.augment import RandMirrorReportd
 
 
 def save(path, pixels):

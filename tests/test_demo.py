@@ -15,11 +15,10 @@ from monai.metrics import DiceMetric
 from PIL import Image
 
 from akessfa.data import read_cases, validation_transforms
-from akessfa.evaluation import word_scores
-from akessfa.iteration import TEXT, to_device
 from akessfa.keyword_metrics import Words, keyword_metrics
 from akessfa.phases import Phase
-from common.report_tokenizer import ReportTokenizer
+from akessfa.steps import TEXT, to_device, word_scores
+from common.text.tokenizer import ReportTokenizer
 from tests.test_akessfa_game import step
 
 ROOT = Path(__file__).resolve().parents[1]

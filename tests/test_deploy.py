@@ -71,12 +71,12 @@ def operator_of(tmp_path, monkeypatch):
         monkeypatch.setattr(sys, "path", [*sys.path])
         sizes = dict(TINY[bundle]["network"])
         if bundle == "akessfa":
-            from common.report_tokenizer import ReportTokenizer
+            from common.text.tokenizer import ReportTokenizer
 
             ReportTokenizer.of_words(["nodule"]).save(tmp_path / "report_tokenizer.json")
             sizes["tokenizer_path"] = str(tmp_path / "report_tokenizer.json")
         if bundle == "clip_tnseg":
-            from clip_tnseg.pretrain import fit_tokenizer
+            from clip_tnseg.pretraining.tokenizer import fit_tokenizer
 
             fit_tokenizer(["an ultrasound image of a thyroid nodule"]).save_pretrained(tmp_path)
             sizes["clip_dir"] = str(tmp_path)

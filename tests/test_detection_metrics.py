@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from common.detection_metrics import detection_metrics, froc
+from common.metrics.detection import detection_metrics, froc
 from tests import published_numbers
 
 

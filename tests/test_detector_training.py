@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 import torch
-from d2rnet.detector import LesionDetector
+from d2rnet.detector.network.network import LesionDetector
 from monai.bundle import ConfigWorkflow
 
 from common.datasets.studies import load_annotation
-from common.datasets.synthetic_chest import ChestOptions, write_chests
+from common.synthetic.chest import ChestOptions, write_chests
 from tests.test_bundle_contract import ROOT
 
 CONFIGS = ROOT / "bundles" / "d2rnet" / "configs"
@@ -127,7 +127,7 @@ def test_an_interrupted_labelling_goes_on(labelling, monkeypatch):
             raise KeyboardInterrupt
         return real(finder, paths)
 
-    from d2rnet.finding import LesionFinder
+    from d2rnet.detector.network.finder import LesionFinder
 
     real = LesionFinder.__call__
     with monkeypatch.context() as patch:

@@ -8,14 +8,13 @@ from monai.transforms import LoadImaged
 from PIL import Image
 from pydicom.uid import UID, BasicTextSRStorage
 
-from common.datasets.files import check_image, image_files, open_image, stem_of
-from common.datasets.grey_reader import GreyReader
 from common.datasets.layouts import list_images
-from common.dicom import burned_in, dicom_size, frame_names, is_dicom, pixel_spacing, read_dicom
-from common.dicom_results import DicomResults
-from common.findings import Finding
-from common.measurements import box_size, mask_size, measured
-from common.slices import read_slice, slice_size
+from common.images.dicom import burned_in, dicom_size, frame_names, is_dicom, pixel_spacing, read_dicom
+from common.images.files import check_image, image_files, open_image, stem_of
+from common.images.nifti import read_slice, slice_size
+from common.images.reader import GreyReader
+from common.results.dicom import DicomResults
+from common.results.findings import Finding, box_size, mask_size, measured
 from tests.dicom_files import SECRETS, compressed, dicom_file, read, ultrasound_region
 
 SHAPE = (60, 80)

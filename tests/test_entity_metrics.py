@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, precision_score, recall_score
 
-from common.entity_metrics import entity_metrics, mentions, read_entities
+from common.metrics.entities import entity_metrics, mentions, read_entities
 
 
 @pytest.fixture

@@ -154,8 +154,8 @@ def test_compiled_without_a_break(network):
 
 @pytest.mark.parametrize("kind", ["onnx", "pt2"])
 def test_the_exported_detector_runs_at_other_sizes(kind, tmp_path):
-    from d2rnet.detector import LesionDetector
-    from d2rnet.export import Places, export_detector
+    from d2rnet.detector.network.export import Places, export_detector
+    from d2rnet.detector.network.network import LesionDetector
 
     torch.manual_seed(0)
     detector = LesionDetector(classes=3, depth=18, resnet_width=8, width=16, layers=1).eval()
@@ -199,7 +199,7 @@ def test_compiled_ahead_of_time(tmp_path):
 
 
 def test_another_suffix_is_refused(tmp_path):
-    from common.export import Example, export
+    from common.engine.export import Example, export
 
     with pytest.raises(ValueError, match=r"path: .*x\.pb' ends in '\.pb'; the forms are \.onnx and \.pt2"):
         export(torch.nn.Identity(), Example({}, {}), path=str(Path(tmp_path) / "x.pb"), outputs=[])

@@ -12,10 +12,10 @@ from monai.engines import SupervisedTrainer
 from PIL import Image
 
 from common.datasets.layouts import list_each
-from common.dicom import pixel_spacing
-from common.failures import FAILURES, line_of
-from common.prediction_files import PredictionFiles, Shown
-from common.study_transforms import list_studies
+from common.datasets.studies import list_studies
+from common.engine.failures import FAILURES, line_of
+from common.images.dicom import pixel_spacing
+from common.results.predictions import PredictionFiles, Shown
 from tests.test_dicom import dicom_file
 
 SPECKLE = np.random.default_rng(0).integers(0, 256, (60, 80)).astype(np.uint8)

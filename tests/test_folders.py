@@ -1,6 +1,6 @@
 import pytest
 
-from common.folders import MANIFEST, discard, folder_beside, replace_folder, require_own
+from common.cli.atomic import MANIFEST, discard, folder_beside, replace_folder, require_own
 
 
 def made(folder, **files):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from common.fusion import CrossAttention, FiLM, PixelWordAttention
+from common.nn.fusion import CrossAttention, FiLM, PixelWordAttention
 
 
 def test_film_starts_as_identity_and_follows_its_formula():

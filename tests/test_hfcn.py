@@ -7,15 +7,15 @@ import pytest
 import torch
 from hfcn.data import inference_transforms, list_cases
 from hfcn.loss import branch_losses, inverse_frequency
-from hfcn.metrics import best_threshold, calibration_error, classification_metrics, pool_cases
 from hfcn.network import HFCN, Branches, BranchesAndFusion, average
 from PIL import Image
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from common.datasets.crop import CropNoduled
 from common.datasets.malignancy import malignancy, read_malignancy
+from common.images.masks import CropNoduled
+from common.metrics.classification import best_threshold, calibration_error, classification_metrics, pool_cases
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from common.datasets.box_fusion import fuse
-from common.datasets.files import fold
-from common.datasets.lesion_boxes import LABELS, read_boxes
-from common.datasets.synthetic_chest import ChestOptions, write_chests
+from common.datasets.boxes import LABELS, read_boxes
+from common.datasets.splits import fold
+from common.synthetic.chest import ChestOptions, write_chests
 
 
 def test_synthetic_chests_read_back(tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from d2rnet.lesions import CropRegionsd, StandardiseRegionsd, read_lesions
+from d2rnet.report.boxes import CropRegionsd, StandardiseRegionsd, read_lesions
 from monai.transforms import Compose
 from PIL import Image
 

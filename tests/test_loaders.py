@@ -1,7 +1,7 @@
 import pytest
 from monai.data import Dataset
 
-from common.loaders import evaluation_loader, training_loader
+from common.engine.loaders import evaluation_loader, training_loader
 
 NAMED = [{"case": f"P{index}", "image": index} for index in range(5)]
 
@@ -24,8 +24,8 @@ def test_a_list_of_another_program_makes_the_batch_smaller(caplog):
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_every_process_has_every_nth_case(monkeypatch, rank):
-    monkeypatch.setattr("common.loaders.idist.get_world_size", lambda: 2)
-    monkeypatch.setattr("common.loaders.idist.get_rank", lambda: rank)
+    monkeypatch.setattr("common.engine.loaders.idist.get_world_size", lambda: 2)
+    monkeypatch.setattr("common.engine.loaders.idist.get_rank", lambda: rank)
     batches = evaluation_loader(dataset=Dataset(NAMED), batch_size=2)
     assert [int(image) for batch in batches for image in batch["image"]] == [[0, 2, 4], [1, 3]][rank]
     one = Dataset(NAMED[:1])

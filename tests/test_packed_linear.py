@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from common.beam_search import BeamSearch
-from common.packed_linear import PackedLinear, PackLinearLayers, can_pack, pack_linear_layers
-from common.report_decoder import ReportDecoder
+from common.nn.beam_search import BeamSearch
+from common.nn.cpu_layout import PackedLinear, PackLinearLayers, can_pack, pack_linear_layers
+from common.nn.report_decoder import ReportDecoder
 
 
 @pytest.mark.parametrize("shape", [(1, 24), (6, 24), (2, 5, 24)])

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.datasets.labels import draw_polygons
 from common.datasets.layouts import read_dataset
 from common.datasets.phrasecut import read_phrasecut, trace, write_phrasecut
 from common.datasets.phrases import PLAIN, describe, phrase_of, with_phrases
+from common.images.masks import draw_polygons
 
 
 @pytest.mark.parametrize(

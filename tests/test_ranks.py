@@ -32,7 +32,7 @@ def keep_each_rank(folder):
     """Let every rank save what rank 0 saves alone, as an epoch ends."""
 
     def patch():
-        from common import training_state
+        from common.engine import state as training_state
 
         save = training_state.TrainingState.save
 
@@ -151,7 +151,8 @@ def alike(folder):
     def patch():
         from torch.utils.data import RandomSampler
 
-        from common import loaders, training_state
+        from common.engine import loaders
+        from common.engine import state as training_state
 
         loaders.DistributedSampler = lambda dataset, seed: RandomSampler(dataset)
         begin = training_state.EpochSeed.__init__

@@ -1,5 +1,6 @@
-from common.recent import Recent
-from common.report_tokenizer import KEPT, ReportTokenizer, TokenizeReportd
+from common.text.recent import Recent
+from common.text.tokenizer import ReportTokenizer
+from common.transforms.reports import KEPT, TokenizeReportd
 
 
 def test_what_was_used_last_stays():

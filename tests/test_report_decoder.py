@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from common.attention import MultiHeadAttention, SampleLayerNorm
-from common.beam_search import BeamSearch
-from common.published_decoder import load_into, renamed
-from common.relational_memory import NormModulation, RelationalMemory
-from common.report_decoder import MemoryEncoder, ReportDecoder, sinusoids
+from common.nn.attention import MultiHeadAttention, SampleLayerNorm
+from common.nn.beam_search import BeamSearch
+from common.nn.published import load_into, renamed
+from common.nn.relational_memory import NormModulation, RelationalMemory
+from common.nn.report_decoder import MemoryEncoder, ReportDecoder, sinusoids
 from tests import published_numbers
 
 BEGIN, END, PAD = 1, 2, 0

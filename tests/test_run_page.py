@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from common.progress import EpochLine, read_history
-from common.run_page import case_section, curves, metrics_table, read_cases, write_page
+from common.engine.progress import EpochLine, read_history
+from common.results.page import Section, case_section, curves, metrics_table, read_cases, render, write_page
 
 
 @pytest.fixture
@@ -61,7 +61,8 @@ def test_title_and_note_are_kept_for_the_command(run):
 
 
 def test_intervals_only_where_a_metric_is_the_mean_of_its_cases(run):
-    table = metrics_table({"dice": 0.5, "hd95": 12.0}, read_cases(run / "per_case.csv"))
+    block = metrics_table({"dice": 0.5, "hd95": 12.0}, read_cases(run / "per_case.csv"))
+    table = render("", [Section("", [block])])
     low, high = map(float, re.search(r"0\.500</td><td>([\d.]+) to ([\d.]+)<", table).groups())
     assert 0.1 <= low < 0.5 < high <= 0.9
     assert "<th>hd95</th><td>12.000</td><td></td>" in table
@@ -69,7 +70,7 @@ def test_intervals_only_where_a_metric_is_the_mean_of_its_cases(run):
 
 def test_a_file_of_the_predictions_stays_inside_the_folder(run):
     Image.new("RGB", (8, 8)).save(run.parent / "secret.png")
-    section = case_section(run, {"image": "a.png", "overlay": "../secret.png"})
+    section = render("", [case_section(run, {"image": "a.png", "overlay": "../secret.png"})])
     assert "data:image" not in section
 
 
@@ -77,11 +78,11 @@ def test_sentences_carry_what_they_look_at(run):
     sentences = [{"text": "An effusion.", "probability": 0.9, "regions": [0.4]}]
     boxes = [{"label": "Pleural effusion", "box": [15, 10, 30, 20], "score": 0.8}]
     entry = {"study": "s", "images": [str(run / "im<0>.png")], "report": "An effusion.", "sentences": sentences}
-    section = case_section(run, {**entry, "boxes": boxes})
+    section = render("", [case_section(run, {**entry, "boxes": boxes})])
     assert 'data-shares="[0.4]"' in section
     assert "left:25.00%;top:25.00%;width:50.00%;height:50.00%" in section
-    assert "data-region" not in case_section(run, {**entry, "boxes": []})
-    assert "data-region" not in case_section(run, {**entry, "boxes": boxes, "images": ["gone.png"]})
+    assert "data-region=" not in render("", [case_section(run, {**entry, "boxes": []})])
+    assert "data-region=" not in render("", [case_section(run, {**entry, "boxes": boxes, "images": ["gone.png"]})])
 
 
 def test_curves_hold_every_epoch(tmp_path):
@@ -99,7 +100,7 @@ def test_curves_hold_every_epoch(tmp_path):
     history = read_history(str(tmp_path / "models" / "history.csv"))
     assert [row["loss a"] for row in history] == [2.0, 1.0, 0.5]
     assert [row.get("loss late") for row in history] == [None, 5.0, None]
-    assert curves(history).count("<polyline") == 3
+    assert render("", [Section("", curves(history))]).count("<polyline") == 3
     engine.state.epoch = 2  # resumed after the first epoch
     line._report(engine)
     assert [row["epoch"] for row in read_history(str(tmp_path / "models" / "history.csv"))] == [1, 2]

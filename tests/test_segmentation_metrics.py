@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.spatial.distance import cdist
 
-from common.segmentation_metrics import hausdorff95
+from common.metrics.segmentation import hausdorff95
 
 
 def square(row):

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from d2rnet.assignment import assign
-from d2rnet.detector import Dense, LesionDetector
-from d2rnet.semi_supervised import PseudoBoxes, TeacherAndStudent
+from d2rnet.detector.network.assignment import assign
+from d2rnet.detector.network.network import Dense, LesionDetector
+from d2rnet.detector.network.teacher import PseudoBoxes, TeacherAndStudent
 
 WEIGHTS = {"spread": 0.05, "classes": 2.0, "boxes": 3.0}
 

@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from monai.bundle import ConfigWorkflow
 from PIL import Image
-from sgf.comparison import SemanticSpace
 from sgf.data import (
     inference_transforms,
     labelled,
@@ -21,25 +20,27 @@ from sgf.data import (
     training_transforms,
     validation_transforms,
 )
-from sgf.distill import distill
-from sgf.iteration import write_step
+from sgf.distillation.run import distill
 from sgf.loss import cluster_loss, losses
 from sgf.network import SGF, Teaching, parameter_groups
 from sgf.predictions import draw
+from sgf.semantic_space import SemanticSpace
+from sgf.steps import write_step
 from sklearn.cluster import HDBSCAN, KMeans
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from torch.utils.data import default_collate
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
-from common.clustering_distiller import Distiller
-from common.datasets.studies import load_annotation, read_studies
-from common.datasets.synthetic_studies import KINDS, StudyOptions, studies_or_synthetic, write_studies
-from common.report_metrics import Bleu4
-from common.report_tokenizer import ReportTokenizer
-from common.report_training import report_loss, trim
-from common.study_transforms import LoadViewsd, TokenizeTargetd, list_studies
-from common.written_sentences import sentences_of
+from common.datasets.studies import list_studies, load_annotation, read_studies
+from common.engine.steps import report_loss, trim
+from common.metrics.reports import Bleu4
+from common.synthetic.studies import KINDS, StudyOptions, studies_or_synthetic, write_studies
+from common.text.distiller import Distiller
+from common.text.sentences import sentences_of
+from common.text.tokenizer import ReportTokenizer
+from common.transforms.reports import TokenizeTargetd
+from common.transforms.views import LoadViewsd
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = {"vocab_size": 128, "clusters": 3, "depth": 18, "width": 8, "dim": 16, "hidden": 16, "heads": 4, "layers": 1}

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.datasets.phantom import Nodule, draw
-from common.datasets.synthetic import Options, _fits, dataset_or_synthetic, tirads, write_synthetic
-from common.datasets.thyroid_reports import nodule_sentence
+from common.synthetic.thyroid import Options, _fits, dataset_or_synthetic, tirads, write_synthetic
+from common.synthetic.thyroid_phantom import Nodule, draw
+from common.text.thyroid import nodule_sentence
 
 ROUND = Nodule(0.5, 0.5, 0.12, "middle", "lower", "solid", "hypoechoic", "round", "smooth", "none")
 

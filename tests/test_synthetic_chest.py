@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.datasets.chest_phantom import draw_chest, place
 from common.datasets.studies import read_studies
-from common.datasets.synthetic_chest import FOUND, LABELS, SHARES, ChestOptions, chest_or_synthetic, write_chests
+from common.synthetic.chest import FOUND, LABELS, SHARES, ChestOptions, chest_or_synthetic, write_chests
+from common.synthetic.chest_phantom import draw_chest, place
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from transformers import (
     RobertaModel,
 )
 
-from common.text_encoders import (
+from common.text.encoders import (
     TransformerTextEncoder,
     bert_text_encoder,
     clip_text_encoder,

@@ -4,15 +4,7 @@ import math
 
 import pytest
 
-from common.text_metrics import (
-    bleu,
-    cider_d,
-    longest_common_subsequence,
-    meteor,
-    rouge_l,
-    text_metrics,
-    tokens_of,
-)
+from common.metrics.text import bleu, cider_d, longest_common_subsequence, meteor, rouge_l, text_metrics, tokens_of
 from tests import published_numbers
 
 

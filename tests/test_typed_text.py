@@ -9,7 +9,7 @@ import fire
 import pytest
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-from common.typed_text import is_text, leaves, literal, texts_of, typed
+from common.cli.typed_text import is_text, leaves, literal, texts_of, typed
 from tests.warm import ROOT, monai_bundle
 
 CONFIGS = sorted(ROOT.glob("bundles/*/configs/**/*.json"))
@@ -86,7 +86,7 @@ def test_every_text_of_every_config_is_what_was_typed(path, monkeypatch, tmp_pat
         command = ["/x/monai/bundle/__main__.py", "run", "--config_file", str(path), f"--bundle_root={root}"]
         monkeypatch.setattr(sys, "argv", command + arguments)
         monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-        monkeypatch.delitem(sys.modules, "common.at_start", raising=False)
+        monkeypatch.delitem(sys.modules, "common.cli.at_start", raising=False)
         workflow.parser.get_parsed_content("imports")
         for id in ids if value.strip() else ():
             assert workflow.parser.get_parsed_content(id) == value, id
@@ -172,4 +172,4 @@ def test_a_text_may_stand_in_a_file(tmp_path):
 
 def test_configs_check_the_command_line_first():
     for path in WHOLE:
-        assert json.loads(Path(path).read_text())["imports"][0] == "$import common.at_start", path
+        assert json.loads(Path(path).read_text())["imports"][0] == "$import common.cli.at_start", path

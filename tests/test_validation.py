@@ -1,6 +1,6 @@
 from ignite.engine import Engine
 
-from common.validation import ValidateEvery
+from common.engine.handlers import ValidateEvery
 
 
 def test_the_last_epoch_is_validated_whatever_the_interval():

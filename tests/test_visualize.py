@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common import visualize
+from common.results import drawing, page
 
 IMAGE = np.full((40, 60), 100, np.uint8)
 MASK = np.zeros((40, 60), bool)
@@ -14,42 +14,42 @@ def colours(picture):
 
 
 def test_overlay_has_both_outlines_and_a_legend():
-    picture = visualize.overlay(IMAGE, MASK, np.roll(MASK, 8, axis=1), height=80)
+    picture = drawing.overlay(IMAGE, MASK, np.roll(MASK, 8, axis=1), height=80)
     assert picture.size == (120, 108)
-    assert {visualize.PREDICTION, visualize.TRUTH} <= colours(picture)
-    assert visualize.TRUTH not in colours(visualize.overlay(IMAGE, MASK, height=80))
-    outline = np.asarray(visualize.overlay(IMAGE, MASK, height=80))[:80]
+    assert {drawing.PREDICTION, drawing.TRUTH} <= colours(picture)
+    assert drawing.TRUTH not in colours(drawing.overlay(IMAGE, MASK, height=80))
+    outline = np.asarray(drawing.overlay(IMAGE, MASK, height=80))[:80]
     assert tuple(outline[40, 60]) == (100, 100, 100)  # the inside stays visible
 
 
 def test_overlay_refuses_a_mask_of_another_shape():
     with pytest.raises(ValueError, match=r"prediction: shape \(60, 40\) is not the image's \(40, 60\)"):
-        visualize.overlay(IMAGE, MASK.T)
+        drawing.overlay(IMAGE, MASK.T)
 
 
 def test_attention_is_brightest_where_it_is_highest():
     attention = np.zeros((4, 6))
     attention[1, 2] = 0.3
-    picture = np.asarray(visualize.attention_map(IMAGE, attention, title="word", height=80)).astype(int)[:80]
+    picture = np.asarray(drawing.attention_map(IMAGE, attention, title="word", height=80)).astype(int)[:80]
     row, column = np.unravel_index((picture[..., 0] - picture[..., 2]).argmax(), picture.shape[:2])
     assert 20 <= row < 40 and 40 <= column < 60
 
 
 def test_report_is_shaded_and_escaped():
-    html = visualize.report_html("A <b> nodule.", [(0, 1), (6, 12)], [0.0, 1.0])
-    assert "&lt;b&gt;" in html and f"rgb{visualize.KEYWORD}" in html and "rgb(255, 255, 255)" in html
-    panel = visualize.report_panel("A nodule. " * 20, [(2, 8)], [1.0], width=300)
-    assert panel.width == 300 and visualize.KEYWORD in colours(panel) and panel.height > 60
+    html = page.render("Title", [page.Section("One", [page.words("A <b> nodule.", [(0, 1), (6, 12)], [0.0, 1.0])])])
+    assert "&lt;b&gt;" in html and f"rgb{drawing.KEYWORD}" in html and "rgb(255, 255, 255)" in html
+    panel = drawing.report_panel("A nodule. " * 20, [(2, 8)], [1.0], width=300)
+    assert panel.width == 300 and drawing.KEYWORD in colours(panel) and panel.height > 60
 
 
 def test_page_is_one_file():
-    figure = visualize.image_html(Image.new("RGB", (4, 4)), "a < b")
-    page = visualize.page_html("Title", visualize.section_html("One", figure, visualize.table_html({"dice": 0.5})))
-    assert page.startswith("<!doctype html>") and "0.500" in page and "a &lt; b" in page
-    assert "://" not in page
+    figure = page.figure(Image.new("RGB", (4, 4)), "a < b")
+    whole = page.render("Title", [page.Section("One", [figure, page.table([("dice", 0.5)])])])
+    assert whole.startswith("<!doctype html>") and "0.500" in whole and "a &lt; b" in whole
+    assert "://" not in whole
 
 
 def test_side_by_side_and_stack():
     one, two = Image.new("RGB", (10, 5)), Image.new("RGB", (20, 9))
-    assert visualize.side_by_side([one, two]).size == (38, 9)
-    assert visualize.stack([one, two]).size == (20, 14)
+    assert drawing.side_by_side([one, two]).size == (38, 9)
+    assert drawing.stack([one, two]).size == (20, 14)

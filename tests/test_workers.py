@@ -8,7 +8,8 @@ import torch
 from monai.bundle import ConfigWorkflow
 from monai.data import DataLoader
 
-from common.report_tokenizer import ReportTokenizer, TokenizeReportd
+from common.text.tokenizer import ReportTokenizer
+from common.transforms.reports import TokenizeReportd
 from tests.test_bundle_contract import BUNDLES, PLACES, ROOT, TINY
 
 CONFIGS = [*((bundle, "train") for bundle in BUNDLES), ("d2rnet", "train_detector"), ("clip_tnseg", "pretrain_clip")]

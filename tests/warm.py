@@ -79,7 +79,7 @@ def _run(arguments: list[str], cwd: Path, files: list[Path], before: Callable[[]
         sys.path.insert(0, str(cwd))
         sys.argv = ["monai.bundle", *arguments]
         sys.excepthook = sys.__excepthook__
-        sys.modules.pop("common.at_start", None)  # a new process has not imported it
+        sys.modules.pop("common.cli.at_start", None)  # a new process has not imported it
         before()
         runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
         code = 0

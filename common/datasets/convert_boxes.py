@@ -21,18 +21,22 @@ from pathlib import Path
 
 import numpy as np
 
-from common.datasets.files import image_size, open_image, to_grey
-from common.datasets.lesion_boxes import LABELS, NOTHING, key_of, read_boxes, split_images
+from common.cli.atomic import whole_folder
+from common.datasets.boxes import LABELS, NOTHING, coco_of, key_of, read_boxes, split_images
 from common.datasets.studies import SPLITS, load_annotation, save_annotation
-from common.datasets.synthetic import whole_folder
+from common.images.files import image_size, open_image, to_grey
 
 logger = logging.getLogger(__name__)
+
+
 COCO = ("coco", "coco_annotations")
+
+
 FOLDERS = ("images", "train", "val", "test", "unlabel")  # of all images
 
 
 def read_splits(root: str, classes: Sequence[str]) -> dict[str, list[dict]]:
-    """The splits of ``root`` that there are, as :func:`common.datasets.lesion_boxes.read_boxes` reads them.
+    """The splits of ``root`` that there are, as :func:`common.datasets.boxes.read_boxes` reads them.
 
     Raises:
         FileNotFoundError: none is there.
@@ -44,7 +48,7 @@ def read_splits(root: str, classes: Sequence[str]) -> dict[str, list[dict]]:
 
 
 def named(splits: dict[str, list[dict]], root: Path) -> dict[str, list[dict]]:
-    """The cases with ``name``, by :func:`common.datasets.lesion_boxes.key_of`, without the folder of all images.
+    """The cases with ``name``, by :func:`common.datasets.boxes.key_of`, without the folder of all images.
 
     Raises:
         ValueError: two images have one name.
@@ -87,20 +91,6 @@ def described(case: dict, classes: Sequence[str]) -> dict:
     scores = case.get("scores", np.ones(len(labels))).astype(float).round(4).tolist()
     boxes = as_wide(case["boxes"])
     return {"boxes": boxes, "box_labels": labels, "scores": scores, "height": height, "width": width}
-
-
-def coco_of(entries: Sequence[dict], classes: Sequence[str]) -> dict:
-    """Entries of an annotation with boxes as the content of a COCO file; categories are 1 to the number of classes."""
-    images: list[dict] = []
-    annotations: list[dict] = []
-    for number, entry in enumerate(entries, start=1):
-        size = {"height": entry["height"], "width": entry["width"]}
-        images.append({"id": number, "file_name": entry["image_path"][0], **size})
-        for box, label in zip(entry["boxes"], entry["box_labels"], strict=True):
-            own = {"id": len(annotations) + 1, "image_id": number, "category_id": 1 + classes.index(label)}
-            annotations.append({**own, "bbox": box, "area": round(box[2] * box[3], 2), "iscrowd": 0})
-    categories = [{"id": number, "name": name} for number, name in enumerate(classes, start=1)]
-    return {"images": images, "annotations": annotations, "categories": categories}
 
 
 def as_wide(boxes: np.ndarray) -> list[list[float]]:

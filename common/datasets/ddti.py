@@ -19,9 +19,9 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from common.datasets import thyroid_reports
-from common.datasets.files import inside, three_way_split
-from common.datasets.labels import draw_polygons
+from common.datasets.splits import inside, three_way_split
+from common.images.masks import draw_polygons
+from common.text import thyroid
 
 SMALLEST_NODULE = 0.001  # of the image's area; smaller components are slips of the pen
 
@@ -113,7 +113,7 @@ def templated_sentences(case: str, images: list[dict]) -> list[dict]:
             sentences.append({**_describe(nodule, rng), "images": [image["image"]]})
     if images[0]["tirads"]:
         sentences.append({"text": f"TI-RADS {images[0]['tirads']}.", "images": [], "attributes": []})
-    for text in thyroid_reports.filler(rng, int(rng.integers(2, 4)), language="en"):
+    for text in thyroid.filler(rng, int(rng.integers(2, 4)), language="en"):
         sentences.append({"text": text, "images": [], "attributes": []})
     return [sentences[index] for index in rng.permutation(len(sentences))]
 
@@ -140,7 +140,7 @@ def measure_nodules(mask: np.ndarray) -> list[dict[str, float]]:
 
 
 def _describe(nodule: dict[str, float], rng: np.random.Generator) -> dict:
-    """One sentence on a measured nodule, in the words of :mod:`common.datasets.thyroid_reports`.
+    """One sentence on a measured nodule, in the words of :mod:`common.text.thyroid`.
 
     Extents are rounded to ten percent: exact ones are a number for nearly each report, which a network learns by heart
     instead of reading.
@@ -149,7 +149,7 @@ def _describe(nodule: dict[str, float], rng: np.random.Generator) -> dict:
     row = ("upper", "middle", "lower")[min(2, int(3 * nodule["y"]))]
     size = ("small", "medium-sized", "large")[int(np.searchsorted([0.04, 0.12], nodule["width"] * nodule["height"]))]
     shape = "taller-than-wide" if nodule["ratio"] > 1.1 else "wider-than-tall" if nodule["ratio"] < 0.7 else "round"
-    words = [str(rng.choice(thyroid_reports.ENGLISH[key])) for key in (row, column, shape)]
+    words = [str(rng.choice(thyroid.ENGLISH[key])) for key in (row, column, shape)]
     place = words[1] if row == column == "middle" else f"{words[0]} {words[1]}"
     width, height = (f"{max(1, round(10 * nodule[side]))}0" for side in ("width", "height"))
     extent = f"about {width} x {height} percent of the image"

@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from common.datasets.ddti import read_ddti, read_ddti_xml
-from common.datasets.files import (
+from common.datasets.phrasecut import phrasecut_folder, read_phrasecut
+from common.datasets.ratn import read_ratn, read_ratn_table
+from common.datasets.tn3k import read_tg3k, read_tn3k
+from common.engine.failures import FAILURES, line_of
+from common.images.files import (
     WITH_DICOM,
     check_image,
     check_pairs,
@@ -19,10 +23,6 @@ from common.datasets.files import (
     stem_of,
     to_grey,
 )
-from common.datasets.phrasecut import phrasecut_folder, read_phrasecut
-from common.datasets.ratn import read_ratn, read_ratn_table
-from common.datasets.tn3k import read_tg3k, read_tn3k
-from common.failures import FAILURES, line_of
 
 
 class Layout(NamedTuple):

@@ -10,8 +10,8 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 
-from common.datasets.files import fold
 from common.datasets.layouts import read_dataset
+from common.datasets.splits import fold
 
 logger = logging.getLogger(__name__)
 MALIGNANT = dict.fromkeys(("1", "2", "3"), 0) | dict.fromkeys(("4", "4a", "4b", "4c", "5", "6"), 1)

@@ -15,8 +15,9 @@ import numpy as np
 from contourpy import contour_generator
 from PIL import Image
 
-from common.datasets.files import inside, to_grey
 from common.datasets.phrases import phrase_of
+from common.datasets.splits import inside
+from common.images.files import to_grey
 
 FOLDERS = (".", "data/VGPhraseCut_v0", "third_party/thyroid/data")
 SPLITS = {"train": "train", "validation": "val", "test": "test"}

@@ -1,6 +1,6 @@
 """Short phrases that name what an image's mask shows, from the attributes of its report; one template for all uses.
 
-``"hypoechoic round nodule in the upper left part"``: words are the keys of :mod:`common.datasets.thyroid_reports`, so
+``"hypoechoic round nodule in the upper left part"``: words are the keys of :mod:`common.text.thyroid`, so
 that synonyms give one phrase and images can share it. Where nothing is known the phrase is "thyroid nodule".
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from common.datasets.thyroid_reports import CHINESE, ENGLISH
+from common.text.thyroid import CHINESE, ENGLISH
 
 PLAIN = "thyroid nodule"
 TEMPLATE = "an ultrasound image of a {}"

@@ -13,7 +13,7 @@ import csv
 import json
 from pathlib import Path
 
-from common.datasets.files import inside, three_way_split
+from common.datasets.splits import inside, three_way_split
 
 
 def read_ratn(root: str, split: str) -> list[dict]:

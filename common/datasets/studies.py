@@ -12,7 +12,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.datasets.files import check_image, inside
+from common.datasets.layouts import list_images
+from common.datasets.splits import inside
+from common.engine.failures import FAILURES, line_of
+from common.images.files import WITH_DICOM, check_image, image_files, open_image, to_grey
 
 logger = logging.getLogger(__name__)
 SPLITS = {"train": "train", "validation": "val", "test": "test"}
@@ -158,3 +161,50 @@ def _study(entry: dict, folder: Path, file: Path, views: int) -> dict:
         "images": images,
         "label": label,
     }
+
+
+def _images_of(path: Path, *, alone: bool) -> list[str]:
+    """Images of a study; none, named as the run ends, where one of them is damaged and other studies go on."""
+    try:
+        images = list_images(str(path))
+        for image in images if not alone else ():
+            to_grey(open_image(image))
+        return images
+    except Exception as error:  # whatever Pillow and pydicom make of damaged bytes, the other studies are done
+        if alone:
+            raise
+        FAILURES.add(str(path), f"study {path.name!r}: {line_of(error)}")
+        return []
+
+
+def list_studies(*, image: str | None, data_dir: str | None, views: int, annotation: str | None = None) -> list[dict]:
+    """What inference runs over: ``study`` and ``images`` of each study.
+
+    Args:
+        image: a file, a folder whose images are the views of one study, or a folder of such folders; None: the test
+            split of ``data_dir``. A folder with images of its own is one study, whatever folders it holds.
+
+    Raises:
+        FileNotFoundError: no such image.
+        ValueError: no study can be read; one of several that cannot is left out and named as the run ends.
+    """
+    if image is None:
+        found = read_studies(str(data_dir), "test", views=views, annotation=annotation)
+        return [{key: study[key] for key in ("study", "images")} for study in found]
+    FAILURES.take()  # of a listing before that no run finished
+    whole = Path(image)
+    folders = [whole]
+    if whole.is_dir() and not image_files(whole, WITH_DICOM):
+        folders = sorted(path for path in whole.iterdir() if path.is_dir()) or folders
+    names = [path.name if path.is_dir() else path.stem for path in folders]
+    studies = [
+        {"study": name, "images": images}
+        for name, path in zip(names, folders, strict=True)
+        if (images := _images_of(path, alone=len(folders) == 1))
+    ]
+    if not studies:
+        raise ValueError(next(iter(FAILURES.take().values())))
+    for study in studies:
+        if len(study["images"]) > views:
+            logger.warning("%s: %d images, the first %d are read", study["study"], len(study["images"]), views)
+    return [{**study, "images": study["images"][:views]} for study in studies]

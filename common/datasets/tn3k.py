@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from common.datasets.files import image_files
+from common.images.files import image_files
 
 
 def read_tn3k(root: str, split: str, *, fold: int = 0) -> list[dict]:

@@ -17,8 +17,8 @@ import requests
 from dicomweb_client.api import DICOMwebClient
 from PIL import Image
 
-from common.dicom_results import DicomResults
-from common.findings import Finding
+from common.results.dicom import DicomResults
+from common.results.findings import Finding
 from tests.dicom_files import dicom_file, ultrasound_region
 from tests.label.conftest import start
 

@@ -18,12 +18,13 @@ from monai.transforms import (
     Transform,
 )
 
-from common.command_line import text_or_file
-from common.datasets.augment import RandMirrorReportd
-from common.datasets.grey_reader import LoadGreyd
-from common.datasets.labels import LoadMaskd
+from common.cli.given import text_or_file
 from common.datasets.layouts import list_each, read_dataset
-from common.report_tokenizer import SentenceTokenizer, TokenizeReportd, encode_report
+from common.images.masks import LoadMaskd
+from common.images.reader import LoadGreyd
+from common.text.tokenizer import SentenceTokenizer, encode_report
+from common.transforms.augment import RandMirrorReportd
+from common.transforms.reports import TokenizeReportd
 
 TOKENS = ("input_ids", "attention_mask", "sentence_ids")
 TRUTH = ("own", "about_nodule", "attribute")

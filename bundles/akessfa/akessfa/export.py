@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from common.export import Example, export, free_axes
+from common.engine.export import Example, export, free_axes
 
 from .network import AKESSFA
 

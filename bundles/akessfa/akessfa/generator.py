@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from common.attention import matmul_in_float32
-from common.fusion import CrossAttention
+from common.nn.attention import matmul_in_float32
+from common.nn.fusion import CrossAttention
 
 
 class KeywordGenerator(nn.Module):

@@ -15,7 +15,7 @@ import numpy as np
 from ignite.engine import Engine, Events
 from sklearn.metrics import roc_auc_score
 
-from common.distributed import data_order, gather, is_first
+from common.engine.distributed import data_order, gather, is_first
 
 
 @dataclass

@@ -14,9 +14,9 @@ from monai.networks.blocks import UpSample
 from monai.networks.nets.basic_unet import TwoConv
 from torch import nn
 
-from common.attention import matmul_in_float32
-from common.backbones import ResNetFeatures
-from common.fusion import PixelWordAttention
+from common.nn.attention import matmul_in_float32
+from common.nn.backbones import ResNetFeatures
+from common.nn.fusion import PixelWordAttention
 
 from .generator import KeywordGenerator, keyword_probabilities
 
@@ -104,8 +104,8 @@ class Segmenter(nn.Module):
     """Segments a nodule under any number of versions of its report; the image is encoded once.
 
     Args:
-        text_encoder: an encoder of :mod:`common.text_encoders`.
-        depth, weights, width: of :class:`common.backbones.ResNetFeatures`.
+        text_encoder: an encoder of :mod:`common.text.encoders`.
+        depth, weights, width: of :class:`common.nn.backbones.ResNetFeatures`.
         decoder_width: channels of the decoder at stride 4.
         special_ids: token ids that are no words (padding, begin, end).
     """

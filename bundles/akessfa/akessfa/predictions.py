@@ -6,13 +6,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from common import visualize
-from common.datasets.files import open_image, stem_of, to_grey
-from common.findings import Finding
-from common.measurements import measured
-from common.prediction_files import PredictionFiles, Shown
-from common.report_tokenizer import SentenceTokenizer, encode_report, split_sentences
-from common.slices import seen_mask
+from common.images.files import open_image, stem_of, to_grey
+from common.images.nifti import seen_mask
+from common.results import drawing
+from common.results.findings import Finding, measured
+from common.results.predictions import PredictionFiles, Shown
+from common.text.tokenizer import SentenceTokenizer, encode_report, split_sentences
 
 
 def prediction_files(
@@ -24,7 +23,7 @@ def prediction_files(
         grey, mask = np.asarray(to_grey(open_image(name))), seen_mask(item["pred"])
         sizes = measured(name, mask)
         entry = {**describe(name, data["report"], item, tokenizer, max_length), **sizes}
-        pictures = {"overlay": visualize.overlay(grey, mask)}
+        pictures = {"overlay": drawing.overlay(grey, mask)}
         if entry["words"]:
             pictures["attention"] = _attention_of_top_word(grey, entry["words"], item["attention"])
         return Shown(entry, pictures, [Finding(sizes, mask=mask)])
@@ -57,7 +56,7 @@ def describe(name: str, report: str, item: dict, tokenizer: SentenceTokenizer, m
 def _attention_of_top_word(grey: np.ndarray, words: list[dict], attention: torch.Tensor) -> Image.Image:
     best = max(words, key=lambda word: (_is_term(word), word["probability"]))
     heat = attention[..., best["token"]].cpu().numpy().T
-    return visualize.attention_map(grey, heat, title=f'pixels that attend to "{best["word"]}"')
+    return drawing.attention_map(grey, heat, title=f'pixels that attend to "{best["word"]}"')
 
 
 def _is_term(word: dict) -> bool:

@@ -24,14 +24,13 @@ from monai.transforms import (
 )
 from transformers import PreTrainedTokenizerBase
 
-from common.command_line import text_or_file
-from common.datasets.crop import CropNoduled
-from common.datasets.grey_reader import LoadGreyd
-from common.datasets.labels import LoadMaskd
+from common.cli.given import text_or_file
 from common.datasets.layouts import list_each, read_dataset
 from common.datasets.phrases import PLAIN, TEMPLATE, with_phrases
+from common.images.masks import CropNoduled, LoadMaskd
+from common.images.reader import LoadGreyd
 
-from .features import ReadTapsd, TapFiles
+from .taps import ReadTapsd, TapFiles
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as published; not CLIP's own
 TOKENS = ("input_ids", "attention_mask")

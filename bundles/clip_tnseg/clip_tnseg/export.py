@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from common.export import Example, export, free_axes
+from common.engine.export import Example, export, free_axes
 
 from .network import CLIPTNseg
 

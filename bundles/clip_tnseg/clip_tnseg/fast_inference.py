@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from ignite.engine import Engine, Events
 
-from common.packed_linear import pack_linear_layers
+from common.nn.cpu_layout import pack_linear_layers
 
 from .network import CLIPTNseg
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from common.fusion import FiLM
+from common.nn.fusion import FiLM
 
 from .frozen_clip import FrozenClip
 

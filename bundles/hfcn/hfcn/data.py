@@ -22,11 +22,10 @@ from monai.transforms import (
     Transposed,
 )
 
-from common.datasets.crop import CropNoduled
-from common.datasets.grey_reader import LoadGreyd
-from common.datasets.labels import LoadMaskd
 from common.datasets.layouts import is_sound, list_each, list_files, list_images, read_dataset
-from common.failures import FAILURES
+from common.engine.failures import FAILURES
+from common.images.masks import CropNoduled, LoadMaskd
+from common.images.reader import LoadGreyd
 
 
 class CropMaskedd(Transform):

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from common.backbones import ResNetFeatures
+from common.nn.backbones import ResNetFeatures
 
 GRIDS = {1: [4], 5: [0, 2, 4, 6, 8], 9: [0, 1, 2, 3, 4, 5, 6, 7, 8]}  # places of a 3 x 3 grid, row by row
 
@@ -49,7 +49,7 @@ class HFCN(nn.Module):
     """Global branch and feature-cropping branch on one trunk.
 
     Args:
-        depth, width, weights: of :class:`common.backbones.ResNetFeatures`.
+        depth, width, weights: of :class:`common.nn.backbones.ResNetFeatures`.
         crops: N; at test 1 (the centre), 5 (corners and centre) or 9 (a grid).
         ratio: side of a crop as a share of the feature map's.
         random_crops: in training the windows lie anywhere; else as at test.

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from common import visualize
-from common.findings import Finding
-from common.prediction_files import PredictionFiles, Shown
+from common.results import drawing
+from common.results.findings import Finding
+from common.results.predictions import PredictionFiles, Shown
 
 from .network import HFCN
 
@@ -49,7 +49,7 @@ def draw(image: np.ndarray, item: dict, side: Callable[[int], int], *, height: i
     """
     grey = (np.clip(image, 0, 1) * 255).astype(np.uint8)
     activation: torch.Tensor = item["activation"].clamp(min=0).cpu()
-    left = visualize.attention_map(grey, activation.numpy(), title="activation: malignant", height=height)
+    left = drawing.attention_map(grey, activation.numpy(), title="activation: malignant", height=height)
     width = round(grey.shape[1] * height / grey.shape[0])
     right = Image.fromarray(grey).convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
     pen = ImageDraw.Draw(right)
@@ -62,4 +62,4 @@ def draw(image: np.ndarray, item: dict, side: Callable[[int], int], *, height: i
         pen.rectangle(box, outline=COLOURS[index % len(COLOURS)], width=2)
         label = (box[0] + 6 + 60 * (index % 3), box[1] + 4 + 18 * (index // 3))
         pen.text(label, f"{prob:.2f}", fill=COLOURS[index % len(COLOURS)], font=ImageFont.load_default(size=15))
-    return visualize.side_by_side([left, right])
+    return drawing.side_by_side([left, right])

@@ -13,16 +13,10 @@ import numpy as np
 from ignite import distributed as idist
 from monai.transforms import Compose, Lambdad, SelectItemsd
 
-from common.clustering_distiller import FILES, NOISE, Distiller, load, save, topics
-from common.report_tokenizer import SentenceTokenizer
-from common.study_transforms import (
-    MARGIN,
-    LoadViewsd,
-    RandCropViewsd,
-    StandardiseViewsd,
-    TokenizeTargetd,
-    check_size,
-)  # fmt: skip
+from common.text.distiller import FILES, NOISE, Distiller, load, save, topics
+from common.text.tokenizer import SentenceTokenizer
+from common.transforms.reports import TokenizeTargetd
+from common.transforms.views import MARGIN, LoadViewsd, RandCropViewsd, StandardiseViewsd, check_size
 
 logger = logging.getLogger(__name__)
 UNKNOWN_LABEL = NOISE  # of studies without a cluster: none is learned from them

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from common.report_training import report_loss
+from common.engine.steps import report_loss
 
-from .comparison import SemanticSpace
 from .data import UNKNOWN_LABEL
 from .network import Taught
+from .semantic_space import SemanticSpace
 
 
 def losses(taught: Taught, batch: dict[str, torch.Tensor], *, space: SemanticSpace, pad_id: int) -> dict:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from common.report_metrics import ReportMetrics
+from common.metrics.reports import ReportMetrics
 
 from .data import UNKNOWN_LABEL
 
 
 class ClusterMetrics(ReportMetrics):
-    """:class:`common.report_metrics.ReportMetrics` and the share of right clusters, where studies have one."""
+    """:class:`common.metrics.reports.ReportMetrics` and the share of right clusters, where studies have one."""
 
     def numbers(self, item: dict) -> dict[str, float]:
         clusters = {"label": float(item["label"]), "cluster": float(item["cluster"].argmax())}

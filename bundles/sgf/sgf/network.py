@@ -10,9 +10,9 @@ from typing import NamedTuple, Optional
 import torch
 from torch import nn
 
-from common.backbones import ResNetFeatures
-from common.beam_search import BeamSearch, Hypotheses
-from common.report_decoder import MemoryEncoder, ReportDecoder
+from common.nn.backbones import ResNetFeatures
+from common.nn.beam_search import BeamSearch, Hypotheses
+from common.nn.report_decoder import MemoryEncoder, ReportDecoder
 
 
 class Taught(NamedTuple):
@@ -51,12 +51,12 @@ class SGF(nn.Module):
         vocab_size: the tokenizer's.
         clusters: K, labels of the distiller.
         views: images a study has at most; missing ones are not seen, their pooled vector is zero.
-        depth, width, weights: of :class:`common.backbones.ResNetFeatures`; published: 101, 64, ImageNet's.
+        depth, width, weights: of :class:`common.nn.backbones.ResNetFeatures`; published: 101, 64, ImageNet's.
         dim, hidden, heads, layers: of encoder and decoder.
         pad_id, begin_id, end_id, unknown_id: published files use 0 for the first three, and -1.
         max_length: tokens of a generated report at most.
-        min_length, beams, length_penalty, block_ngram: of :class:`common.beam_search.BeamSearch`; its first hypothesis
-            is the report.
+        min_length, beams, length_penalty, block_ngram: of :class:`common.nn.beam_search.BeamSearch`; its first
+            hypothesis is the report.
     """
 
     def __init__(

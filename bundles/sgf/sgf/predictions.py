@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from common import visualize
-from common.datasets.files import open_image, to_grey
-from common.prediction_files import PredictionFiles, Shown
-from common.report_tokenizer import SentenceTokenizer
-from common.written_sentences import Sentence, sentences_of, token_entry
+from common.images.files import open_image, to_grey
+from common.results import drawing
+from common.results.predictions import PredictionFiles, Shown
+from common.text.sentences import Sentence, sentences_of, token_entry
+from common.text.tokenizer import SentenceTokenizer
 
 
 def prediction_files(
@@ -62,10 +62,10 @@ def draw(images: list[str], sentences: list[Sentence], *, height: int = 160) -> 
         share = sentence.attention[: len(greys)]
         highest = float(share.max())
         cells = [
-            visualize.attention_map(
+            drawing.attention_map(
                 grey, view, title=f"sentence {number}, view {index}: {view.sum():.0%}", height=height, highest=highest
             )
             for index, (grey, view) in enumerate(zip(greys, share, strict=True), start=1)
         ]
-        rows.append(visualize.side_by_side(cells))
-    return visualize.stack(rows) if rows else Image.new("RGB", (height, height))
+        rows.append(drawing.side_by_side(cells))
+    return drawing.stack(rows) if rows else Image.new("RGB", (height, height))

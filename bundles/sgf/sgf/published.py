@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
-from common.published_decoder import load_into, renamed
-from common.report_tokenizer import ReportTokenizer
+from common.nn.published import load_into, renamed
+from common.text.tokenizer import ReportTokenizer
 
 from .network import SGF
 

@@ -1,0 +1,68 @@
+"""TODO."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+
+from ignite import distributed as idist
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+logger = logging.getLogger(__name__)
+SPECIAL = ("[PAD]", "[UNK]", "[BOS]", "[EOS]")  # ids 0 to 3
+
+
+def fit_tokenizer(prompts: Iterable[str], *, max_size: int = 512) -> PreTrainedTokenizerFast:
+    """Word-level tokenizer of ``prompts`` (each Chinese character is a word) that adds begin and end tokens.
+
+    ``AutoTokenizer`` loads what its ``save_pretrained`` writes, as it loads the published CLIP's tokenizer.
+
+    Raises:
+        ValueError: no prompt holds a word.
+    """
+    tokenizer = Tokenizer(models.WordLevel(unk_token=SPECIAL[1]))
+    tokenizer.normalizer = normalizers.BertNormalizer(strip_accents=False)  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # type: ignore[assignment]
+    trainer = trainers.WordLevelTrainer(vocab_size=max_size, special_tokens=list(SPECIAL), show_progress=False)
+    tokenizer.train_from_iterator(prompts, trainer=trainer)
+    if tokenizer.get_vocab_size() == len(SPECIAL):
+        raise ValueError("prompts: no word in any of them, so there is no vocabulary to fit; check the phrases")
+    ends = [(name, SPECIAL.index(name)) for name in SPECIAL[2:]]
+    tokenizer.post_processor = processors.TemplateProcessing(single="[BOS] $A [EOS]", special_tokens=ends)  # type: ignore[assignment]
+    names = dict(zip(("pad_token", "unk_token", "bos_token", "eos_token"), SPECIAL, strict=True))
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
+
+
+def tokenizer_of(cases: Iterable[Mapping], *, max_size: int) -> PreTrainedTokenizerFast:
+    """:func:`fit_tokenizer` on each distinct ``prompt`` of ``cases``."""
+    return fit_tokenizer(dict.fromkeys(case["prompt"] for case in cases), max_size=max_size)
+
+
+def tokenizer_or_pretrain(
+    *, folder: str, bundle_root: str, data_dir: str, overrides: Mapping[str, object]
+) -> PreTrainedTokenizerBase:
+    """The tokenizer of the CLIP in ``folder``; where there is none, ``configs/pretrain_clip.json`` makes it first.
+
+    Raises:
+        RuntimeError: the pre-training failed; its own message stands above.
+    """
+    if not os.path.isfile(os.path.join(folder, "config.json")) and idist.get_rank() == 0:
+        logger.info("no CLIP in %s: pre-training a small one on the images and phrases of %s", folder, data_dir)
+        values = {**overrides, "clip_dir": folder, "bundle_root": bundle_root, "dataset_dir": data_dir}
+        _run_pretraining(os.path.join(bundle_root, "configs", "pretrain_clip.json"), values)
+    idist.barrier()
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def _run_pretraining(config: str, overrides: Mapping[str, object]) -> None:
+    """Run ``config`` in a process of its own, and alone even where this one is one of several ranks."""
+    flags = [f"--{name}={value}" for name, value in overrides.items() if value is not None]
+    ranks = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    environment = {name: value for name, value in os.environ.items() if name not in ranks}
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", config, *flags]
+    if subprocess.run(command, env=environment, check=False).returncode != 0:
+        raise RuntimeError(f"clip_dir: pre-training a CLIP into {overrides['clip_dir']!r} failed; its message is above")

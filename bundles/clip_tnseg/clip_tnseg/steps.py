@@ -1,0 +1,91 @@
+"""One iteration of training, validation, evaluation and inference, for MONAI's engines."""
+
+from __future__ import annotations
+
+import torch
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from torch import nn
+
+from clip_tnseg.network import CLIPTNseg
+from common.engine.steps import as_tensor, emit, emit_predictions, emit_training
+
+from .conditions import TextConditions, VisualConditions, mix_prompts
+
+
+class FromFeatures(nn.Module):
+    """The trained part as a module of its own, from frozen features, which data parallel can wrap."""
+
+    def __init__(self, network: CLIPTNseg) -> None:
+        super().__init__()
+        self.coarse, self.fine, self.head = network.coarse, network.fine, network.head
+        self.segment = network.segment
+
+    def forward(self, image: torch.Tensor, taps: list[torch.Tensor], condition: torch.Tensor) -> torch.Tensor:
+        return self.segment(image, taps, condition)
+
+
+def train_step(
+    engine: SupervisedTrainer,
+    batch: dict,
+    *,
+    trained: nn.Module,
+    text_conditions: TextConditions | None,
+    visual_conditions: VisualConditions | None,
+    clip: float,
+    amp: bool,
+) -> list[dict]:
+    """Take one step, on the batch's ``taps`` if it brings them, else on CLIP's.
+
+    Args:
+        trained: :class:`FromFeatures` of the network, wrapped where there are several processes.
+        text_conditions: None, an ablation: the condition is zero.
+        visual_conditions: to mix the text condition with; None: text alone.
+        clip: largest gradient norm.
+    """
+    device = engine.state.device
+    image, label = (as_tensor(batch[key]).to(device) for key in ("image", "label"))
+    network: CLIPTNseg = engine.network.train()  # type: ignore[assignment]
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
+        with torch.no_grad():
+            taps, condition = _taps(batch, network, image), _condition(batch, network, image, text_conditions)
+            if visual_conditions is not None and text_conditions is not None:
+                visual = batch["visual"].to(device)
+                condition = mix_prompts(condition, visual_conditions(visual), visual >= 0)
+        logits = trained(image, taps, condition)
+    loss = engine.loss_function(logits.float(), label)
+    engine.optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_([p for group in engine.optimizer.param_groups for p in group["params"]], clip)
+    engine.optimizer.step()
+    output = {"image": image, "label": label, "pred": logits.detach().float(), "loss": loss.detach()}
+    return emit_training(engine, output, {"segmentation": loss})
+
+
+def predict_step(
+    engine: SupervisedEvaluator, batch: dict, *, text_conditions: TextConditions | None, amp: bool
+) -> dict:
+    """Segment by the text condition: ``pred`` (logits), with ``label`` where there is one."""
+    device = engine.state.device
+    image = as_tensor(batch["image"]).to(device)
+    network: CLIPTNseg = engine.network.eval()  # type: ignore[assignment]
+    with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
+        condition = _condition(batch, network, image, text_conditions)
+        logits = network.segment(image, _taps(batch, network, image), condition)
+    output = {"image": batch["image"], "pred": logits.float()}
+    if "label" not in batch:
+        return emit_predictions(engine, output)
+    return emit(engine, output | {"label": as_tensor(batch["label"]).to(device)})
+
+
+def _taps(batch: dict, network: CLIPTNseg, image: torch.Tensor) -> list[torch.Tensor]:
+    if "taps" in batch:
+        return list(batch["taps"].to(image.device).float().unbind(1))
+    return network.taps(image)
+
+
+def _condition(
+    batch: dict, network: CLIPTNseg, image: torch.Tensor, text_conditions: TextConditions | None
+) -> torch.Tensor:
+    if text_conditions is None:
+        return image.new_zeros(len(image), network.clip.embed_dim)
+    return text_conditions(batch["input_ids"].to(image.device))

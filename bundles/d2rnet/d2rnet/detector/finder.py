@@ -1,0 +1,100 @@
+"""Lesions found by a trained detector in images on disk: for inference, and as pseudo-labels of studies."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.transforms import Transform
+
+from common.cli.given import require_file
+from common.engine.distributed import is_first
+
+from .data import whole_transforms
+from .network import LesionDetector, suppress
+from .steps import split_detections
+
+logger = logging.getLogger(__name__)
+OVERLAP = 0.6  # of boxes of different classes that count as one region
+REMEDY = "run train_detector.json first, or pass its path"
+
+
+def save_settings(path: str, *, labels: Sequence[str], image_size: int) -> None:
+    """Write what belongs to a detector's weights beside them: the names of its classes, the size of its images."""
+    if not is_first():
+        return
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    part = f"{path}.{os.getpid()}.part"
+    content = {"labels": list(labels), "image_size": image_size}
+    Path(part).write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
+    os.replace(part, path)
+
+
+def load_settings(path: str) -> dict:
+    """``labels`` and ``image_size`` of a trained detector.
+
+    Raises:
+        FileNotFoundError: no file ``path``.
+        ValueError: it is of another kind.
+    """
+    content = json.loads(Path(require_file(path, id="detector_settings", remedy=REMEDY)).read_text("utf-8"))
+    if not isinstance(content, dict) or not {"labels", "image_size"} <= content.keys():
+        raise ValueError(f"detector_settings: {path!r} holds no labels and image_size; pass the file of a training")
+    return content
+
+
+class LesionFinder:
+    """A trained detector.
+
+    Args:
+        detector: its network, whose weights are read from ``weights``.
+        settings: of :func:`load_settings`.
+        score: boxes below are left out.
+
+    Raises:
+        FileNotFoundError: no file ``weights``.
+    """
+
+    def __init__(
+        self, detector: LesionDetector, *, weights: str, settings: dict, score: float, device: torch.device
+    ) -> None:
+        file = require_file(weights, id="detector_weights", remedy=REMEDY)
+        detector.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+        self.detector, self.labels, self.settings = detector.to(device).eval(), settings["labels"], settings
+        self.transforms, self.score, self.device = whole_transforms(size=settings["image_size"]), score, device
+
+    @torch.no_grad()
+    def __call__(self, paths: Sequence[str]) -> list[dict]:
+        """``boxes`` float32 (M, 4), x1, y1, x2, y2 in pixels, ``scores`` (M,), ``box_labels`` of each image.
+
+        Of boxes of any class that lie on each other, the surest stays: a region has one slot in the report's network.
+        """
+        cases = [self.transforms({"image": path}) for path in paths]
+        images = torch.stack([case["seen"] for case in cases]).to(self.device)
+        found = split_detections(self.detector(images), cases)
+        return [self._named(*own) for own in found]
+
+    def _named(self, boxes: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> dict:
+        sure = np.flatnonzero(scores >= self.score)
+        alike = suppress(torch.from_numpy(boxes[sure]), torch.zeros(len(sure)), overlap=OVERLAP, most=len(sure))
+        sure = sure[alike.numpy()]
+        names = [self.labels[label] for label in labels[sure]]
+        return {"boxes": boxes[sure].astype(np.float32), "scores": scores[sure], "box_labels": names}
+
+
+class FindLesionsd(Transform):
+    """Add ``boxes``, ``scores`` and ``box_labels`` of the first of ``images``, where the data have none yet."""
+
+    def __init__(self, finder: LesionFinder | None) -> None:
+        self.finder = finder
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        if self.finder is None or "boxes" in data:
+            return dict(data)
+        return {**data, **self.finder(data["images"][:1])[0]}

@@ -1,0 +1,172 @@
+"""Lesion boxes of studies: read, checked, cut out of the image in its own pixels."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from monai.transforms import RandomizableTrait, Transform
+from PIL import Image
+
+from common.datasets.boxes import SLACK, as_corners
+from common.datasets.studies import read_studies
+from common.images.files import image_size, open_image, to_grey
+
+from .metrics import side_of
+
+logger = logging.getLogger(__name__)
+
+
+def read_lesions(root: str, split: str, *, views: int = 1, annotation: str | None = None) -> list[dict]:
+    """:func:`common.datasets.studies.read_studies` with ``boxes`` float (M, 4), x1, y1, x2, y2, ``scores`` (M,),
+    ``box_labels``, "" where there is none, and ``lesions``: "SIDE:LABEL" of each box with a label, joined by ";".
+
+    Boxes belong to the first image, in its pixels. Files hold x, y, width, height as published; where all of a split's
+    boxes fit their images as corners and some do not as published, they are read as corners. Empty slots (-1) and boxes
+    without area are left out; what leaves the image is cut off. Both are counted in the log.
+
+    Raises:
+        ValueError: a box that is no four numbers, or another number of scores than of boxes.
+    """
+    studies = read_studies(root, split, views=views, annotation=annotation, extras=("boxes", "scores", "box_labels"))
+    raw = [_numbers(study) for study in studies]
+    sizes = [image_size(study["images"][0]) for study in studies]
+    corners = as_corners([boxes for boxes, _ in raw], sizes, what=split)
+    found, dropped, cut = [], 0, 0
+    for study, boxes, (_, scores), size in zip(studies, corners, raw, sizes, strict=True):
+        inside = np.clip(boxes, 0.0, [*size, *size])
+        kept = (inside[:, 2:] - inside[:, :2] > 0).all(axis=1)
+        dropped += int((~kept).sum())
+        cut += int((np.abs(inside - boxes)[kept] > SLACK).any(axis=1).sum())
+        own, labels = inside[kept].astype(np.float32), _labels(study)[kept]
+        named = {"box_labels": labels.tolist(), "lesions": _named(own, labels, size[0])}
+        found.append({**study, "boxes": own, "scores": scores[kept].astype(np.float32), **named})
+    if dropped or cut:
+        logger.warning(
+            "%s: %d boxes without area in their image left out, %d cut off at its border", split, dropped, cut
+        )
+    return found
+
+
+def _numbers(study: Mapping) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes and scores of an entry as numbers, without empty slots."""
+    boxes = study["boxes"] or []
+    scores = [1.0] * len(boxes) if study["scores"] is None else study["scores"]
+    try:
+        values = np.array(boxes, dtype=np.float64).reshape(len(boxes), 4)
+        marks = np.array(scores, dtype=np.float64).reshape(len(scores))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"boxes of study {study['study']!r}: {boxes!r} are not four numbers each") from error
+    if len(values) != len(marks):
+        raise ValueError(f"boxes of study {study['study']!r}: {len(values)} boxes but {len(marks)} scores")
+    if not np.isfinite(values).all():
+        raise ValueError(
+            f"boxes of study {study['study']!r}: {boxes!r} hold a value that is no number; correct the entry"
+        )
+    there = ~_empty(values)
+    return values[there], marks[there]
+
+
+def _empty(values: np.ndarray) -> np.ndarray:
+    return (values == -1).all(axis=1)
+
+
+def _labels(study: Mapping) -> np.ndarray:
+    """The label of each box that is no empty slot; "" where the entry has no labels."""
+    values = np.array(study["boxes"] or [], dtype=np.float64).reshape(-1, 4)
+    labels = study["box_labels"] or [""] * len(values)
+    if len(labels) != len(values):
+        raise ValueError(f"boxes of study {study['study']!r}: {len(values)} boxes but {len(labels)} box_labels")
+    return np.array(labels, dtype=object)[~_empty(values)]
+
+
+def _named(boxes: np.ndarray, labels: np.ndarray, width: float) -> str:
+    middles = (boxes[:, 0] + boxes[:, 2]) / 2
+    return ";".join(f"{side_of(x, width)}:{label}" for x, label in zip(middles, labels, strict=True) if label)
+
+
+class CropRegionsd(Transform):
+    """``crops``, uint8 (M, size, size), and ``extents``, float (M, 4), of the surest ``count`` boxes of the first of
+    ``images``; M may be 0.
+
+    A region is cut from the image as stored and padded with its own mean to a square. ``extents`` are the square's
+    corners, x1, y1, x2, y2, as shares of the image, 0 to 1; the padding may reach beyond.
+    """
+
+    def __init__(self, *, count: int, size: int) -> None:
+        if size % 4 or size < 48:
+            raise ValueError(f"region_size: {size} must be a multiple of 4, 48 at least")
+        self.count, self.size = count, size
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        surest = np.argsort(-data["scores"], kind="stable")[: self.count]
+        crops, extents = np.zeros((len(surest), self.size, self.size), np.uint8), np.zeros((len(surest), 4), np.float32)
+        if len(surest):
+            pixels = np.asarray(to_grey(open_image(data["images"][0])))
+            for place, index in enumerate(surest):
+                crops[place], extents[place] = self._cut(pixels, data["boxes"][index])
+        return {**data, "crops": torch.from_numpy(crops), "extents": torch.from_numpy(extents)}
+
+    def _cut(self, pixels: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        limit = np.array(pixels.shape[::-1])
+        x1, y1 = np.clip(np.floor(box[:2]).astype(int), 0, limit - 1)
+        x2, y2 = np.clip(np.ceil(box[2:]).astype(int), (x1 + 1, y1 + 1), limit)
+        cut = pixels[y1:y2, x1:x2].astype(np.float32)
+        side = max(cut.shape)
+        square = np.full((side, side), cut.mean(), dtype=np.float32)
+        top, left = (side - cut.shape[0]) // 2, (side - cut.shape[1]) // 2
+        square[top : top + cut.shape[0], left : left + cut.shape[1]] = cut
+        whole = Image.fromarray(square).resize((self.size, self.size), Image.Resampling.BILINEAR)
+        start = np.array([x1 - left, y1 - top])
+        return np.asarray(whole).round().astype(np.uint8), np.concatenate([start / limit, (start + side) / limit])
+
+
+class StandardiseRegionsd(Transform, RandomizableTrait):
+    """``regions``, float (R, 3, size, size), and ``region_mask``, bool (R,), in place of ``crops`` and ``extents``.
+
+    Each region is standardised by its own mean and deviation (published; deviations below 0.01 count as 0.01). Not
+    random: the trait keeps caches from holding floats and empty slots, forty times the bytes.
+
+    Args:
+        count: R.
+        places: the second and third channel hold each pixel's x and y in the image, -1 to 1, for
+            :class:`d2rnet.report.regions.RegionEncoder`. False: all three are alike, as published.
+    """
+
+    def __init__(self, *, count: int, places: bool) -> None:
+        self.count, self.places = count, places
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        crops, size = data["crops"].float() / 255, data["crops"].shape[1]
+        regions = torch.zeros(self.count, 3, size, size)
+        mask = torch.arange(self.count) < len(crops)
+        rest = {key: value for key, value in data.items() if key not in ("crops", "extents")}
+        if not len(crops):
+            return {**rest, "regions": regions, "region_mask": mask}
+        mean, std = crops.mean((1, 2), keepdim=True), crops.std((1, 2), keepdim=True).clamp(min=0.01)
+        regions[: len(crops)] = ((crops - mean) / std)[:, None]
+        if self.places:
+            steps = (torch.arange(size) + 0.5) / size
+            low, high = data["extents"][:, :2, None], data["extents"][:, 2:, None]
+            x, y = (2 * (low + steps * (high - low)) - 1).unbind(1)  # (M, size) each
+            regions[: len(crops), 1], regions[: len(crops), 2] = x[:, None], y[:, :, None]
+        return {**rest, "regions": regions, "region_mask": mask}
+
+
+class DescribeBoxesd(Transform):
+    """Add ``found``: JSON of ``boxes`` (x, y, width, height), their labels and scores, the surest first; one string can
+    be put into a batch.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        entries = []
+        for index in np.argsort(-data["scores"], kind="stable"):
+            x1, y1, x2, y2 = (round(float(value), 1) for value in data["boxes"][index])
+            box = [x1, y1, round(x2 - x1, 1), round(y2 - y1, 1)]
+            score = round(float(data["scores"][index]), 4)
+            entries.append({"label": data["box_labels"][index], "score": score, "box": box})
+        return {**data, "found": json.dumps(entries, ensure_ascii=False)}

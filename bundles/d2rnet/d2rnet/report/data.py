@@ -1,0 +1,97 @@
+"""Studies with lesions on their way into D2R-Net: views, regions, report; alike in training and evaluation."""
+
+from __future__ import annotations
+
+from monai.transforms import Compose, CopyItemsd, Lambdad, SelectItemsd
+
+from common.datasets.studies import list_studies
+from common.text.tokenizer import SentenceTokenizer
+from common.transforms.reports import TokenizeReportd, TokenizeTargetd
+from common.transforms.views import MARGIN, LoadViewsd, RandCropViewsd, StandardiseViewsd, check_size
+
+from ..detector.finder import FindLesionsd, LesionFinder
+from .boxes import CropRegionsd, DescribeBoxesd, StandardiseRegionsd, read_lesions
+
+SEEN = ("image", "view_mask", "regions", "region_mask")
+TEXT = ("text_ids", "text_mask", "sentence_ids")
+
+
+def training_transforms(
+    *,
+    tokenizer: SentenceTokenizer,
+    text_tokenizer: SentenceTokenizer,
+    views: int,
+    size: int,
+    regions: int,
+    region_size: int,
+    places: bool,
+    max_length: int,
+    begin_id: int,
+    end_id: int,
+) -> Compose:
+    """Views cut at random, regions, the report's tokens for the decoder and for the alignment.
+
+    Regions come from the image as stored, so the cuts of the views move none of them. Nothing is mirrored: reports name
+    sides.
+
+    Args:
+        text_tokenizer: of the alignment's encoder.
+        places: of :class:`d2rnet.report.boxes.StandardiseRegionsd`.
+
+    Raises:
+        ValueError: ``size`` is no multiple of 32.
+    """
+    check_size(size)
+    return Compose(
+        [
+            LoadViewsd(views=views, side=round(size * MARGIN)),
+            CropRegionsd(count=regions, size=region_size),
+            TokenizeReportd(text_tokenizer, max_length=max_length),
+            CopyItemsd(keys=["input_ids", "attention_mask"], names=["text_ids", "text_mask"]),
+            TokenizeTargetd(tokenizer, max_length=max_length, begin_id=begin_id, end_id=end_id),
+            RandCropViewsd(size=size, mirror=0.0),
+            StandardiseViewsd(),
+            StandardiseRegionsd(count=regions, places=places),
+            SelectItemsd(keys=[*SEEN, *TEXT, "input_ids", "target_ids"]),
+        ]
+    )
+
+
+def validation_transforms(*, views: int, size: int, regions: int, region_size: int, places: bool) -> Compose:
+    """Whole views and regions; the report stays text.
+
+    Raises:
+        ValueError: ``size`` is no multiple of 32.
+    """
+    whole = _whole(views=views, size=size, regions=regions, region_size=region_size, places=places)
+    return Compose([*whole, SelectItemsd(keys=[*SEEN, "report", "study", "lesions"])])
+
+
+def inference_transforms(
+    *, views: int, size: int, regions: int, region_size: int, places: bool, finder: LesionFinder | None
+) -> Compose:
+    """Lesions found where the data have none, whole views and regions.
+
+    ``images`` stays, to be drawn on, a line for each path; ``found`` describes the boxes.
+
+    Raises:
+        ValueError: ``size`` is no multiple of 32.
+    """
+    whole = _whole(views=views, size=size, regions=regions, region_size=region_size, places=places)
+    kept = SelectItemsd(keys=[*SEEN, "study", "images", "found"])
+    return Compose([FindLesionsd(finder), *whole, DescribeBoxesd(), Lambdad(keys="images", func="\n".join), kept])
+
+
+def inference_cases(*, image: str | None, data_dir: str | None, views: int, annotation: str | None) -> list[dict]:
+    """What inference runs over: :func:`common.datasets.studies.list_studies` of ``image``, without boxes; or, where it
+    is None, the test split of ``data_dir`` with its boxes.
+    """
+    if image is None:
+        return read_lesions(str(data_dir), "test", views=views, annotation=annotation)
+    return list_studies(image=image, data_dir=None, views=views)
+
+
+def _whole(*, views: int, size: int, regions: int, region_size: int, places: bool) -> list:
+    check_size(size)
+    crops = [LoadViewsd(views=views, side=size), CropRegionsd(count=regions, size=region_size)]
+    return [*crops, StandardiseRegionsd(count=regions, places=places), StandardiseViewsd()]

@@ -1,0 +1,118 @@
+"""What inference writes: the report, the lesions in boxes, and which region each sentence looks at."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+from PIL import Image
+
+from common.images.files import open_image, to_grey
+from common.results import drawing
+from common.results.findings import Finding, box_size
+from common.results.predictions import PredictionFiles, Shown
+from common.text.sentences import Sentence, sentences_of, token_entry
+from common.text.tokenizer import SentenceTokenizer
+
+EVEN = 4.0  # what is seen this many times as much as by an even look is wholly red, in a row without anything stronger
+
+
+def prediction_files(
+    *, output_dir: str, tokenizer: SentenceTokenizer, regions: int, dicom: bool = False
+) -> PredictionFiles:
+    """The handler of inference.
+
+    Args:
+        regions: boxes that the network sees, the surest of those found.
+    """
+
+    def show(_: str, item: dict, data: dict) -> Shown:
+        sentences = sentences_of(item, tokenizer)
+        boxes = json.loads(data["found"])
+        shares = [item["region_attention"][s.tokens].mean(0).cpu().numpy()[: len(boxes)] for s in sentences]
+        images = data["images"].split("\n")
+        boxes = [box | box_size(corner, images[0]) for box, corner in zip(boxes, corners(boxes), strict=True)]
+        entry = describe(item, sentences, shares, tokenizer) | {"boxes": boxes, "images": images}
+        greys = [np.asarray(to_grey(open_image(name))) for name in images]
+        pictures = {
+            "lesions": draw_boxes(greys[0], boxes),
+            "attention": draw(greys, sentences, boxes[:regions], shares),
+        }
+        return Shown(entry, pictures, findings_of(boxes), entry["report"], images)
+
+    note = (
+        "Behind each sentence the mean probability of its words and its share of attention to each lesion region. "
+        "Research only: read no finding into a report."
+    )
+    title = "D2R-Net: lesions and generated reports"
+    return PredictionFiles(output_dir=output_dir, show=show, title=title, note=note, key="study", dicom=dicom)
+
+
+def findings_of(boxes: list[dict]) -> list[Finding]:
+    """The lesions for DICOM."""
+    measures = ("score", "width_mm", "height_mm")
+    return [
+        Finding({key: box[key] for key in measures if key in box}, label=_name(box), box=corner.tolist())
+        for box, corner in zip(boxes, corners(boxes), strict=True)
+    ]
+
+
+def describe(item: dict, sentences: list[Sentence], shares: list[np.ndarray], tokenizer: SentenceTokenizer) -> dict:
+    """An entry of ``predictions.json``; ``regions`` of a sentence are shares of its attention, in the boxes' order."""
+    places = [place for sentence in sentences for place in sentence.tokens]
+    return {
+        "study": item["study"],
+        "report": item["text"],
+        "score": round(float(item["score"]), 4),
+        "sentences": [
+            {"text": s.text, "probability": round(s.probability, 4), "regions": [round(float(x), 4) for x in share]}
+            for s, share in zip(sentences, shares, strict=True)
+        ],
+        "tokens": [token_entry(tokenizer, int(item["ids"][p]), float(item["log_probs"][p])) for p in places],
+    }
+
+
+def _name(box: dict) -> str:
+    return box["label"] or "lesion"
+
+
+def corners(boxes: list[dict]) -> np.ndarray:
+    """Boxes (M, 4) as x1, y1, x2, y2."""
+    found = np.array([box["box"] for box in boxes], dtype=float).reshape(-1, 4)
+    found[:, 2:] += found[:, :2]
+    return found
+
+
+def draw_boxes(grey: np.ndarray, boxes: list[dict]) -> Image.Image:
+    """The first view with all boxes, numbered."""
+    return drawing.draw_boxes(grey, corners(boxes), [f"{_name(box)} {box['score']:.2f}" for box in boxes])
+
+
+def draw(
+    greys: list[np.ndarray],
+    sentences: list[Sentence],
+    boxes: list[dict],
+    shares: list[np.ndarray],
+    *,
+    height: int = 200,
+) -> Image.Image:
+    """A row a sentence: each view under the attention to it, and the first view's regions, the redder the more seen."""
+    rows = []
+    for number, (sentence, share) in enumerate(zip(sentences, shares, strict=True), start=1):
+        attention = sentence.attention[: len(greys)]
+        even = EVEN / (attention.size + len(share))
+        highest = max(float(attention.max()), even)
+        cells = [
+            drawing.attention_map(
+                grey, view, title=f"{number}, view {index}: {view.sum():.0%}", height=height, highest=highest
+            )
+            for index, (grey, view) in enumerate(zip(greys, attention, strict=True), start=1)
+        ]
+        if boxes and len(share):
+            title = f"{number}, regions: {share.sum():.0%}"
+            picture = drawing.seen_boxes(
+                greys[0], corners(boxes), share, title=title, height=height, highest=max(float(share.max()), even)
+            )
+            cells.append(picture)
+        rows.append(drawing.side_by_side(cells))
+    return drawing.stack(rows) if rows else Image.new("RGB", (height, height))

@@ -1,0 +1,86 @@
+"""One iteration of training, validation, evaluation and inference of D2R-Net, for MONAI's engines."""
+
+from __future__ import annotations
+
+import torch
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from torch import nn
+
+from common.engine.steps import descend, emit_predictions, report_loss, trim
+from common.text.tokenizer import SentenceTokenizer
+
+from .alignment import Alignment
+from .data import SEEN
+from .network import D2RNet, Taught
+
+
+class Teaching(nn.Module):
+    """Network and alignment as one module, which data parallel can wrap."""
+
+    def __init__(self, network: D2RNet, alignment: Alignment | None) -> None:
+        super().__init__()
+        self.network, self.alignment = network, alignment
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> tuple[Taught, dict[str, torch.Tensor]]:
+        taught = self.network.teach(
+            batch["image"], batch["input_ids"], batch["regions"], batch["region_mask"], batch["view_mask"]
+        )
+        if self.alignment is None:
+            return taught, {}
+        text = {"input_ids": batch["text_ids"], "attention_mask": batch["text_mask"]}
+        text["sentence_ids"] = batch["sentence_ids"]
+        parts = taught.patches.float(), taught.there, taught.regions.float(), batch["region_mask"]
+        return taught, self.alignment(*parts, text)
+
+
+def train_step(
+    engine: SupervisedTrainer,
+    batch: dict,
+    *,
+    trained: nn.Module,
+    weights: dict[str, float],
+    clip_value: float,
+    amp: bool,
+) -> list[dict]:
+    """Take one step.
+
+    Args:
+        trained: :class:`Teaching`, wrapped where there are several processes.
+        weights: of ``report``, ``global``, ``local``.
+        clip_value: largest absolute value of a gradient's entry (published: 0.1).
+    """
+    device = engine.state.device
+    data = {key: value.to(device) for key, value in trim(batch, pad_id=0).items()}
+    trained.train()
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
+        taught, terms = trained(data)
+    terms = {"report": report_loss(taught.log_probs.float(), data["target_ids"], data["target_ids"] != 0), **terms}
+    return descend(engine, terms, weights=weights, parameters=trained.parameters(), clip_value=clip_value)
+
+
+def write_step(
+    engine: SupervisedEvaluator, batch: dict, *, tokenizer: SentenceTokenizer, amp: bool, explain: bool = False
+) -> dict:
+    """Write each study's report: ``text``, ``score``, and of the best hypothesis ``ids`` and ``log_probs`` (T,).
+
+    Args:
+        explain: add ``attention`` (T, views, h, w) and ``region_attention`` (T, R), where each token looks.
+    """
+    device = engine.state.device
+    network: D2RNet = engine.network.eval()  # type: ignore[assignment]
+    seen = {key: batch[key].to(device) for key in SEEN}
+    with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
+        _, memory, there = network.see(seen["image"], seen["regions"], seen["region_mask"], seen["view_mask"])
+        found = network.report(memory, there)
+        ids = found.ids[:, 0]
+        looks = network.attention(ids, memory, there, seen["image"]) if explain else None
+    output = {
+        "text": [tokenizer.decode(row) for row in ids.tolist()],
+        "ids": ids,
+        "log_probs": found.log_probs[:, 0].float(),
+        "score": found.scores[:, 0].float(),
+        **{key: batch[key] for key in ("report", "study", "lesions") if key in batch},
+    }
+    if looks is not None:
+        output |= {"attention": looks.views.float(), "region_attention": looks.regions.float()}
+    return emit_predictions(engine, output)

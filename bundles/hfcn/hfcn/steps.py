@@ -1,0 +1,71 @@
+"""One iteration of training, validation and inference, for MONAI's engines."""
+
+from __future__ import annotations
+
+import torch
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from torch import nn
+
+from common.engine.steps import as_tensor, emit, emit_predictions, emit_training
+from hfcn.loss import branch_losses
+from hfcn.network import HFCN, average
+
+
+def train_step(
+    engine: SupervisedTrainer,
+    batch: dict,
+    *,
+    both: nn.Module,
+    weights: dict[str, float],
+    class_weights: list[float] | None,
+    amp: bool,
+) -> list[dict]:
+    """Take one step; ``terms`` of the output names every loss.
+
+    Args:
+        both: :class:`hfcn.network.BranchesAndFusion` of the network, wrapped where there are several processes.
+        weights: of the terms ``global``, ``crops`` and ``hybrid``.
+        class_weights: of benign and malignant images, or None.
+    """
+    image, label = _tensors(batch, engine.state.device)
+    balance = None if class_weights is None else torch.tensor(class_weights, device=image.device)
+    engine.network.train()
+    with torch.autocast(image.device.type, dtype=torch.bfloat16, enabled=amp):
+        branches, fused = both(image)
+    losses = branch_losses(branches, fused, label, balance)
+    loss = torch.stack([weights[name] * term for name, term in losses.items()]).sum()
+    engine.optimizer.zero_grad()
+    loss.backward()
+    engine.optimizer.step()
+    output = {"image": image, "label": label, "pred": fused.detach().float(), "loss": loss.detach()}
+    return emit_training(engine, output, losses)
+
+
+def predict_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool) -> dict:
+    """Classify: ``pred`` (B, 2) probabilities, ``prob`` (B, 1) of malignant, and what each branch says and sees."""
+    image = _image(batch, engine.state.device)
+    network: HFCN = engine.network.eval()  # type: ignore[assignment]
+    with torch.no_grad(), torch.autocast(image.device.type, dtype=torch.bfloat16, enabled=amp):
+        branches = network.branches(image)
+        fused = network.fuse(branches).float().exp()
+    output = {
+        "image": batch["image"],
+        "pred": fused,
+        "prob": fused[:, 1:],
+        "prob_global": branches.whole[:, 1].float().exp(),
+        "prob_crops": average(branches.crops.float())[:, 1].exp(),
+        "crop_probs": branches.crops[:, :, 1].float().exp(),
+        "windows": branches.windows,
+        "activation": branches.activation.float(),
+    }
+    if "malignancy" not in batch:
+        return emit_predictions(engine, output)
+    return emit(engine, output | {"label": batch["malignancy"][:, None].to(image.device)})
+
+
+def _image(batch: dict, device: torch.device) -> torch.Tensor:
+    return as_tensor(batch["image"]).to(device)
+
+
+def _tensors(batch: dict, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    return _image(batch, device), batch["malignancy"].to(device)

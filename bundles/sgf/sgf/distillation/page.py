@@ -1,0 +1,57 @@
+"""What the distiller shows of its topics: pictures and one page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from sklearn.decomposition import PCA
+
+from common.results import page
+from common.results.drawing import heat_map
+from common.text.distiller import Distiller, topics
+
+
+def _heat_map(scores: np.ndarray, sizes: Sequence[int], dims: Sequence[int], size_name: str) -> Image.Image:
+    rows, columns = list(map(str, sizes)), list(map(str, dims))
+    return heat_map(scores, rows=rows, columns=columns, row_title=size_name, column_title="dimension")
+
+
+def describe(distiller: Distiller, reports: Sequence[str], analyzer: Any) -> list[dict]:
+    """Each cluster: ``label, reports`` (how many), ``words``, ``example``, the report nearest to the cluster's mean."""
+    words = topics(reports, distiller.labels, analyzer=analyzer)
+    found = []
+    for label in np.unique(distiller.labels):
+        places = np.flatnonzero(distiller.labels == label)
+        points = np.asarray(distiller.reduced[places])
+        nearest = places[np.square(points - points.mean(0)).sum(1).argmin()]
+        found.append(
+            {"label": int(label), "reports": len(places), "words": words[int(label)], "example": reports[nearest]}
+        )
+    return found
+
+
+def in_plane(points: np.ndarray) -> np.ndarray:
+    """(N, D) to (N, 2): as they are, or their two principal components."""
+    return points if points.shape[1] == 2 else PCA(2, random_state=0).fit_transform(points)
+
+
+def write_page(folder: Path, name: str, metrics: dict, found: list[dict], heat: Any, points: Any) -> None:
+    """``silhouette.png``, ``scatter.png``, ``index.html``."""
+    heat.save(folder / "silhouette.png")
+    points.save(folder / "scatter.png")
+    rows = [
+        (c["label"] if c["label"] >= 0 else "noise", c["reports"], ", ".join(c["words"]), c["example"]) for c in found
+    ]
+    sections = [
+        page.Section("Figures", [page.table(list(metrics.items()))]),
+        page.Section(
+            "Topics of the training reports", [page.table(rows, header=("label", "reports", "words", "an example"))]
+        ),
+        page.Section("Silhouette", [page.figure(heat, "the framed one was chosen")]),
+        page.Section("Reports", [page.figure(points, "training reports, coloured by label")]),
+    ]
+    (folder / "index.html").write_text(page.render(f"Topics of {name}", sections), encoding="utf-8")

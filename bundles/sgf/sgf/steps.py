@@ -1,0 +1,74 @@
+"""One iteration of training, validation, evaluation and inference, for MONAI's engines."""
+
+from __future__ import annotations
+
+import torch
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from torch import nn
+
+from common.engine.steps import descend, emit_predictions, trim
+from common.text.tokenizer import SentenceTokenizer
+from sgf.loss import losses
+from sgf.network import SGF
+
+from .semantic_space import SemanticSpace
+
+
+def train_step(
+    engine: SupervisedTrainer,
+    batch: dict,
+    *,
+    trained: nn.Module,
+    space: SemanticSpace,
+    weights: dict[str, float],
+    clip_value: float,
+    amp: bool,
+) -> list[dict]:
+    """Take one step.
+
+    Args:
+        trained: :class:`sgf.network.Teaching` of the network, wrapped where there are several processes.
+        weights: of each term; 0 leaves it out.
+        clip_value: largest absolute value of a gradient's entry (spec 2.3).
+    """
+    device = engine.state.device
+    data = {key: value.to(device) for key, value in trim(batch, pad_id=0).items()}
+    engine.network.train()
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
+        taught = trained(data["image"], data["input_ids"], data["view_mask"])
+    taught = type(taught)(*(part.float() for part in taught))
+    terms = losses(taught, data, space=space.to(device), pad_id=0)
+    parameters = [p for group in engine.optimizer.param_groups for p in group["params"]]
+    return descend(engine, terms, weights=weights, parameters=parameters, clip_value=clip_value)
+
+
+def write_step(
+    engine: SupervisedEvaluator, batch: dict, *, tokenizer: SentenceTokenizer, amp: bool, explain: bool = False
+) -> dict:
+    """Write each study's report: ``text``, ``score``, ``cluster`` (logits), and of the best hypothesis ``ids`` and
+    ``log_probs`` (T,).
+
+    Args:
+        explain: add ``attention`` (T, views, h, w), where each token looks.
+    """
+    device = engine.state.device
+    network: SGF = engine.network.eval()  # type: ignore[assignment]
+    image, view_mask = batch["image"].to(device), batch["view_mask"].to(device)
+    with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
+        memory, visible, clusters = network.encode(image, view_mask)
+        found = network.report(memory, visible)
+        ids = found.ids[:, 0]
+        attention = network.attention(ids, memory, visible, image) if explain else None
+    output = {
+        "text": [tokenizer.decode(row) for row in ids.tolist()],
+        "ids": ids,
+        "log_probs": found.log_probs[:, 0].float(),
+        "score": found.scores[:, 0].float(),
+        "cluster": clusters.float(),
+    }
+    if attention is not None:
+        output["attention"] = attention.float()
+    for key in ("report", "label", "study"):
+        if key in batch:
+            output[key] = batch[key]
+    return emit_predictions(engine, output)

@@ -1,0 +1,106 @@
+"""Folders that are replaced as a whole: written beside first, and never where a file lies that we did not write."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def whole_folder(root: str) -> Iterator[Path]:
+    """A folder to write to, which becomes ``root`` at the end; where something fails, no ``root`` is left."""
+    Path(root).parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=Path(root).parent) as scratch:
+        folder = Path(scratch) / "set"
+        yield folder
+        try:
+            os.rename(folder, root)
+        except OSError:
+            if not os.path.isdir(root):  # else another process (a second rank) was faster: its data are the same
+                raise
+
+
+MANIFEST = ".written-here.json"  # the files of a folder that we made, and the digests of what we wrote
+
+
+def require_own(folder: str | Path, *, id: str) -> None:
+    """Refuse a ``folder`` that we must not replace; one that is empty or missing is free.
+
+    Args:
+        id: what the folder was given as.
+
+    Raises:
+        ValueError: ``folder`` is a file, or holds one that :func:`replace_folder` did not write.
+    """
+    path = Path(folder)
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{id}: {str(folder)!r} is a file; pass a new or empty folder")
+    foreign = sorted(_files(path) - _written(path) - {MANIFEST})
+    if foreign:
+        raise ValueError(
+            f"{id}: {str(folder)!r} holds {foreign[0]!r}, which was not made here and stays; pass a new or empty folder"
+        )
+
+
+def replace_folder(part: str | Path, folder: str | Path, *, id: str) -> None:
+    """Put the finished folder ``part``, made by :func:`folder_beside`, in the place of ``folder``.
+
+    Raises:
+        ValueError: what :func:`require_own` refuses.
+    """
+    require_own(folder, id=id)
+    written = {name: _digest(Path(part) / name) for name in sorted(_files(Path(part)))}
+    (Path(part) / MANIFEST).write_text(json.dumps(written, indent=1), encoding="utf-8")
+    target = Path(folder).resolve()
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f"{target.name}.", suffix=".old") as old:
+        if target.is_dir():
+            os.replace(target, Path(old) / target.name)
+        os.replace(part, target)
+
+
+def folder_beside(folder: str | Path) -> Path:
+    """A new empty folder beside ``folder``, of this process alone, to write what :func:`replace_folder` moves."""
+    target = Path(folder).resolve()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(dir=target.parent, prefix=f"{target.name}.", suffix=".part"))
+    part.chmod(0o777 & ~_umask())
+    return part
+
+
+def discard(part: Path) -> None:
+    """Remove what :func:`folder_beside` made, where it was not moved."""
+    shutil.rmtree(part, ignore_errors=True)
+
+
+def _files(folder: Path) -> set[str]:
+    """Everything in ``folder`` but plain folders, relative to it."""
+    paths = folder.rglob("*") if folder.is_dir() else ()
+    return {str(path.relative_to(folder)) for path in paths if path.is_symlink() or not path.is_dir()}
+
+
+def _written(folder: Path) -> set[str]:
+    """Files of ``folder`` that are as we wrote them; one that was changed since is someone else's."""
+    try:
+        written = dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return set()
+    return {name for name in _files(folder) & set(written) if _digest(folder / name) == written[name]}
+
+
+def _digest(file: Path) -> str:
+    if file.is_symlink() or not file.is_file():
+        return "no file"
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,127 @@
+"""What ``python -m monai.bundle`` lacks: texts as typed, unknown overrides refused, bad input as one line."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from pydoc import locate
+from types import TracebackType
+
+from fire.parser import DefaultParseValue
+from monai import bundle
+from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS
+
+from common.cli.typed_text import deliver, deliver_record, is_record, is_text, leaves, texts_of, typed
+
+ALWAYS_KNOWN = ("bundle_root", "workflow_name")  # MONAI's tools set them whether or not a config reads them
+
+
+def check_command_line() -> None:
+    """Deliver texts and paths as they were typed, refuse an override that names no id, print bad input as one line.
+
+    Called as MONAI first evaluates something (:mod:`common.cli.at_start`), and again before a config runs, for where
+    ``common`` could not be imported by then. Does nothing when the process is not ``python -m monai.bundle`` (Python
+    callers, pytest, MONAI Label).
+
+    Raises:
+        SystemExit: one line with the unknown id and the nearest known one, or with a text that is missing.
+    """
+    if Path(sys.argv[0]).parts[-3:] != ("monai", "bundle", "__main__.py"):
+        return
+    sys.excepthook = _bad_input_in_one_line
+    arguments = sys.argv[2:]
+    given = typed(arguments)
+    flags = {**_of_args_file(given.pop("args_file", None)), **given}
+    config = bundle.ConfigParser(_config_of(flags))
+    if sys.argv[1:2] == ["run"]:
+        for override in flags.keys() - inspect.signature(bundle.run).parameters:
+            _check_override(override, config)
+    parser = _running_parser()
+    if parser is not None:
+        values = dict(leaf for id, value in flags.items() for leaf in leaves(id, value))
+        taken = {id for id in values if is_text(id, config.get(id)) or is_record(id, values[id])}
+        texts = texts_of({id: values[id] for id in values if id in taken and id in parser}, arguments)
+        deliver(parser, texts)
+        if "output_dir" in texts and "tracking" in flags:
+            deliver_record(parser, texts["output_dir"])
+
+
+def _of_args_file(file: str | None) -> dict:
+    return {} if file is None else bundle.ConfigParser.load_config_file(file)
+
+
+def _running_parser() -> bundle.ConfigParser | None:
+    """MONAI's parser that is evaluating the expression which called us; MONAI hands it to no expression."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        if isinstance(frame.f_locals.get("self"), bundle.ConfigParser):
+            return frame.f_locals["self"]
+        frame = frame.f_back
+    return None
+
+
+def _config_of(flags: dict) -> dict:
+    """The config files of a command line, merged, without its overrides."""
+    files = flags.get("config_file", {})
+    config = bundle.ConfigParser.load_config_files(DefaultParseValue(files) if isinstance(files, str) else files)
+    tracking = DEFAULT_MLFLOW_SETTINGS["configs"] if flags.get("tracking") else {}
+    return {**tracking, **config}  # type: ignore[dict-item]
+
+
+def _check_override(override: str, parser: bundle.ConfigParser) -> None:
+    if (
+        override in parser
+        or override in ALWAYS_KNOWN
+        or override.startswith("_meta_")
+        or _is_argument(override, parser)
+    ):
+        return
+    ids = list(_ids(parser.get()))
+    nearest = difflib.get_close_matches(override.replace("::", "#"), ids, n=1, cutoff=0.0)[0]
+    raise SystemExit(f"--{override}: the config files have no such id; the nearest is --{nearest}")
+
+
+def _is_argument(override: str, parser: bundle.ConfigParser) -> bool:
+    """Whether ``override`` adds an argument that its component's ``_target_`` takes: ``network_def#dropout``."""
+    parent, _, name = override.replace("::", "#").rpartition("#")
+    component = parser.get(parent) if parent else None
+    if not bundle.ConfigComponent.is_instantiable(component):
+        return False
+    target = locate(bundle.ConfigComponent(component).resolve_module_name())
+    parameters = inspect.signature(target).parameters.values()  # type: ignore[arg-type]
+    return any(p.name == name or p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
+
+
+def _ids(config: object, prefix: str = "") -> Iterator[str]:
+    """Yield every id of ``config`` whose last part is a name: ``epochs``, ``train#dataloader#batch_size``, ..."""
+    items = config.items() if isinstance(config, dict) else enumerate(config) if isinstance(config, list) else ()
+    for key, value in items:
+        if isinstance(key, str):
+            yield prefix + key
+        yield from _ids(value, f"{prefix}{key}#")
+
+
+def _bad_input_in_one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print only the cause where our code refused a file or a value: MONAI wraps it in a hundred lines of traceback."""
+    cause = error
+    while cause.__cause__ is not None and not _is_refusal(cause):
+        cause = cause.__cause__
+    if _is_refusal(cause):
+        sys.stderr.write(f"{type(cause).__name__}: {cause}\n")
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """A missing file, or a value that ``common`` or a bundle's code refused itself."""
+    if isinstance(error, FileNotFoundError):
+        return True
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    origin = Path(frame.tb_frame.f_code.co_filename).parent if frame else Path()
+    ours = origin.is_relative_to(Path(__file__).parent) or (origin.parent / "configs" / "metadata.json").is_file()
+    return isinstance(error, ValueError) and ours

@@ -1,0 +1,29 @@
+"""TODO."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def require_file(path: str, *, id: str, remedy: str) -> str:
+    """Return ``path``.
+
+    Raises:
+        FileNotFoundError: ``path`` is no file; the message names it, its config ``id`` and the ``remedy``.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"{id}: no file {path!r}; {remedy}")
+    return path
+
+
+def text_or_file(text: str | None, *, id: str) -> str | None:
+    """``text``; where it ends in ".txt", what that file holds: texts that a shell or MONAI would change go there.
+
+    Raises:
+        FileNotFoundError: it ends in ".txt" and is no file.
+    """
+    if text is None or not text.endswith(".txt"):
+        return text
+    path = require_file(text, id=id, remedy="pass the text itself or an existing .txt file")
+    return Path(path).read_text(encoding="utf-8-sig")

@@ -1,0 +1,104 @@
+"""One line of progress an epoch: the mean of each loss term, validation metrics, the time; logged and in a file."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+import time
+from collections import defaultdict
+
+import torch
+from ignite.engine import Engine, Events
+
+from common.engine.distributed import gather, is_first
+
+logger = logging.getLogger(__name__)
+
+
+class EpochLine:
+    """Handler of a trainer whose output has ``terms``: name -> scalar. Attach it after the handler that validates.
+
+    Means are taken over all processes; terms are read from their device once an epoch.
+
+    Args:
+        evaluator: whose metrics are shown; the key metric first.
+        path: a CSV file with a row for each epoch, for the page of curves; a resumed run goes on in it.
+    """
+
+    def __init__(self, *, evaluator: Engine, path: str) -> None:
+        self.evaluator, self.path = evaluator, path
+        self.sums: dict[str, torch.Tensor] = {}
+        self.counts: dict[str, int] = defaultdict(int)
+        self.start = 0.0
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.EPOCH_STARTED, self._begin)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
+
+    def _begin(self, _: Engine) -> None:
+        self.sums.clear()
+        self.counts.clear()
+        self.start = time.perf_counter()
+
+    def _collect(self, engine: Engine) -> None:
+        for name, value in engine.state.output[0]["terms"].items():  # type: ignore[index]
+            self.sums[name] = self.sums[name] + value.double() if name in self.sums else value.double()
+            self.counts[name] += 1
+
+    def _means(self) -> dict[str, float]:
+        """Mean of each term over the epoch's steps of every process."""
+        parts = gather([(name, float(total), self.counts[name]) for name, total in self.sums.items()])
+        names = dict.fromkeys(name for name, _, _ in parts)
+        own = {name: [part for part in parts if part[0] == name] for name in names}
+        return {name: sum(p[1] for p in rows) / sum(p[2] for p in rows) for name, rows in own.items()}
+
+    def _report(self, engine: Engine) -> None:
+        means = self._means()
+        if not is_first():
+            return
+        terms = " ".join(f"{name} {value:.3f}" for name, value in means.items())
+        metrics = " ".join(f"{name} {value:.3f}" for name, value in self.evaluator.state.metrics.items())
+        seconds = time.perf_counter() - self.start
+        logger.info(
+            "epoch %d/%d | loss %s | validation %s | %.1f s",
+            engine.state.epoch,
+            engine.state.max_epochs,
+            terms,
+            metrics,
+            seconds,
+        )
+        row = {f"loss {name}": value for name, value in means.items()}
+        row |= {f"validation {name}": value for name, value in self.evaluator.state.metrics.items()}
+        self._write(engine.state.epoch, row)
+
+    def _write(self, epoch: int, row: dict[str, float]) -> None:
+        """Rewrite the file with this epoch's row at its end; loss terms may come and go between epochs."""
+        rows = [known for known in read_history(self.path) if known["epoch"] < epoch] if epoch > 1 else []
+        rows.append({"epoch": epoch, **row})
+        names = list(dict.fromkeys(name for known in rows for name in known))
+        os.makedirs(os.path.dirname(self.path) or ".", exist_ok=True)
+        with open(self.path + ".part", "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, names)
+            writer.writeheader()
+            writer.writerows(rows)
+        os.replace(self.path + ".part", self.path)
+
+
+def read_history(path: str) -> list[dict[str, float]]:
+    """Rows that :class:`EpochLine` wrote to ``path``, without what an epoch lacks; none if there is no file."""
+    if not os.path.isfile(path):
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = [{name: number(value) for name, value in row.items() if name} for row in csv.DictReader(file)]
+    known = [{name: value for name, value in row.items() if value is not None} for row in rows]
+    return [row for row in known if "epoch" in row]
+
+
+def number(text: object) -> float | None:
+    """The number that ``text`` holds, None if it holds none."""
+    try:
+        return float(str(text))
+    except ValueError:
+        return None

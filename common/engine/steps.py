@@ -1,0 +1,75 @@
+"""Teacher forcing of reports: the loss of their words, batches without needless padding, a step of the optimiser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from ignite.engine import Engine
+from monai.engines import SupervisedTrainer
+from monai.engines.utils import IterationEvents
+
+
+def report_loss(log_probs: torch.Tensor, target_ids: torch.Tensor, written: torch.Tensor) -> torch.Tensor:
+    """Negative log-likelihood of a token, mean over all tokens of the batch, the end included."""
+    return -(log_probs.gather(2, target_ids[:, :, None])[:, :, 0] * written).sum() / written.sum()
+
+
+def trim(batch: dict[str, torch.Tensor], *, pad_id: int) -> dict[str, torch.Tensor]:
+    """The batch without the places that are padding in every report."""
+    length = int((batch["target_ids"] != pad_id).sum(1).max())
+    return {**batch, **{name: batch[name][:, :length] for name in ("input_ids", "target_ids")}}
+
+
+def descend(
+    engine: SupervisedTrainer,
+    terms: dict[str, torch.Tensor],
+    *,
+    weights: dict[str, float],
+    parameters: Iterable[torch.nn.Parameter],
+    clip_value: float,
+) -> list[dict]:
+    """Take a step of ``engine``'s optimiser down the weighted sum of ``terms``; return, and leave, its output.
+
+    Args:
+        weights: of each term; 0 leaves it out.
+        clip_value: largest absolute value of a gradient's entry.
+    """
+    loss = torch.stack([weights[name] * value.float() for name, value in terms.items() if weights[name]]).sum()
+    engine.optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_value_(parameters, clip_value)
+    engine.optimizer.step()
+    return emit_training(engine, {"loss": loss.detach()}, terms)
+
+
+def as_tensor(value: torch.Tensor) -> torch.Tensor:
+    """A plain tensor, of one with or without MONAI's metadata."""
+    return value.as_tensor() if hasattr(value, "as_tensor") else value
+
+
+def emit_training(engine: Engine, output: dict[str, Any], terms: Mapping[str, torch.Tensor]) -> list[dict[str, Any]]:
+    """Leave the output of a training step in ``engine``: a list of one, as MONAI's handlers read losses from.
+
+    Args:
+        output: ``loss`` and what else the step tells.
+        terms: of the loss, by name; they stay on their device, so that no step waits for the GPU.
+    """
+    engine.state.output = [{**output, "terms": {name: term.detach() for name, term in terms.items()}}]  # type: ignore
+    engine.fire_event(IterationEvents.MODEL_COMPLETED)
+    return engine.state.output  # type: ignore[return-value]
+
+
+def emit(engine: Engine, output: Any) -> Any:
+    """Leave the output of an evaluation step in ``engine``, to be decollated and measured where it is."""
+    engine.state.output = output
+    engine.fire_event(IterationEvents.FORWARD_COMPLETED)
+    engine.fire_event(IterationEvents.MODEL_COMPLETED)
+    return engine.state.output
+
+
+def emit_predictions(engine: Engine, output: dict[str, Any]) -> Any:
+    """Leave the output of an inference step in ``engine``, on the CPU: files, pictures and texts are made of it."""
+    host = {name: value.cpu() if isinstance(value, torch.Tensor) else value for name, value in output.items()}
+    return emit(engine, host)

@@ -1,0 +1,71 @@
+"""The square around a nodule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.transforms import LoadImage, Transform
+from PIL import Image, ImageDraw
+
+from common.images.reader import GreyReader
+
+
+class CropNoduled(Transform):
+    """Cut ``image`` (1, H, W) to the square around the foreground of ``label``, widened by ``margin`` of its side.
+
+    The square is moved into the image where it crosses the border, and what is larger than the image is filled with
+    black. An empty mask leaves the whole image, as does a negative ``margin``.
+    """
+
+    def __init__(self, *, margin: float = 0.1) -> None:
+        self.margin = margin
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        places = (data["label"][0] > 0).nonzero()
+        if len(places) == 0 or self.margin < 0:
+            return dict(data)
+        low, high = places.min(0).values, places.max(0).values + 1
+        side = math.ceil(float((high - low).max()) * (1 + 2 * self.margin))
+        square = data["image"].new_zeros(data["image"].shape[0], side, side)
+        first, shape = [], data["image"].shape[1:]
+        for axis in range(2):
+            start = math.floor(float(low[axis] + high[axis] - side) / 2)
+            first.append(min(max(start, 0), max(shape[axis] - side, 0)) if side <= shape[axis] else start)
+        source = [slice(max(f, 0), min(f + side, n)) for f, n in zip(first, shape, strict=True)]
+        target = [slice(s.start - f, s.stop - f) for f, s in zip(first, source, strict=True)]
+        square[:, target[0], target[1]] = data["image"][:, source[0], source[1]]
+        return {**data, "image": square}
+
+
+def draw_polygons(polygons: list[list[list[float]]], size: tuple[int, int]) -> np.ndarray:
+    """Fill ``polygons`` (x, y in pixels) into a boolean mask (H, W); ``size`` is (width, height)."""
+    canvas = Image.new("1", size)
+    for polygon in polygons:
+        ImageDraw.Draw(canvas).polygon([(x, y) for x, y in polygon], fill=1, outline=1)
+    return np.array(canvas)
+
+
+class LoadMaskd(Transform):
+    """MONAI dictionary transform: load the mask of ``image``, float32 (1, W, H) in {0, 1}; put it after the image.
+
+    A file counts as foreground above half of its largest value: masks are stored as 0/1, as 0/255, and as JPEG.
+    """
+
+    def __init__(self, key: str = "label", *, image_key: str = "image") -> None:
+        self.key, self.image_key = key, image_key
+        self.load = LoadImage(reader=GreyReader(), image_only=True, ensure_channel_first=True)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        source = data[self.key]
+        if isinstance(source, str):
+            pixels = self.load(source)
+            mask = (pixels > pixels.max() / 2) & (pixels > 0)
+            return {**data, self.key: MetaTensor(mask.float(), meta=pixels.meta)}
+        image = data[self.image_key]
+        drawn = draw_polygons(source, tuple(image.shape[-2:]))
+        return {**data, self.key: MetaTensor(torch.from_numpy(drawn.T.copy())[None].float(), meta=dict(image.meta))}

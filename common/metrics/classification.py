@@ -1,0 +1,76 @@
+"""TODO."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable
+
+import numpy as np
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    f1_score,
+    precision_score,
+    recall_score,
+    roc_auc_score,
+    roc_curve,
+)
+
+logger = logging.getLogger(__name__)
+POOLING: dict[str, Callable[[np.ndarray], float]] = {"mean": np.mean, "max": np.max}
+
+
+def classification_metrics(label: np.ndarray, prob: np.ndarray, threshold: float) -> dict[str, float]:
+    """Accuracy, precision, recall, specificity, F1 at ``threshold``; ROC AUC, average precision, calibration error.
+
+    Args:
+        label: (n,) 0 benign, 1 malignant.
+        prob: (n,) of malignant.
+
+    Returns:
+        By name; the areas are missing where one class is absent.
+    """
+    decided = (prob >= threshold).astype(int)
+    metrics = {
+        "accuracy": accuracy_score(label, decided),
+        "precision": precision_score(label, decided, zero_division=0),
+        "recall": recall_score(label, decided, zero_division=0),
+        "specificity": recall_score(label, decided, pos_label=0, zero_division=0),
+        "f1": f1_score(label, decided, zero_division=0),
+        "calibration_error": calibration_error(label, prob),
+    }
+    if len(np.unique(label)) == 2:
+        metrics["roc_auc"] = roc_auc_score(label, prob)
+        metrics["average_precision"] = average_precision_score(label, prob)
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def calibration_error(label: np.ndarray, prob: np.ndarray, bins: int = 10) -> float:
+    """Expected calibration error: mean over images of |share of malignant - mean probability| of their bin.
+
+    Guo et al. 2017, eq. 3, for the probability of malignant in ``bins`` equal bins of [0, 1].
+    """
+    index = np.minimum((prob * bins).astype(int), bins - 1)
+    gaps = [abs(label[index == b].sum() - prob[index == b].sum()) for b in range(bins)]
+    return float(np.sum(gaps) / len(label))
+
+
+def best_threshold(label: np.ndarray, prob: np.ndarray) -> float:
+    """Threshold of the largest Youden index (recall + specificity - 1); 0.5 where one class is absent."""
+    if len(np.unique(label)) < 2:
+        logger.warning("threshold: only one class on validation; it stays at 0.5")
+        return 0.5
+    false_rate, true_rate, thresholds = roc_curve(label, prob)
+    return float(min(thresholds[np.argmax(true_rate - false_rate)], 1.0))
+
+
+def pool_cases(case: list[str], label: np.ndarray, prob: np.ndarray, pooling: str) -> tuple[np.ndarray, np.ndarray]:
+    """Label (1 where an image is malignant) and pooled probability of each case."""
+    groups = defaultdict(list)
+    for index, name in enumerate(case):
+        groups[name].append(index)
+    return (
+        np.array([label[group].max() for group in groups.values()]),
+        np.array([POOLING[pooling](prob[group]) for group in groups.values()]),
+    )

@@ -1,0 +1,83 @@
+"""Metrics of generated reports: one that chooses the network, and all of them for the evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from ignite.engine import Engine, Events
+from ignite.metrics import Metric
+
+from common.engine.distributed import gather
+from common.metrics.entities import entity_metrics, read_entities
+from common.metrics.text import bleu, cider_d_each, rouge_l, text_metrics, tokens_of
+
+
+class Bleu4(Metric):
+    """BLEU-4 of all reports of a split together, of every process."""
+
+    def __init__(self, *, output_transform: Callable) -> None:
+        super().__init__(output_transform=output_transform)
+
+    def reset(self) -> None:
+        self.written: list[str] = []
+        self.wanted: list[str] = []
+
+    def update(self, output: Sequence[Sequence[str]]) -> None:
+        """``output``: written texts and references."""
+        self.written += output[0]
+        self.wanted += output[1]
+
+    def compute(self) -> float:
+        texts = gather(self.written), gather(self.wanted)
+        return bleu(*([tokens_of(text) for text in side] for side in texts))["bleu_4"]
+
+
+class ReportMetrics:
+    """Handler of the evaluation: all text metrics, entity metrics, and the share of distinct reports.
+
+    ``per_case.csv`` gets each study's BLEU-4, ROUGE-L, CIDEr-D, mean probability of a token, and :meth:`numbers`.
+
+    Args:
+        organ: whose entities are counted.
+    """
+
+    def __init__(self, *, organ: str) -> None:
+        self.entities = read_entities(organ)
+        self.texts: dict[str, list[str]] = {}
+        self.columns: dict[str, list[float]] = {}
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self._clear)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.COMPLETED, self._compute)
+
+    def numbers(self, item: dict) -> dict[str, float]:
+        """Columns of ``per_case.csv`` for one study."""
+        return {"probability": float(item["log_probs"][item["log_probs"] < 0].mean().exp())}
+
+    def summary(self, columns: dict[str, torch.Tensor]) -> dict[str, float]:
+        """Metrics of all studies' ``columns``."""
+        return {}
+
+    def _clear(self, _: Engine) -> None:
+        self.texts, self.columns = {"text": [], "report": []}, {}
+
+    def _collect(self, engine: Engine) -> None:
+        for item in engine.state.output:  # type: ignore[union-attr]
+            for name, texts in self.texts.items():
+                texts.append(item[name])
+            for name, value in self.numbers(item).items():
+                self.columns.setdefault(name, []).append(value)
+
+    def _compute(self, engine: Engine) -> None:
+        written, wanted = (gather(texts) for texts in self.texts.values())
+        columns = {name: torch.tensor(gather(values)) for name, values in self.columns.items()}
+        metrics = text_metrics(written, wanted) | entity_metrics(written, wanted, self.entities)
+        metrics |= self.summary(columns) | {"distinct_reports": len(set(written)) / len(written)}
+        engine.state.metrics.update(metrics)
+        pairs = [([tokens_of(a)], [tokens_of(b)]) for a, b in zip(written, wanted, strict=True)]
+        details = {"bleu_4": [bleu(*p)["bleu_4"] for p in pairs], "rouge_l": [rouge_l(*p) for p in pairs]}
+        details["cider_d"] = cider_d_each(*([tokens_of(text) for text in side] for side in (written, wanted)))
+        details_of = {name: torch.tensor(values) for name, values in details.items()}
+        engine.state.metric_details |= details_of | columns  # type: ignore[attr-defined]

@@ -1,0 +1,129 @@
+"""Where text meets pixels: FiLM, pixel-to-word attention with a null word, and cross-attention."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from common.nn.attention import matmul_in_float32
+
+
+class FiLM(nn.Module):
+    """Feature-wise linear modulation, ``mul(condition) * features + add(condition)`` (Perez et al. 2018, eq. 1).
+
+    Starts as the identity. The projections are linear layers as in CLIPSeg, so its weights fit.
+    """
+
+    def __init__(self, *, condition_dim: int, channels: int) -> None:
+        super().__init__()
+        self.mul = nn.Linear(condition_dim, channels)
+        self.add = nn.Linear(condition_dim, channels)
+        nn.init.zeros_(self.mul.weight)
+        nn.init.ones_(self.mul.bias)
+        nn.init.zeros_(self.add.weight)
+        nn.init.zeros_(self.add.bias)
+
+    def forward(self, features: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        """Modulate ``features`` (B, C, ...) by ``condition`` (B, D)."""
+        shape = [features.shape[0], features.shape[1]] + [1] * (features.dim() - 2)
+        return self.mul(condition).view(shape) * features + self.add(condition).view(shape)
+
+
+class PixelWordAttention(nn.Module):
+    """Every pixel attends to the words of a report and to one learned null word (AKE-SSFA's SSFA; our completion).
+
+    Scores are ``scale`` times the cosine of query and key. Softmax is invariant to a common factor of all weights:
+    without the null word a uniformly small keyword mask would remove nothing. A word with ``keep`` 0 is no key at all;
+    ``0 < keep < 1`` lowers its score by ``2 * scale * (1 - keep)``, the whole range of scores where nothing is kept.
+    """
+
+    def __init__(self, *, channels: int, text_dim: int, dim: int, scale: float = 10.0) -> None:
+        super().__init__()
+        self.query = nn.Conv2d(channels, dim, 1)
+        self.key = nn.Linear(text_dim, dim)
+        self.value = nn.Linear(text_dim, dim)
+        self.null_key = nn.Parameter(torch.randn(dim))
+        self.null_value = nn.Parameter(torch.zeros(dim))
+        self.scale = scale
+
+    def forward(
+        self, features: torch.Tensor, words: torch.Tensor, keep: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Attend.
+
+        Args:
+            features: (B, C, H, W).
+            words: (B, L, D).
+            keep: (B, L) in [0, 1]; 0 for padding.
+
+        Returns:
+            Semantic map (B, dim, H, W), and attention (B, H*W, 1 + L) whose first column is the null word's.
+        """
+        batch, height, width = features.shape[0], features.shape[2], features.shape[3]
+        query = F.normalize(self.query(features).float().flatten(2).transpose(1, 2), dim=2)  # (B, HW, d)
+        key = torch.cat([self.null_key.float().expand(batch, 1, -1), self.key(words).float()], dim=1)  # (B, 1+L, d)
+        null_value = self.null_value.to(words.dtype).expand(batch, 1, -1)
+        value = torch.cat([null_value, self.value(words).to(words.dtype)], dim=1)
+        bias = (-2.0 * self.scale * (1.0 - keep)).masked_fill(keep <= 0, float("-inf"))
+        bias = F.pad(bias, [1, 0])[:, None, :]  # (B, 1, 1+L)
+        scores = self.scale * matmul_in_float32(query, F.normalize(key, dim=2).transpose(1, 2))
+        attention = torch.softmax(scores + bias, dim=-1)
+        semantic = torch.matmul(attention.to(value.dtype), value)  # (B, HW, d)
+        return semantic.transpose(1, 2).reshape(batch, -1, height, width), attention
+
+    def affinity(
+        self,
+        features: torch.Tensor,
+        words: torch.Tensor,
+        keep: torch.Tensor,
+        sentence_ids: torch.Tensor,
+        region: torch.Tensor,
+    ) -> torch.Tensor:
+        """Affinity of each image's region to each report of a batch, (B, B), by the query and key of the attention.
+
+        The mean query over ``region`` (B, 1, H', W', in [0, 1]) is scored against the mean key of each sentence; the
+        log of the mean of the exponentials over a report's sentences is its affinity. A report without words gets the
+        null word's score.
+        """
+        weight = F.adaptive_avg_pool2d(region.float(), [features.shape[2], features.shape[3]])  # type: ignore[arg-type]
+        mean = (self.query(features).float() * weight).sum((2, 3)) / weight.sum((2, 3)).clamp(min=1e-6)  # (B, d)
+        mean = F.normalize(mean, dim=1)
+        same = (sentence_ids[:, :, None] == sentence_ids[:, None, :]).float() * (keep > 0).float()[:, None, :]
+        length = same.sum(2).clamp(min=1.0)  # words of each word's sentence
+        key = F.normalize(matmul_in_float32(same, self.key(words)) / length[:, :, None], dim=2)  # (B, L, d)
+        scores = self.scale * matmul_in_float32(mean, key.flatten(0, 1).t()).view(-1, key.shape[0], key.shape[1])
+        scores = (scores - torch.log(length)[None]).masked_fill(keep[None] <= 0, -1e4)  # a sentence counts once
+        sentences = ((keep > 0).float() / length).sum(1)
+        affinity = torch.logsumexp(scores, dim=2) - torch.log(sentences.clamp(min=1.0))[None]
+        null = self.scale * matmul_in_float32(mean, F.normalize(self.null_key.float(), dim=0))[:, None]
+        return torch.where(sentences[None] > 0, affinity, null)
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention of queries (B, N, D) to a memory (B, M, D_memory), without residual or norm."""
+
+    def __init__(self, *, dim: int, memory_dim: int, heads: int = 4, dropout: float = 0.0) -> None:
+        super().__init__()
+        if dim % heads:
+            raise ValueError(f"dim: {dim} is no multiple of heads={heads}")
+        self.heads, self.dropout = heads, dropout
+        self.query = nn.Linear(dim, dim)
+        self.key = nn.Linear(memory_dim, dim)
+        self.value = nn.Linear(memory_dim, dim)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(
+        self, queries: torch.Tensor, memory: torch.Tensor, memory_mask: Optional[torch.Tensor] = None
+    ) -> torch.Tensor:
+        """Attend; ``memory_mask`` (B, M) bool is true where there is something to see."""
+        batch, count, dim = queries.shape
+        query = self.query(queries).view(batch, count, self.heads, -1).transpose(1, 2)  # (B, nh, N, hs)
+        key = self.key(memory).view(batch, memory.shape[1], self.heads, -1).transpose(1, 2)
+        value = self.value(memory).view(batch, memory.shape[1], self.heads, -1).transpose(1, 2)
+        mask = None if memory_mask is None else memory_mask[:, None, None, :]
+        dropout = self.dropout if self.training else 0.0
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+        return self.out(attended.transpose(1, 2).reshape(batch, count, dim))

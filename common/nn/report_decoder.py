@@ -1,0 +1,281 @@
+"""Transformer from image tokens to a report, pre-norm, as published with R2Gen (Chen et al. 2020), SGF and D2R-Net.
+
+``forward`` is teacher forcing. ``start``, ``step`` and ``select`` generate: the state is explicit, a step costs one
+token, and keys and values of the memory are computed once. The beams of a study are queries of one cross-attention, so
+that its memory is held once.
+"""
+
+import math
+from typing import NamedTuple, Optional
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from common.nn.attention import MultiHeadAttention, SampleLayerNorm, xavier
+from common.nn.relational_memory import RelationalNorms
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with ReLU and dropout between."""
+
+    def __init__(self, *, dim: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.inner, self.outer, self.dropout = nn.Linear(dim, hidden), nn.Linear(hidden, dim), nn.Dropout(dropout)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.outer(self.dropout(F.relu(self.inner(x))))
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and feed-forward, each on the norm of its input and added to it."""
+
+    def __init__(self, *, dim: int, hidden: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.attention = MultiHeadAttention(dim=dim, heads=heads, dropout=dropout)
+        self.feed_forward = FeedForward(dim=dim, hidden=hidden, dropout=dropout)
+        self.norms = nn.ModuleList(SampleLayerNorm(dim) for _ in range(2))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: torch.Tensor, visible: Optional[torch.Tensor]) -> torch.Tensor:
+        normed = self.norms[0](x)
+        x = x + self.dropout(self.attention(normed, normed, visible))
+        return x + self.dropout(self.feed_forward(self.norms[1](x)))
+
+
+class MemoryEncoder(nn.Module):
+    """Image tokens (B, S, dim) to the memory that the decoder reads; no positions, as published."""
+
+    def __init__(
+        self, *, dim: int = 512, hidden: int = 512, heads: int = 8, layers: int = 3, dropout: float = 0.1
+    ) -> None:
+        super().__init__()
+        sizes = {"dim": dim, "hidden": hidden, "heads": heads}
+        self.layers = nn.ModuleList(EncoderLayer(**sizes, dropout=dropout) for _ in range(layers))
+        self.norm = SampleLayerNorm(dim)
+        xavier(self)
+
+    def forward(self, x: torch.Tensor, visible: Optional[torch.Tensor] = None) -> torch.Tensor:
+        """``visible``: bool (B, S), which tokens there are; None: all."""
+        mask = None if visible is None else visible[:, None, None]
+        for layer in self.layers:
+            x = layer(x, mask)
+        return self.norm(x)
+
+
+class DecoderLayer(nn.Module):
+    """Self-attention to the tokens so far, cross-attention to the memory, feed-forward.
+
+    ``modulation``: (3, 2, B, T, dim), what a relational memory adds to the three norms; None: there is none.
+    """
+
+    def __init__(self, *, dim: int, hidden: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.own = MultiHeadAttention(dim=dim, heads=heads, dropout=dropout)
+        self.cross = MultiHeadAttention(dim=dim, heads=heads, dropout=dropout)
+        self.feed_forward = FeedForward(dim=dim, hidden=hidden, dropout=dropout)
+        self.norms = nn.ModuleList(SampleLayerNorm(dim) for _ in range(3))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        causal: torch.Tensor,
+        memory: torch.Tensor,
+        visible: Optional[torch.Tensor],
+        modulation: Optional[torch.Tensor],
+    ) -> torch.Tensor:
+        normed = self.norms[0](x, modulation, 0)
+        x = x + self.dropout(self.own(normed, normed, causal))
+        x = x + self.dropout(self.cross(self.norms[1](x, modulation, 1), memory, visible))
+        return x + self.dropout(self.feed_forward(self.norms[2](x, modulation, 2)))
+
+    @torch.jit.export
+    def looks(
+        self,
+        x: torch.Tensor,
+        causal: torch.Tensor,
+        memory: torch.Tensor,
+        visible: Optional[torch.Tensor],
+        modulation: Optional[torch.Tensor],
+    ) -> torch.Tensor:
+        """Cross-attention (B, T, S) of this layer, mean over heads."""
+        normed = self.norms[0](x, modulation, 0)
+        x = x + self.own(normed, normed, causal)
+        return self.cross.weights(self.norms[1](x, modulation, 1), memory, visible).mean(1)
+
+    @torch.jit.export
+    def step(
+        self,
+        x: torch.Tensor,
+        position: int,
+        own: torch.Tensor,
+        cross: torch.Tensor,
+        visible: torch.Tensor,
+        modulation: Optional[torch.Tensor],
+    ) -> torch.Tensor:
+        """One token: ``x`` (B, K, dim); writes its keys and values into ``own`` (2, B, K, heads, T, d)."""
+        batch, beams = x.shape[0], x.shape[1]
+        single = self.norms[0](x, modulation, 0).flatten(0, 1)[:, None]  # (B*K, 1, dim)
+        own[:, :, :, :, position] = self.own.keys_values(single)[:, :, :, 0].unflatten(1, [batch, beams])
+        found = self.own.attend(single, own[:, :, :, :, : position + 1].flatten(1, 2))
+        x = x + found[:, 0].unflatten(0, [batch, beams])
+        x = x + self.cross.attend(self.norms[1](x, modulation, 1), cross, visible[:, None, None])
+        return x + self.feed_forward(self.norms[2](x, modulation, 2))
+
+
+class DecoderState(NamedTuple):
+    """What generation carries from token to token.
+
+    Attributes:
+        own: (layers, 2, B, K, heads, T, d), keys and values of the tokens so far, with room for more.
+        cross: (layers, 2, B, heads, S, d), those of the memory.
+        visible: bool (B, S).
+        slots: (B, K, slots, dim), of the relational memory; empty where there is none.
+    """
+
+    own: torch.Tensor
+    cross: torch.Tensor
+    visible: torch.Tensor
+    slots: torch.Tensor
+
+
+class ReportDecoder(nn.Module):
+    """Memory to log-probabilities of the next token.
+
+    Args:
+        vocab_size: ids 0 .. vocab_size - 1.
+        pad_id: tokens with this id are not seen, except at the first place (published files use 0 for begin, too).
+        max_length: positions at most.
+        slots, slot_heads: of the relational memory (R2Gen, D2R-Net); 0 slots: none (SGF).
+    """
+
+    positions: torch.Tensor
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        pad_id: int = 0,
+        dim: int = 512,
+        hidden: int = 512,
+        heads: int = 8,
+        layers: int = 3,
+        dropout: float = 0.1,
+        max_length: int = 512,
+        slots: int = 0,
+        slot_heads: int = 8,
+    ) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocab_size, dim)
+        sizes = {"dim": dim, "hidden": hidden, "heads": heads}
+        self.layers = nn.ModuleList(DecoderLayer(**sizes, dropout=dropout) for _ in range(layers))
+        xavier(self)
+        self.relational = None
+        if slots > 0:
+            self.relational = RelationalNorms(
+                layers=layers, norms=3, dim=dim, slots=slots, heads=slot_heads, dropout=dropout
+            )
+        self.norm, self.logit, self.dropout = SampleLayerNorm(dim), nn.Linear(dim, vocab_size), nn.Dropout(dropout)
+        self.register_buffer("positions", sinusoids(max_length, dim), persistent=False)
+        self.pad_id, self.scale, self.max_length, self.room = pad_id, math.sqrt(dim), max_length, 32
+        by_columns(self)
+
+    def forward(self, ids: torch.Tensor, memory: torch.Tensor, visible: Optional[torch.Tensor] = None) -> torch.Tensor:
+        """Log-probabilities (B, T, vocab_size): place k predicts token k + 1 of ``ids`` (B, T)."""
+        return self.logit(self.hidden(ids, memory, visible)).float().log_softmax(dim=2)
+
+    @torch.jit.export
+    def hidden(self, ids: torch.Tensor, memory: torch.Tensor, visible: Optional[torch.Tensor] = None) -> torch.Tensor:
+        """Last hidden states (B, T, dim); ``visible``: bool (B, S), which memory tokens there are."""
+        causal, mask = self._causal(ids), None if visible is None else visible[:, None, None]
+        x = self.dropout(self.embedding(ids) * self.scale + self.positions[: ids.shape[1]])
+        modulation = self._modulation(x)
+        for index, layer in enumerate(self.layers):
+            x = layer(x, causal, memory, mask, None if modulation is None else modulation[index])
+        return self.norm(x)
+
+    def _modulation(self, words: torch.Tensor) -> Optional[torch.Tensor]:
+        """(layers, 3, 2, B, T, dim) for ``words`` (B, T, dim) from the first one on."""
+        if self.relational is None:
+            return None
+        return self.relational(words, self.relational.start(words))[0]
+
+    def _causal(self, ids: torch.Tensor) -> torch.Tensor:
+        """Bool (B, 1, T, T): which tokens each place sees."""
+        seen = ids != self.pad_id
+        seen[:, 0] = True
+        length = ids.shape[1]
+        return seen[:, None, None] & torch.ones(length, length, dtype=torch.bool, device=ids.device).tril()
+
+    @torch.jit.export
+    def attention(self, ids: torch.Tensor, memory: torch.Tensor, visible: Optional[torch.Tensor]) -> torch.Tensor:
+        """Cross-attention (B, T, S) of the last layer, mean over heads, for pictures; in eval mode."""
+        causal, mask = self._causal(ids), None if visible is None else visible[:, None, None]
+        x = self.embedding(ids) * self.scale + self.positions[: ids.shape[1]]
+        modulation, weights = self._modulation(x), x
+        for index, layer in enumerate(self.layers):
+            own = None if modulation is None else modulation[index]
+            weights = layer.looks(x, causal, memory, mask, own)
+            x = layer(x, causal, memory, mask, own)
+        return weights
+
+    @torch.jit.export
+    def start(self, memory: torch.Tensor, visible: Optional[torch.Tensor], beams: int) -> DecoderState:
+        """State before the first token, for ``memory`` (B, S, dim) and as many hypotheses a study."""
+        cross = torch.stack([layer.cross.keys_values(memory) for layer in self.layers])
+        if visible is None:
+            visible = torch.ones(memory.shape[0], memory.shape[1], dtype=torch.bool, device=memory.device)
+        own = memory.new_empty([cross.shape[0], 2, memory.shape[0], beams, cross.shape[3], self.room, cross.shape[5]])
+        slots = memory.new_zeros([memory.shape[0], beams, 0, cross.shape[5]])
+        if self.relational is not None:
+            slots = self.relational.start(memory)[:, None].expand(-1, beams, -1, -1)
+        return DecoderState(own, cross, visible, slots)
+
+    @torch.jit.export
+    def step(self, tokens: torch.Tensor, position: int, state: DecoderState) -> tuple[torch.Tensor, DecoderState]:
+        """Log-probabilities (B, K, vocab_size) after ``tokens`` (B, K) at ``position``; the state goes on."""
+        own = state.own
+        if position == own.shape[5]:
+            own = torch.cat([own, torch.empty_like(own)], dim=5)  # doubled: the copies cost no more than the rest
+        x = self.embedding(tokens) * self.scale + self.positions[position]
+        slots, modulation = state.slots, torch.jit.annotate(Optional[torch.Tensor], None)
+        if self.relational is not None:
+            modulation, flat = self.relational(x.flatten(0, 1)[:, None], slots.flatten(0, 1))
+            modulation = modulation[:, :, :, :, 0].unflatten(3, [x.shape[0], x.shape[1]])
+            slots = flat.unflatten(0, [x.shape[0], x.shape[1]])
+        for index, layer in enumerate(self.layers):
+            own_norms = None if modulation is None else modulation[index]
+            x = layer.step(x, position, own[index], state.cross[index], state.visible, own_norms)
+        return self.logit(self.norm(x)).float().log_softmax(dim=2), DecoderState(own, state.cross, state.visible, slots)
+
+    @torch.jit.export
+    def select(self, state: DecoderState, studies: torch.Tensor, beams: torch.Tensor, used: int) -> DecoderState:
+        """The state of ``studies`` (b,) with hypotheses ``beams`` (b, K), of which ``used`` places are filled."""
+        slots = state.slots[studies[:, None], beams]
+        if studies.shape[0] < state.own.shape[2]:
+            own = state.own[:, :, studies[:, None], beams]
+            return DecoderState(own, state.cross[:, :, studies], state.visible[studies], slots)
+        rows = (studies[:, None] * beams.shape[1] + beams).flatten()
+        moved = (rows != torch.arange(rows.shape[0], device=rows.device)).nonzero()[:, 0]
+        for layer in state.own:  # one by one: the copies stay small enough to be kept by the allocator
+            filled = layer.flatten(1, 2)[:, :, :, :used]
+            filled.index_copy_(1, moved, filled.index_select(1, rows[moved]))
+        return DecoderState(state.own, state.cross, state.visible, slots)
+
+
+def by_columns(module: nn.Module) -> None:
+    """Lay the weights of linear layers out by columns: a product with one or two rows then reads them in order.
+
+    Values and shapes stay. On a CPU such a product is bound by this reading: 24 against 15 GB/s with one row.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            layer.weight.data = layer.weight.data.t().contiguous().t()
+
+
+def sinusoids(length: int, dim: int) -> torch.Tensor:
+    """Fixed positions (length, dim), sine and cosine alternating (Vaswani et al. 2017)."""
+    place = torch.arange(length, dtype=torch.float32)[:, None]
+    rate = torch.exp(torch.arange(0, dim, 2, dtype=torch.float32) * (-math.log(10000.0) / dim))
+    return torch.stack([torch.sin(place * rate), torch.cos(place * rate)], dim=2).flatten(1)

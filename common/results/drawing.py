@@ -1,0 +1,243 @@
+"""Pictures of predictions, reports and attention, and charts; drawn by Pillow alone.
+
+Images are uint8 (H, W), masks boolean (H, W), attention float (h, w): rows first, as a picture is seen. MONAI's PIL
+reader gives (W, H): transpose before calling.
+"""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from scipy.ndimage import binary_erosion
+
+PREDICTION, TRUTH, KEYWORD = (255, 176, 0), (0, 200, 255), (255, 196, 61)
+INK, PAPER = (24, 28, 33), (255, 255, 255)
+LOW, HIGH = (247, 250, 252), (22, 98, 160)
+NOISE_COLOUR = (190, 195, 200)
+
+
+def overlay(
+    image: np.ndarray, prediction: np.ndarray, truth: np.ndarray | None = None, *, height: int = 384
+) -> Image.Image:
+    """Draw the outlines of prediction and, if there is one, truth over ``image``, with a legend below.
+
+    Raises:
+        ValueError: a mask has another shape than the image.
+    """
+    for name, mask in (("prediction", prediction), ("truth", truth)):
+        if mask is not None and mask.shape != image.shape:
+            raise ValueError(f"{name}: shape {mask.shape} is not the image's {image.shape}")
+    factor = height / image.shape[0]
+    size = (max(1, round(image.shape[1] * factor)), height)
+    canvas = np.array(Image.fromarray(image).convert("RGB").resize(size, Image.Resampling.BICUBIC))
+    entries = []
+    for name, mask, colour in (("truth", truth, TRUTH), ("prediction", prediction, PREDICTION)):
+        if mask is not None:
+            canvas[_outline(mask, size)] = colour
+            entries.append((name if mask.any() else f"{name}: none", colour))
+    return stack([Image.fromarray(canvas), _legend(entries, size[0])])
+
+
+def _outline(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    large = np.array(Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BICUBIC)) > 127
+    return large & ~binary_erosion(large, iterations=2, border_value=0)
+
+
+def _legend(entries: list[tuple[str, tuple[int, int, int]]], width: int) -> Image.Image:
+    legend = Image.new("RGB", (width, 28), PAPER)
+    pen, x = ImageDraw.Draw(legend), 8
+    for name, colour in entries:
+        pen.rectangle([x, 9, x + 18, 19], fill=colour)
+        pen.text((x + 24, 6), name, fill=INK, font=_font(14))
+        x += 44 + int(pen.textlength(name, font=_font(14)))
+    return legend
+
+
+def draw_boxes(image: np.ndarray, boxes: np.ndarray, texts: Sequence[str], *, height: int = 384) -> Image.Image:
+    """Draw ``boxes`` (M, 4), x1, y1, x2, y2 in pixels, over ``image``, with a number each and ``texts`` below."""
+    factor = height / image.shape[0]
+    size = (max(1, round(image.shape[1] * factor)), height)
+    canvas = Image.fromarray(image).convert("RGB").resize(size, Image.Resampling.BICUBIC)
+    pen = ImageDraw.Draw(canvas)
+    for number, box in enumerate(boxes * factor, start=1):
+        pen.rectangle([float(value) for value in box], outline=PREDICTION, width=2)
+        pen.text((float(box[0]) + 4, float(box[1]) + 2), str(number), fill=PREDICTION, font=_font(14))
+    lines = [f"{number}: {text}" for number, text in enumerate(texts, start=1)] or ["no box"]
+    legend = Image.new("RGB", (size[0], 8 + 20 * len(lines)), PAPER)
+    for row, line in enumerate(lines):
+        ImageDraw.Draw(legend).text((8, 4 + 20 * row), line, fill=INK, font=_font(14))
+    return stack([canvas, legend])
+
+
+def seen_boxes(
+    image: np.ndarray, boxes: np.ndarray, shares: np.ndarray, *, title: str, highest: float, height: int = 384
+) -> Image.Image:
+    """Draw ``boxes`` (M, 4), x1, y1, x2, y2 in pixels, filled the redder the higher their share of attention (M,).
+
+    Args:
+        highest: share that is wholly red.
+    """
+    heat = np.zeros(image.shape, dtype=np.float32)
+    for box, share in zip(boxes.round().astype(int), shares, strict=True):
+        part = heat[box[1] : box[3] + 1, box[0] : box[2] + 1]
+        np.maximum(part, share, out=part)
+    factor = height / image.shape[0]
+    picture = attention_map(image, heat, title=title, height=height, highest=highest)
+    pen = ImageDraw.Draw(picture)
+    for number, box in enumerate(boxes * factor, start=1):
+        pen.rectangle([float(value) for value in box], outline=PREDICTION)
+        pen.text((float(box[0]) + 3, float(box[1]) + 1), str(number), fill=PREDICTION, font=_font(13))
+    return picture
+
+
+def attention_map(
+    image: np.ndarray, attention: np.ndarray, *, title: str, height: int = 384, highest: float | None = None
+) -> Image.Image:
+    """Lay the attention of the pixels on one word (h, w) over ``image``: the stronger, the redder.
+
+    Args:
+        highest: attention that is wholly red, for pictures that compare; None: the map's maximum.
+    """
+    size = (max(1, round(image.shape[1] * height / image.shape[0])), height)
+    limit = max(float(attention.max()) if highest is None else highest, 1e-12)
+    scaled = (attention / limit * 255).astype(np.uint8)
+    heat = np.asarray(Image.fromarray(scaled).resize(size, Image.Resampling.BICUBIC), dtype=float)[..., None] / 255
+    grey = np.asarray(Image.fromarray(image).convert("RGB").resize(size, Image.Resampling.BICUBIC), dtype=float)
+    mixed = grey * (1 - 0.65 * heat) + 0.65 * heat * np.array([255, 70, 40])
+    caption = Image.new("RGB", (size[0], 28), PAPER)
+    ImageDraw.Draw(caption).text((8, 6), title, fill=INK, font=_font(14))
+    return stack([Image.fromarray(mixed.astype(np.uint8)), caption])
+
+
+def report_panel(
+    report: str, spans: Sequence[tuple[int, int]], scores: Sequence[float], *, width: int, font: str | None = None
+) -> Image.Image:
+    """Draw ``report`` with each token's background as strong as its score in [0, 1].
+
+    Args:
+        spans: characters ``report[start:end]`` of each token.
+        font: a font file; the default one has no Chinese characters.
+    """
+    face = ImageFont.truetype(font, 16) if font else _font(16)
+    pieces = pieces_of(report, spans, scores)
+    canvas = Image.new("RGB", (width, 4000), PAPER)
+    pen, x, y = ImageDraw.Draw(canvas), 10.0, 8
+    for text, score in pieces:
+        length = pen.textlength(text, font=face)
+        if x + length > width - 10 and text.strip():
+            x, y = 10.0, y + 26
+        if score is not None:
+            pen.rectangle([x - 1, y, x + length + 1, y + 22], fill=shade(score))
+        pen.text((x, y + 1), text, fill=INK, font=face)
+        x += length
+    return canvas.crop((0, 0, width, y + 34))
+
+
+def pieces_of(report: str, spans: Sequence[tuple[int, int]], scores: Sequence[float]) -> list[tuple[str, float | None]]:
+    """Cut ``report`` into tokens with their score and what lies between them (score None)."""
+    pieces: list[tuple[str, float | None]] = []
+    end = 0
+    for (start, stop), score in zip(spans, scores, strict=True):
+        if start > end:
+            pieces.append((report[end:start], None))
+        if stop > start:
+            pieces.append((report[start:stop], float(score)))
+        end = max(end, stop)
+    return [*pieces, (report[end:], None)] if end < len(report) else pieces
+
+
+def shade(score: float) -> tuple[int, int, int]:
+    weight = min(max(score, 0.0), 1.0)
+    red, green, blue = (round(p + (k - p) * weight) for p, k in zip(PAPER, KEYWORD, strict=True))
+    return red, green, blue
+
+
+def side_by_side(pictures: Sequence[Image.Image]) -> Image.Image:
+    """Join pictures from left to right, 8 pixels apart, aligned at the top."""
+    width = sum(picture.width for picture in pictures) + 8 * (len(pictures) - 1)
+    joined, x = Image.new("RGB", (width, max(picture.height for picture in pictures)), PAPER), 0
+    for picture in pictures:
+        joined.paste(picture, (x, 0))
+        x += picture.width + 8
+    return joined
+
+
+def stack(pictures: Sequence[Image.Image]) -> Image.Image:
+    """Join pictures from top to bottom."""
+    joined = Image.new("RGB", (max(p.width for p in pictures), sum(p.height for p in pictures)), PAPER)
+    y = 0
+    for picture in pictures:
+        joined.paste(picture, (0, y))
+        y += picture.height
+    return joined
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size=size)
+
+
+def heat_map(
+    values: np.ndarray,
+    *,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    row_title: str,
+    column_title: str,
+    cell: int = 56,
+) -> Image.Image:
+    """``values`` (R, C) as cells from light (lowest) to dark (highest), the number in each; the highest is framed.
+
+    NaN is an empty cell.
+    """
+    left, top = 84, 52
+    picture = Image.new("RGB", (left + cell * len(columns) + 8, top + 32 * len(rows) + 8), PAPER)
+    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(size=14)
+    pen.text((left, 6), column_title, fill=INK, font=font)
+    pen.text((6, 28), row_title, fill=INK, font=font)
+    for place, name in enumerate(columns):
+        pen.text((left + cell * place + cell // 2, 28), name, fill=INK, font=font, anchor="ma")
+    low, spread = np.nanmin(values), max(float(np.nanmax(values) - np.nanmin(values)), 1e-12)
+    for r, name in enumerate(rows):
+        pen.text((left - 12, top + 32 * r + 8), name, fill=INK, font=font, anchor="ra")
+        for c in range(len(columns)):
+            if np.isnan(values[r, c]):
+                continue
+            share = float(values[r, c] - low) / spread
+            corner = (left + cell * c, top + 32 * r)
+            box = [*corner, corner[0] + cell - 2, corner[1] + 30]
+            frame = (230, 120, 0) if values[r, c] == np.nanmax(values) else None
+            pen.rectangle(box, fill=_between(LOW, HIGH, share), outline=frame, width=3)
+            ink = PAPER if share > 0.55 else INK
+            pen.text((corner[0] + cell // 2, corner[1] + 8), f"{values[r, c]:.2f}", fill=ink, font=font, anchor="ma")
+    return picture
+
+
+def scatter(points: np.ndarray, labels: np.ndarray, *, size: int = 560) -> Image.Image:
+    """``points`` (N, 2) coloured by ``labels`` (N,), numbered at the point next to each median; label -1 is grey."""
+    low, spread = points.min(0), np.maximum(np.ptp(points, axis=0), 1e-12)
+    places = (points - low) / spread * (size - 40) + 20
+    picture = Image.new("RGB", (size, size), PAPER)
+    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(size=16)
+    for (x, y), label in zip(places, labels, strict=True):
+        pen.ellipse([x - 2, y - 2, x + 2, y + 2], fill=colour(int(label)))
+    for label in np.unique(labels[labels >= 0]):
+        own = places[labels == label]
+        x, y = own[np.square(own - np.median(own, axis=0)).sum(1).argmin()]
+        pen.text((x, y), str(label), fill=INK, font=font, anchor="mm", stroke_width=3, stroke_fill=PAPER)
+    return picture
+
+
+def colour(label: int) -> tuple[int, int, int]:
+    """A colour for each label: hues a golden angle apart; grey below 0."""
+    if label < 0:
+        return NOISE_COLOUR
+    red, green, blue = colorsys.hls_to_rgb((0.58 + 0.381966 * label) % 1.0, 0.42 + 0.12 * (label % 3), 0.62)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def _between(first: tuple[int, int, int], second: tuple[int, int, int], share: float) -> tuple[int, int, int]:
+    red, green, blue = (round(a + (b - a) * share) for a, b in zip(first, second, strict=True))
+    return red, green, blue

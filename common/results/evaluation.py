@@ -1,0 +1,66 @@
+"""``metrics.json`` (name -> number), ``per_case.csv`` (a row a case) and the page of an evaluation."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine, Events
+from monai.utils import ImageMetaKey
+
+from common.engine.distributed import data_order, gather, is_first
+from common.results.page import write_page
+
+
+class ResultFiles:
+    """Handler: write the files to ``output_dir`` when the evaluation is complete.
+
+    A metric with ``save_details=True`` (each handler of MONAI has it, and it is the default) fills ``per_case.csv``:
+    one column, or one for each class.
+
+    Args:
+        key: what a case is: "image", named by its file, or an entry of the batch that is a name.
+    """
+
+    def __init__(self, *, output_dir: str, key: str = "image") -> None:
+        self.output_dir, self.key = output_dir, key
+        self.names: list[str] = []
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, lambda _: self.names.clear())
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._remember_names)
+        engine.add_event_handler(Events.COMPLETED, self._write)
+
+    def _remember_names(self, engine: Engine) -> None:
+        self.names += [name_of(case[self.key]) for case in engine.state.batch]  # type: ignore[union-attr]
+
+    def _write(self, engine: Engine) -> None:
+        order, names = data_order(len(self.names)), gather(self.names)
+        if not is_first():
+            return
+        os.makedirs(self.output_dir, exist_ok=True)
+        with open(os.path.join(self.output_dir, "metrics.json"), "w") as file:
+            json.dump({name: float(value) for name, value in engine.state.metrics.items()}, file, indent=2)
+        columns: dict[str, list] = {"case": names, **_columns(engine.state.metric_details)}  # type: ignore[attr-defined]
+        columns = {name: [values[index] for index in order] for name, values in columns.items()}
+        with open(os.path.join(self.output_dir, "per_case.csv"), "w", newline="") as file:
+            csv.writer(file).writerows([columns.keys(), *zip(*columns.values(), strict=True)])
+        write_page(Path(self.output_dir))
+
+
+def name_of(value: Any) -> str:
+    """A name as it is; of an image, its file."""
+    return value if isinstance(value, str) else str(value.meta[ImageMetaKey.FILENAME_OR_OBJ])
+
+
+def _columns(details: dict) -> dict[str, list[float]]:
+    """Split each (cases, classes) tensor of ``details`` into named columns."""
+    columns = {}
+    for name, values in details.items():
+        table = values.reshape(len(values), -1)
+        for index, column in enumerate(table.T.tolist()):
+            columns[name if table.shape[1] == 1 else f"{name}_{index}"] = column
+    return columns

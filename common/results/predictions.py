@@ -1,0 +1,179 @@
+"""What inference of every bundle writes: ``predictions.json``, pictures of each image, DICOM, and one page."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ignite.engine import Engine, Events
+from monai.transforms import SaveImaged
+from monai.utils import ImageMetaKey
+from PIL import Image
+
+from common.engine.distributed import data_order, gather, is_first
+from common.engine.failures import FAILURES, line_of
+from common.images.dicom import burned_in, is_dicom
+from common.images.files import stem_of
+from common.results.evaluation import name_of
+from common.results.findings import Finding
+from common.results.page import write_page
+
+logger = logging.getLogger(__name__)
+
+
+class Shown(NamedTuple):
+    """How one prediction is shown.
+
+    Attributes:
+        entry: for ``predictions.json``.
+        pictures: file ``NAME_<key>.png`` for each.
+        findings: for DICOM: what was found in the first of ``images``.
+        report: for DICOM: the written report.
+        images: files; empty: the one that the prediction is named by.
+    """
+
+    entry: dict
+    pictures: dict[str, Image.Image]
+    findings: Sequence[Finding] = ()
+    report: str | None = None
+    images: Sequence[str] = ()
+
+
+class SaveImagedOrTell(SaveImaged):
+    """MONAI's transform; a file that cannot be written is named as the run ends, and the others are done."""
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        try:
+            return super().__call__(data)
+        except Exception as error:  # MONAI makes a RuntimeError of whatever its writers meet
+            name = str(data[self.keys[0]].meta.get(ImageMetaKey.FILENAME_OR_OBJ))
+            FAILURES.add(name, f"image: {name!r}: its mask could not be written ({type(error).__name__})")
+            return dict(data)
+
+
+class PredictionFiles:
+    """Handler: write each prediction's pictures as it comes, the summary as inference ends.
+
+    Args:
+        output_dir: for ``NAME_<key>.png``, ``predictions.json`` and ``index.html``.
+        show: from the image's file name, an item of the engine's output and one of its batch to what is shown.
+        title, note: of the page.
+        key: what a prediction is of: "image", named by its file, or an entry of the batch that is a name.
+        dicom: write DICOM objects, too; every image must be DICOM.
+    """
+
+    def __init__(
+        self,
+        *,
+        output_dir: str,
+        show: Callable[[str, dict, dict], Shown],
+        title: str,
+        note: str,
+        key: str = "image",
+        dicom: bool = False,
+    ) -> None:
+        self.folder, self.show, self.title, self.note = Path(output_dir), show, title, note
+        self.key, self.dicom, self.files = key, dicom, True
+        self.predictions: list[dict] = []
+
+    def attach(self, engine: Engine, *, files: bool = True) -> None:
+        """Without ``files`` nothing is written, and ``predictions`` holds the entries: what a server asks for."""
+        self.files = files
+        engine.add_event_handler(Events.STARTED, self._begin)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        if files:
+            engine.add_event_handler(Events.COMPLETED, self._finish)
+
+    def _begin(self, engine: Engine) -> None:
+        self.predictions = []
+        cases = getattr(engine.data_loader.dataset, "data", [])  # type: ignore[attr-defined]
+        images = [str(name) for case in cases for name in case.get("images", [case.get("image")])]
+        here = self.folder.resolve()
+        for image in images if self.files else ():
+            if Path(image).resolve().parent == here:
+                raise ValueError(
+                    f"output_dir: {str(self.folder)!r} holds the images, such as {image!r}, and maybe masks, whose "
+                    "place results might take; pass another folder"
+                )
+        for image in images if self.dicom else ():
+            if not is_dicom(image):
+                raise ValueError(
+                    f"dicom_results: {image!r} is no DICOM file that an object could refer to; leave it off"
+                )
+
+    def _collect(self, engine: Engine) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for item, data in zip(engine.state.output, engine.state.batch, strict=True):  # type: ignore[call-overload]
+            name = name_of(data[self.key])
+            try:
+                self.predictions.append(self._entry(name, item, data))
+            except Exception as error:  # whatever a header or a full folder does, the other cases are done
+                if not self.files:
+                    raise
+                self.predictions.append({})  # keeps its place in the order
+                FAILURES.add(name, f"{self.key}: {name!r}: its results could not be written ({line_of(error)})")
+
+    def _entry(self, name: str, item: Any, data: Any) -> dict[str, Any]:
+        """What is told of one case; its files are written."""
+        shown = self.show(name, item, data)
+        stem = stem_of(name) if self.key == "image" else re.sub(r"[^\w.-]", "_", name).lstrip(".")
+        files = {key: f"{stem}_{key}.png" for key in shown.pictures}
+        for key, picture in shown.pictures.items() if self.files else ():
+            picture.save(self.folder / files[key])
+        images = shown.images or [name]
+        objects = self._dicom_of(shown, images, stem) if self.dicom else {}
+        return {self.key: name, **files, **shown.entry, **text_in_pixels(images), **objects}
+
+    def _dicom_of(self, shown: Shown, images: Sequence[str], stem: str) -> dict[str, str]:
+        """Objects of one prediction; none, named as the run ends, where a header lets none be made."""
+        try:
+            return self._write_dicom(shown, images, stem)
+        except Exception as error:  # whatever highdicom and pydicom make of a header, the other files are done
+            told = line_of(error) if str(error).startswith("dicom_results: ") else type(error).__name__
+            FAILURES.add(images[0], f"dicom_results: {images[0]!r}: no object could be made of its header ({told})")
+            return {}
+
+    def _write_dicom(self, shown: Shown, images: Sequence[str], stem: str) -> dict[str, str]:
+        from common.results.dicom import DicomResults
+
+        results = DicomResults(folder=self.folder, network=self.title.partition(":")[0])
+        written = {} if shown.report is None else results.write_report(shown.report, images, stem)
+        if shown.findings or shown.report is None:
+            written |= results.write_findings(images[0], shown.findings)
+        return written
+
+    def _finish(self, engine: Engine) -> None:
+        order, predictions = data_order(len(self.predictions)), gather(self.predictions)
+        count = len(engine.data_loader.dataset)  # type: ignore[attr-defined]
+        told = [predictions[index] for index in order[:count]]  # the rest are repeated
+        self.predictions = [entry for entry in told if entry]
+        if is_first():
+            self._write_summary()
+        FAILURES.finish(self.folder)
+
+    def _write_summary(self) -> None:
+        text = json.dumps(self.predictions, indent=2, ensure_ascii=False)
+        (self.folder / "predictions.json").write_text(text, encoding="utf-8")
+        write_page(self.folder, title=self.title, note=self.note)
+
+
+def text_in_pixels(images: Sequence[str]) -> dict[str, bool | None]:
+    """``burned_in_text``, whether DICOM ``images`` say so; None: they do not say. Logged unless all deny it.
+
+    Text and calipers stay in the pixels.
+    """
+    said = [burned_in(image) for image in images if is_dicom(image)]
+    if not said:
+        return {}
+    answer = True if True in said else None if None in said else False
+    if answer is not False:
+        logger.warning(
+            "%s: text or calipers may be burned into the pixels (BurnedInAnnotation: %s); they are left as they are",
+            images[0],
+            "YES" if answer else "not said",
+        )
+    return {"burned_in_text": answer}

@@ -1,0 +1,54 @@
+"""Sentences of a generated report: how sure their words are, and where they look."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from common.text.tokenizer import SentenceTokenizer
+
+ENDS = frozenset("。！？；.!?;")
+
+
+class Sentence(NamedTuple):
+    """One sentence of a generated report.
+
+    Attributes:
+        text: of the sentence.
+        tokens: its places in the report.
+        probability: geometric mean of its tokens'.
+        attention: (views, h, w), mean over its tokens.
+    """
+
+    text: str
+    tokens: list[int]
+    probability: float
+    attention: np.ndarray
+
+
+def sentences_of(item: dict, tokenizer: SentenceTokenizer) -> list[Sentence]:
+    """The report's sentences; one that does not end is a sentence, too."""
+    ids = [i for i in item["ids"].tolist() if i not in tokenizer.special_ids]
+    groups: list[list[int]] = [[]]
+    for place, token in enumerate(ids):
+        groups[-1].append(place)
+        if tokenizer.decode([token]) in ENDS:
+            groups.append([])
+    log_probs, attention = item["log_probs"].cpu(), item["attention"].cpu()
+    return [
+        Sentence(
+            tokenizer.decode([ids[place] for place in group]),
+            group,
+            float(log_probs[group].mean().exp()),
+            attention[group].mean(0).numpy(),
+        )
+        for group in groups
+        if group
+    ]
+
+
+def token_entry(tokenizer: SentenceTokenizer, token: int, log_prob: float) -> dict:
+    """A token and its probability, for ``predictions.json``."""
+    return {"token": tokenizer.decode([token]), "probability": round(math.exp(log_prob), 4)}

@@ -1,0 +1,315 @@
+"""Reports to token ids: a word-level vocabulary fitted on the training reports, or a Hugging Face tokenizer.
+
+A report is cut into sentences, because the text path encodes each sentence by itself, and sentences into tokens that
+remember where they stand in the text. English words and numbers, Chinese words (through jieba), and placeholders such
+as ``_2DS_`` are single tokens.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from tokenizers import Tokenizer, models
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from common.engine.distributed import is_first
+
+logger = logging.getLogger(__name__)
+PAD, UNKNOWN, BEGIN, END = "[PAD]", "[UNK]", "[BOS]", "[EOS]"  # ids 0, 1, 2, 3
+_CHINESE = r"[\u3400-\u4dbf\u4e00-\u9fff]"
+_WORD = re.compile(
+    rf"_[A-Za-z0-9]+_|(?P<chinese>{_CHINESE}+)|[^\W\d_]+(?:[-'][^\W\d_]+)*|\d+(?:\.\d+)?|[^\w\s]|_", re.UNICODE
+)
+_SENTENCE_END = re.compile(r"(?<=[。！？；\n])|(?<=[.!?;])(?=\s|$)")
+
+
+class Token(NamedTuple):
+    """One token: its id, and the characters ``text[start:end]`` it stands for (empty for a special token)."""
+
+    id: int
+    start: int
+    end: int
+
+
+class SentenceTokenizer(Protocol):
+    """What the transforms and the networks need of a tokenizer."""
+
+    @property
+    def special_ids(self) -> list[int]: ...
+
+    def encode(self, sentence: str) -> list[Token]: ...
+
+    def decode(self, ids: Iterable[int]) -> str: ...
+
+    def __len__(self) -> int: ...
+
+
+class ReportTokenizer:
+    """Word-level tokenizer with the fixed ids pad 0, unknown 1, begin 2, end 3; one JSON file holds it.
+
+    The file is our own form, not that of ``transformers``: words are split by the rules here and by jieba.
+
+    Args:
+        backend: the vocabulary.
+        user_words: words that jieba must keep whole.
+    """
+
+    def __init__(self, backend: PreTrainedTokenizerFast, *, user_words: Sequence[str] = ()) -> None:
+        self.backend, self.user_words = backend, list(user_words)
+
+    def __getstate__(self) -> dict:
+        """Without jieba's segmenter, which holds a lock and is made again where it is needed."""
+        return {name: value for name, value in self.__dict__.items() if name != "_jieba"}
+
+    @classmethod
+    def fit(
+        cls,
+        reports: Iterable[str],
+        *,
+        max_size: int = 4096,
+        min_count: int = 1,
+        user_dictionary: str | None = None,
+        base: ReportTokenizer | None = None,
+    ) -> ReportTokenizer:
+        """Build the vocabulary of ``reports``: the most frequent words first, ties in alphabetical order.
+
+        Args:
+            max_size: entries at most, the four special tokens included.
+            min_count: a rarer word is unknown.
+            user_dictionary: a jieba dictionary file: a word a line, a frequency and a tag may follow.
+            base: keep its words under their ids and append the new ones, so that a network trained with it goes on.
+
+        Raises:
+            FileNotFoundError: there is no ``user_dictionary``.
+            ValueError: no report holds a word.
+        """
+        user_words = [*(base.user_words if base else ()), *(_read_words(user_dictionary) if user_dictionary else ())]
+        tokenizer = cls(_backend([]), user_words=user_words)
+        counts = Counter(word for report in reports for word in tokenizer.words(report))
+        if not counts:
+            raise ValueError(
+                "reports: no word in any of them, so there is no vocabulary to fit; check the report texts"
+            )
+        known = base.vocabulary if base else []
+        new = [word for word in counts if counts[word] >= min_count and word not in set(known)]
+        ranked = [*known, *sorted(new, key=lambda word: (-counts[word], word))]
+        if len(ranked) > max_size - 4:
+            logger.warning(
+                "vocab_size: %d holds %d of the %d words; the rarest are unknown", max_size, max_size - 4, len(ranked)
+            )
+        return cls(_backend(ranked[: max_size - 4]), user_words=user_words)
+
+    @classmethod
+    def of_words(cls, words: Sequence[str]) -> ReportTokenizer:
+        """A tokenizer with a given vocabulary; ids from 4 on."""
+        return cls(_backend(list(words)))
+
+    @classmethod
+    def untrained(cls, *, user_dictionary: str | None = None) -> ReportTokenizer:
+        """A tokenizer that splits into words and knows none."""
+        return cls(_backend([]), user_words=_read_words(user_dictionary) if user_dictionary else ())
+
+    def save(self, path: str | Path) -> None:
+        """Write the tokenizer to one JSON file, whole or not at all."""
+        content = {"user_words": self.user_words, "tokenizer": json.loads(self.backend.backend_tokenizer.to_str())}
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        part = Path(f"{path}.{os.getpid()}.part")
+        part.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+        part.replace(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> ReportTokenizer:
+        """Read what :meth:`save` wrote; in its folder also the file's name of version 0.1.0, ``tokenizer.json``.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the file is no saved tokenizer.
+        """
+        former = Path(path).with_name("tokenizer.json")
+        file = Path(path) if Path(path).is_file() else former
+        if not file.is_file():
+            raise FileNotFoundError(f"tokenizer: no file {str(path)!r}; run train.json first, which fits and saves it")
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            backend = Tokenizer.from_str(json.dumps(content["tokenizer"]))
+        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            raise ValueError(
+                f"tokenizer: {str(file)!r} is no saved ReportTokenizer; fit it anew by training"
+            ) from error
+        return cls(_wrap(backend), user_words=content["user_words"])
+
+    def words(self, text: str) -> list[str]:
+        """Split ``text`` into the words that the vocabulary counts; English in lower case."""
+        return [word for word, _, _ in self._split(text)]
+
+    @property
+    def vocabulary(self) -> list[str]:
+        """The words in the order of their ids, from 4 on."""
+        ids = self.backend.get_vocab()
+        return sorted(ids, key=ids.__getitem__)[4:]
+
+    def encode(self, sentence: str) -> list[Token]:
+        """Token ids with their places; no begin or end token is added."""
+        pieces = self._split(sentence)
+        ids = self.backend.convert_tokens_to_ids([word for word, _, _ in pieces])
+        return [Token(i, start, end) for i, (_, start, end) in zip(ids, pieces, strict=True)]  # type: ignore[arg-type]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of ``ids`` without special tokens; Chinese is not spaced; an id beyond the vocabulary is unknown."""
+        words = self.backend.convert_ids_to_tokens([i for i in ids if i not in self.special_ids])
+        text = re.sub(r"\s+([.,;:!?%)])", r"\1", " ".join(word or UNKNOWN for word in words))
+        return re.sub(rf"(?<={_CHINESE[:-1]}，。；：！？]) | (?={_CHINESE[:-1]}，。；：！？])", "", text)
+
+    @property
+    def special_ids(self) -> list[int]:
+        """Ids that are no words: pad, begin, end. An unknown word is a word."""
+        return [0, 2, 3]
+
+    def __len__(self) -> int:
+        return len(self.backend)
+
+    def _split(self, text: str) -> list[tuple[str, int, int]]:
+        pieces = []
+        for match in _WORD.finditer(text):
+            if match["chinese"]:
+                pieces += [(w, match.start() + s, match.start() + e) for w, s, e in self._jieba.tokenize(match[0])]
+            else:
+                word = match[0] if match[0].startswith("_") else match[0].lower()
+                pieces.append((word, match.start(), match.end()))
+        return pieces
+
+    @cached_property
+    def _jieba(self):  # type: ignore[no-untyped-def]
+        import jieba  # its dictionary takes a second to load: only where there is Chinese text
+
+        jieba.setLogLevel(logging.WARNING)
+        segmenter = jieba.Tokenizer()
+        for word in self.user_words:
+            segmenter.add_word(word)
+        return segmenter
+
+
+class HuggingFaceTokenizer:
+    """The tokenizer of a pretrained text encoder, behind the same interface; each sentence has its special tokens.
+
+    Args:
+        source: a local folder or a hub name.
+
+    Raises:
+        OSError: neither a folder nor a reachable hub name.
+    """
+
+    def __init__(self, source: str) -> None:
+        self.backend = AutoTokenizer.from_pretrained(source)
+
+    def encode(self, sentence: str) -> list[Token]:
+        encoding = self.backend(sentence, return_offsets_mapping=True, verbose=False)
+        return [Token(i, *span) for i, span in zip(encoding["input_ids"], encoding["offset_mapping"], strict=True)]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        return self.backend.decode(list(ids), skip_special_tokens=True)  # type: ignore[return-value]
+
+    @property
+    def special_ids(self) -> list[int]:
+        return [i for i in self.backend.all_special_ids if i != self.backend.unk_token_id]
+
+    def __len__(self) -> int:
+        return len(self.backend)
+
+
+def fit_or_load(
+    *,
+    path: str,
+    cases: Sequence[Mapping],
+    fit: bool,
+    max_size: int = 4096,
+    min_count: int = 1,
+    user_dictionary: str | None = None,
+    base: str | None = None,
+) -> ReportTokenizer:
+    """Fit a tokenizer on each ``report`` of ``cases`` and save it to ``path``; or, to resume, load it.
+
+    Cases without reports, as MONAI Label gives them, leave the tokenizer of ``path`` as it is.
+
+    Args:
+        base: the file of a tokenizer to extend, to go on from a network trained with it.
+    """
+    if not fit:
+        return ReportTokenizer.load(path)
+    if not any("report" in case for case in cases) and os.path.isfile(path):
+        logger.warning("%d training images without reports: the tokenizer of %s is kept", len(cases), path)
+        return ReportTokenizer.load(path)
+    known = ReportTokenizer.load(base) if base else None
+    tokenizer = ReportTokenizer.fit(
+        dict.fromkeys(case.get("report", "") for case in cases),
+        max_size=max_size,
+        min_count=min_count,
+        user_dictionary=user_dictionary,
+        base=known,
+    )
+    if is_first():
+        tokenizer.save(path)
+    return tokenizer
+
+
+def split_sentences(report: str) -> list[tuple[int, int]]:
+    """Start and end of each sentence of ``report``: cut after 。！？； and line ends, and after .!?; before a space."""
+    cuts = [0, *(match.start() for match in _SENTENCE_END.finditer(report)), len(report)]
+    return [(start, end) for start, end in pairwise(cuts) if report[start:end].strip()]
+
+
+class EncodedReport(NamedTuple):
+    """Ids, the sentence (0, 1, ...) and the characters of each token of a report."""
+
+    input_ids: list[int]
+    sentence_ids: list[int]
+    spans: list[tuple[int, int]]
+
+
+def encode_report(tokenizer: SentenceTokenizer, report: str, max_length: int) -> EncodedReport:
+    """Encode ``report`` sentence by sentence; one longer than ``max_length`` tokens is cut after a sentence.
+
+    A first sentence that is too long alone is cut after its last token that fits. Each cut is logged by
+    :class:`TokenizeReportd` once.
+    """
+    encoded = EncodedReport([], [], [])
+    for index, (start, end) in enumerate(split_sentences(report)):
+        tokens = tokenizer.encode(report[start:end])
+        if index == 0:
+            tokens = tokens[:max_length]
+        if len(encoded.input_ids) + len(tokens) > max_length:
+            break
+        encoded.input_ids.extend(token.id for token in tokens)
+        encoded.sentence_ids.extend(index for _ in tokens)
+        encoded.spans.extend((start + token.start, start + token.end) for token in tokens)
+    return encoded
+
+
+def _backend(words: list[str]) -> PreTrainedTokenizerFast:
+    vocabulary = {word: index for index, word in enumerate([PAD, UNKNOWN, BEGIN, END, *words])}
+    return _wrap(Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN)))
+
+
+def _wrap(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=PAD, unk_token=UNKNOWN, bos_token=BEGIN, eos_token=END
+    )
+
+
+def _read_words(user_dictionary: str) -> list[str]:
+    if not os.path.isfile(user_dictionary):
+        raise FileNotFoundError(f"user_dictionary: no file {user_dictionary!r}; pass a jieba dictionary or null")
+    try:
+        lines = Path(user_dictionary).read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"user_dictionary: {user_dictionary!r} is no UTF-8 text ({error}); save it so") from error
+    return [line.split()[0] for line in lines if line.strip()]

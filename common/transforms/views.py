@@ -1,0 +1,76 @@
+"""Transforms of studies: several views stacked with a mask, the report as token ids; and what inference lists."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from monai.transforms import RandomizableTransform, Transform
+from PIL import Image
+
+from common.images.files import open_image, to_grey
+
+logger = logging.getLogger(__name__)
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as published
+MARGIN = 256 / 224  # an image is loaded larger by this factor, to be cropped at random (spec: Resize 256, crop 224)
+
+
+class LoadViewsd(Transform):
+    """``images``, up to ``views`` paths, to ``image``, uint8 (views, 3, side, side), and ``view_mask``, bool (views,).
+
+    Images are stretched to a square, as published for validation; missing views are black.
+    """
+
+    def __init__(self, *, views: int, side: int) -> None:
+        self.views, self.side = views, side
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        seen = [self._load(path) for path in data["images"][: self.views]]
+        missing = [torch.zeros(3, self.side, self.side, dtype=torch.uint8)] * (self.views - len(seen))
+        mask = torch.arange(self.views) < len(seen)
+        return {**data, "image": torch.stack([*seen, *missing]), "view_mask": mask}
+
+    def _load(self, path: str) -> torch.Tensor:
+        image = open_image(path)
+        deep = image.mode[0] in "IF"  # 16 or 32 bits, which convert would clip to white
+        colour = (to_grey(image) if deep else image).convert("RGB")
+        colour = colour.resize((self.side, self.side), Image.Resampling.BILINEAR, reducing_gap=3.0)
+        return torch.from_numpy(np.array(colour)).permute(2, 0, 1).contiguous()
+
+
+class RandCropViewsd(RandomizableTransform):
+    """Cut a random square of ``size`` out of each view, mirror some."""
+
+    def __init__(self, *, size: int, mirror: float) -> None:
+        super().__init__(prob=1.0)
+        self.size, self.mirror = size, mirror
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        return {**data, "image": torch.stack([self._cut(view) for view in data["image"]])}
+
+    def _cut(self, view: torch.Tensor) -> torch.Tensor:
+        room = view.shape[1] - self.size + 1
+        top, left = int(self.R.randint(room)), int(self.R.randint(room))
+        cut = view[:, top : top + self.size, left : left + self.size]
+        return cut.flip(2) if self.R.rand() < self.mirror else cut
+
+
+class StandardiseViewsd(Transform):
+    """``image`` from uint8 to float32, ImageNet's mean subtracted, divided by its deviation."""
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
+        return {**data, "image": (data["image"].float() / 255 - mean) / std}
+
+
+def check_size(size: int) -> None:
+    """Refuse a ``size`` of images that the networks cannot take.
+
+    Raises:
+        ValueError: it is no multiple of 32.
+    """
+    if size % 32:
+        raise ValueError(f"image_size: {size} is no multiple of 32; the deepest features have stride 32")
