@@ -27,7 +27,7 @@ def current_device() -> torch.device:
 
 
 def bfloat16_is_fast(device: torch.device | str) -> bool:
-    """Whether ``device`` multiplies bfloat16 itself; a CPU that must emulate it takes 30 times as long as in float32."""
+    """Whether ``device`` multiplies bfloat16 itself; a CPU that emulates it takes 30 times as long as in float32."""
     if torch.device(device).type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     known = torch.cpu.get_capabilities()
