@@ -1,8 +1,21 @@
-"""Parts that the bundles share; each module is imported by its own name.
+"""Parts that the bundles share; a config names a part by its dotted path.
 
-report_tokenizer, text_encoders: report to ids to features.  fusion: text meets pixels.  backbones: image features.
-datasets: readers of published layouts, and the synthetic data.  command_line, training_state, result_files: what
-``monai.bundle run`` needs around a network.  visualize: pictures and pages of predictions.  pack: a released zip.
+Rooms, lowest floor first; an import never climbs (tests/test_imports.py):
+
+cli.atomic, cli.given, engine.distributed, engine.failures: what every room may use
+images      files, dicom, nifti, reader, masks: from a file to pixels
+text        tokenizer, encoders, distiller, sentences, thyroid: reports in and out
+nn          attention, fusion, backbones, report_decoder, relational_memory, beam_search, published, cpu_layout
+datasets    readers of published layouts: ``read_x(root, split) -> list[dict]``
+synthetic   data made on disk, to run everything without any
+transforms  load, views, reports, augment: MONAI dictionary transforms
+metrics     segmentation, detection, classification, text, entities, reports
+engine      steps, handlers, state, progress, loaders, export: around MONAI's trainer and evaluator
+results     predictions, evaluation, page, drawing, findings, dicom: what a run leaves
+cli         check, typed_text, at_start: the command line
+
+Commands: ``python -m common.pack BUNDLE``, ``python -m common.visualize FOLDER``,
+``python -m common.datasets.convert_boxes``.
 """
 
 __version__ = "0.1.0"

@@ -20,6 +20,22 @@ collect_ignore = [] if importlib.util.find_spec("monailabel") else ["label"]  # 
 ROOT = Path(__file__).resolve().parents[1]
 
 
+BUNDLES = {path.name for path in (ROOT / "bundles").iterdir()}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several processes (``-n 2``), the tests of a file stay together, or those of a file and a bundle."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("-".join([item.path.stem, *_bundle_of(item)])))
+
+
+def _bundle_of(item: pytest.Item) -> list[str]:
+    """The bundle among a test's parameters: ``sgf`` of ``sgf`` and of ``sgf/distill``."""
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    heads = [str(value).split("/")[0] for value in parameters]
+    return [head for head in heads if head in BUNDLES][:1]
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)

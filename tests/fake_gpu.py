@@ -104,6 +104,7 @@ def pretend() -> None:
     import common.engine.distributed
 
     common.engine.distributed.current_device = lambda: DEVICE
+    torch.cuda.is_bf16_supported = lambda including_emulation: True
     load = torch.load
 
     def load_to(file, map_location=None, **options):

@@ -1,14 +1,19 @@
 """Under bfloat16 autocast: what tells close numbers apart is computed with all bits of float32."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from d2rnet.report.alignment import Alignment
 from hfcn.network import HFCN
 
+from common.engine import distributed
 from common.nn.attention import SampleLayerNorm, matmul_in_float32
 from common.nn.fusion import PixelWordAttention
 from common.nn.report_decoder import ReportDecoder
 
+CONFIGS = (Path(__file__).resolve().parents[1] / "bundles").glob("*/configs/*.json")
 AUTOCAST = {"device_type": "cpu", "dtype": torch.bfloat16}
 
 
@@ -80,3 +85,16 @@ def test_alignment_is_that_of_float32(kind):
     expected = alignment(*parts, text)[kind]
     with torch.autocast(**AUTOCAST):
         assert alignment(*parts, text)[kind] == pytest.approx(float(expected), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("known", "fast"), [({"avx2": True}, False), ({"avx512_bf16": True}, True), ({"bf16": 1}, True)]
+)
+def test_a_cpu_that_would_emulate_bfloat16_trains_in_float32(monkeypatch, known, fast):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known)
+    assert distributed.bfloat16_is_fast("cpu") == fast
+
+
+@pytest.mark.parametrize("config", sorted(CONFIGS), ids=lambda path: f"{path.parents[1].name}/{path.stem}")
+def test_no_config_takes_bfloat16_whatever_the_machine(config):
+    assert json.loads(config.read_text()).get("amp") is not True

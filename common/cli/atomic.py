@@ -1,4 +1,4 @@
-"""Folders that are replaced as a whole: written beside first, and never where a file lies that we did not write."""
+"""Files and folders written whole or not at all, and never in place of what we did not write."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Files and texts that a config id names: found, or refused in one line."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """Readers: ``read_x(root, split) -> list[dict]`` of paths and plain values; images are loaded by transforms.
 
-layouts: ``read_dataset`` recognises what lies in a folder.  ratn, ddti, tn3k: one layout family each.  labels: masks.
-files: checks, splits by case.  synthetic: the embedded data; phantom draws them, thyroid_reports words them.
+layouts: ``read_dataset`` recognises what lies in a folder; ratn, ddti, tn3k, phrasecut: one family each.  studies:
+images with one report.  boxes: lesions; box_fusion joins readers, convert_boxes changes forms.  phrases, malignancy:
+what CLIP-TNseg and HFCN take.  splits: by patient.  listed: cases that another program lists.
 """

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Splits by case, the same everywhere, and paths that stay inside the data set."""
 
 from __future__ import annotations
 

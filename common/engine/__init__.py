@@ -1,1 +1,5 @@
-"""TODO."""
+"""Around MONAI's trainer and evaluator.
+
+steps: what iteration functions share.  handlers, state, progress: of a training.  loaders: batches, over processes.
+distributed: one process or several.  export: ONNX and PT2.  failures: what a run leaves out.
+"""

@@ -1,4 +1,4 @@
-"""Teacher forcing of reports: the loss of their words, batches without needless padding, a step of the optimiser."""
+"""What the iteration functions of the bundles share: tensors in, a step of the optimiser, output and events out."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""TODO."""
+"""From a file to pixels: files opens any image; dicom and nifti their kinds; reader is MONAI's; masks."""

@@ -1,4 +1,4 @@
-"""What every reader of image-mask pairs needs: safe paths, splits by case, and a look at each file before its use."""
+"""One way to open any image file, whatever its format, and a look at it before its use."""
 
 from __future__ import annotations
 

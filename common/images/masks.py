@@ -1,4 +1,4 @@
-"""The square around a nodule."""
+"""Masks from a file or from polygons, and the square around what a mask covers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Metrics of a two-class classifier, of images and of cases, and the threshold with the largest Youden index."""
 
 from __future__ import annotations
 

@@ -1,1 +1,5 @@
-"""TODO."""
+"""What a run leaves in its folder.
+
+predictions: of inference.  evaluation: metrics.json, per_case.csv.  page, page.html.j2: index.html.  drawing: pictures.
+findings: what a network says, and its size in mm.  dicom, dicom_source: objects for archives.
+"""

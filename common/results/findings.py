@@ -1,4 +1,4 @@
-"""What a network says of an image, in words that every format of results can use."""
+"""What a network says of an image, in words that every format of results can use, and its size in millimetres."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""A folder of synthetic data, made where no data set is given, and never mixed with data of other options."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""TODO."""
+"""MONAI dictionary transforms: load images, views of a study, reports to ids, augment."""

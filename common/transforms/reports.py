@@ -1,4 +1,4 @@
-"""TODO."""
+"""Reports to token ids: what a text encoder reads, and what a decoder is to write."""
 
 from __future__ import annotations
 

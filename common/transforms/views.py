@@ -1,4 +1,4 @@
-"""Transforms of studies: several views stacked with a mask, the report as token ids; and what inference lists."""
+"""Views of a study: loaded and stacked with a mask, cut at random, standardised."""
 
 from __future__ import annotations
 

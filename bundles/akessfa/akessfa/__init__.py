@@ -2,7 +2,7 @@
 
 network: segmenter (SSFA), keyword generator (AKE) and both together.  loss: segmentation and attribution losses.
 erasure: hard keyword masks and what erasing a sentence costs.  phases: which game is played in which epoch.
-iteration: one step of training and validation.  evaluation: of evaluation and inference.
+steps: one step of training, validation, evaluation and inference.
 keyword_metrics: keywords against the truth.  data: transforms and cases.  predictions: what inference writes.
 export: ONNX.
 """

@@ -1,4 +1,4 @@
-"""One iteration of evaluation and of inference: segmentations under erased words, and scores over the words."""
+"""One iteration of training, validation, evaluation and inference, for MONAI's engines."""
 
 from __future__ import annotations
 

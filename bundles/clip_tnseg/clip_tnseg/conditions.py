@@ -1,4 +1,4 @@
-"""TODO."""
+"""Conditions of the coarse branch: embeddings of phrases and of visual prompts, computed once, and their mixture."""
 
 from __future__ import annotations
 

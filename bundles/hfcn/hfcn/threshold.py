@@ -1,4 +1,4 @@
-"""Metrics of a two-class classifier, per image and per case, and the threshold chosen on validation."""
+"""The threshold chosen on validation, and the metrics of images and cases at it."""
 
 from __future__ import annotations
 

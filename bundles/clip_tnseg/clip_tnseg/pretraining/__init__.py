@@ -1,1 +1,4 @@
-"""TODO."""
+"""Contrastive pre-training of a small CLIP on pairs of image and phrase.
+
+model: the published class, small; tokenizer; steps: InfoNCE; retrieval: recall at k, and which CLIP is the best.
+"""

@@ -1,7 +1,4 @@
-"""Contrastive pre-training of a small CLIP on pairs of image and phrase, for where no published CLIP can be had.
-
-Radford et al. 2021, with one difference: pairs of a batch that share a phrase are all counted as matches.
-"""
+"""A small CLIP from scratch, loaded into the network, and scaled so that its features can be read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Recall of an image's phrase among all, which decides on the CLIP that is kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""TODO."""
+"""A step of contrastive training (Radford et al. 2021) and of its validation.
+
+One difference: pairs of a batch that share a phrase are all counted as matches.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The tokenizer of a small CLIP, and the pre-training that makes both where there are none."""
 
 from __future__ import annotations
 

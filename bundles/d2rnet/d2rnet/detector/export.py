@@ -1,4 +1,4 @@
-"""TODO."""
+"""The detector as a file."""
 
 from __future__ import annotations
 

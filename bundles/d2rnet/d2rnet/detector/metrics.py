@@ -1,4 +1,4 @@
-"""TODO."""
+"""Metrics of the detector's boxes: COCO's average precision, FROC, and counts for each image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One iteration of the detector's training and evaluation, for MONAI's engines, and the metrics of its boxes."""
+"""One iteration of the detector's training and evaluation, for MONAI's engines."""
 
 from __future__ import annotations
 

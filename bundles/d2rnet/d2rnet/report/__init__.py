@@ -1,1 +1,5 @@
-"""TODO."""
+"""D2R-Net's report network: image, lesion regions, alignment with the report.
+
+network; visual, channel_prior, regions: the image; alignment: the loss; data, boxes; steps; metrics; predictions;
+published: names of published weights; export.
+"""

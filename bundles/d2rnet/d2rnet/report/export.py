@@ -1,4 +1,4 @@
-"""Both networks as files."""
+"""The report network as a file."""
 
 from __future__ import annotations
 
