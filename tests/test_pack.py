@@ -41,7 +41,9 @@ def test_only_what_is_listed_goes_along(toy, tmp_path):
     assert archive.name == "toy_v1.2.3.zip"
     names = {name for name in names_of(archive) if not name.startswith("toy/common/")}
     assert names == {f"toy/{name}" for name in GOES}
-    assert {"toy/common/fusion.py", "toy/common/datasets/ddti.py", "toy/common/entities.json"} <= names_of(archive)
+    assert {
+        f"toy/common/{name}" for name in ("nn/fusion.py", "results/page.html.j2", "metrics/entities.json")
+    } <= names_of(archive)
     before = archive.read_bytes()
     assert pack(toy, tmp_path / "dist").read_bytes() == before
 

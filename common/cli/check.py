@@ -123,5 +123,7 @@ def _is_refusal(error: BaseException) -> bool:
     while frame is not None and frame.tb_next is not None:
         frame = frame.tb_next
     origin = Path(frame.tb_frame.f_code.co_filename).parent if frame else Path()
-    ours = origin.is_relative_to(Path(__file__).parent) or (origin.parent / "configs" / "metadata.json").is_file()
+    ours = origin.is_relative_to(Path(__file__).parents[1]) or any(
+        (folder / "configs" / "metadata.json").is_file() for folder in origin.parents[:3]
+    )
     return isinstance(error, ValueError) and ours

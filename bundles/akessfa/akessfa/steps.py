@@ -6,12 +6,13 @@ import torch
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from torch import nn
 
-from akessfa.erasure import keyword_targets, random_keep
-from akessfa.generator import keyword_probabilities, sum_by_sentence
-from akessfa.loss import alignment_loss, keyword_loss, segmentation_loss
-from akessfa.network import AKESSFA
-from akessfa.phases import Phase, PhaseSchedule
 from common.engine.steps import as_tensor, emit, emit_predictions, emit_training
+
+from .erasure import keyword_targets, random_keep
+from .generator import keyword_probabilities, sum_by_sentence
+from .loss import alignment_loss, keyword_loss, segmentation_loss
+from .network import AKESSFA
+from .phases import Phase, PhaseSchedule
 
 
 def evaluate_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool, top_k: int) -> dict:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import torch
 
-from clip_tnseg.frozen_clip import FrozenClip
 from common.engine.steps import as_tensor
 from common.text.recent import Recent
+
+from .frozen_clip import FrozenClip
 
 
 class TextConditions:

@@ -6,10 +6,10 @@ import torch
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from torch import nn
 
-from clip_tnseg.network import CLIPTNseg
 from common.engine.steps import as_tensor, emit, emit_predictions, emit_training
 
 from .conditions import TextConditions, VisualConditions, mix_prompts
+from .network import CLIPTNseg
 
 
 class FromFeatures(nn.Module):

@@ -15,7 +15,7 @@ from monai.data import DataLoader, Dataset
 from monai.transforms import Compose, RandomizableTrait, Transform
 from safetensors.torch import load_file, save_file
 
-from clip_tnseg.frozen_clip import FrozenClip
+from .frozen_clip import FrozenClip
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,9 @@ from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from torch import nn
 
 from common.engine.steps import as_tensor, emit, emit_predictions, emit_training
-from hfcn.loss import branch_losses
-from hfcn.network import HFCN, average
+
+from .loss import branch_losses
+from .network import HFCN, average
 
 
 def train_step(

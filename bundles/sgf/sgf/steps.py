@@ -8,9 +8,9 @@ from torch import nn
 
 from common.engine.steps import descend, emit_predictions, trim
 from common.text.tokenizer import SentenceTokenizer
-from sgf.loss import losses
-from sgf.network import SGF
 
+from .loss import losses
+from .network import SGF
 from .semantic_space import SemanticSpace
 
 

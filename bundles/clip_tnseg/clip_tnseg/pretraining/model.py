@@ -9,7 +9,7 @@ import os
 import torch
 from transformers import CLIPConfig, CLIPModel
 
-from clip_tnseg.frozen_clip import FrozenClip
+from ..frozen_clip import FrozenClip
 
 logger = logging.getLogger(__name__)
 
