@@ -63,7 +63,7 @@ def test_supervised_only_never_sees_the_unlabelled(trained, tmp_path):
     workflow = execute(["train_detector", "supervised_only"], **{**options, "ckpt_dir": str(tmp_path), "epochs": 1})
     trainer = workflow.parser.get_parsed_content("train#trainer")
     assert set(trainer.state.output[0]["terms"]) == {"class", "box", "centre"}
-    assert trainer.state.epoch_length == workflow.parser.get_parsed_content("epoch_images") // 4
+    assert trainer.state.epoch_length == workflow.parser.get_parsed_content("train#dataset#count") // 4
 
 
 def test_evaluation_measures_boxes(trained):

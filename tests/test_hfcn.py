@@ -127,10 +127,10 @@ def test_losses_on_known_probabilities():
 
 
 def test_inverse_frequency_gives_both_classes_one_share():
-    weights = inverse_frequency([0, 1, 1, 1])
+    weights = inverse_frequency([{"malignancy": value} for value in (0, 1, 1, 1)])
     assert weights == [2.0, pytest.approx(2 / 3)]
     with pytest.raises(ValueError, match="0 benign and 2 malignant"):
-        inverse_frequency([1, 1])
+        inverse_frequency([{"malignancy": 1}] * 2)
 
 
 def test_one_batch_is_learned(network):

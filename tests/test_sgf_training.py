@@ -65,7 +65,7 @@ def tokenizer(studies):
 
 @pytest.fixture(scope="module")
 def space(studies, tokenizer):
-    return SemanticSpace(tokenizer=tokenizer, reports=[s["report"] for s in studies], vocab_size=128, dims=8)
+    return SemanticSpace(tokenizer=tokenizer, studies=studies, vocab_size=128, dims=8)
 
 
 def make_distiller(clusters=3):

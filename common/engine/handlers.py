@@ -1,9 +1,18 @@
-"""When a training is validated."""
+"""What a training does at each epoch, as one handler."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+import torch
 from ignite.engine import Engine, Events
 from monai.handlers import ValidationHandler
+from torch.optim.lr_scheduler import LRScheduler
+
+from common.engine.distributed import EqualBuffers
+from common.engine.progress import EpochLine
+from common.engine.state import EpochSeed, StepSchedule, TrainingState
 
 
 class ValidateEvery(ValidationHandler):
@@ -14,3 +23,64 @@ class ValidateEvery(ValidationHandler):
             return epoch % self.interval == 0 or epoch == engine.state.max_epochs
 
         engine.add_event_handler(Events.EPOCH_COMPLETED(event_filter=is_due), self)
+
+
+class TrainingHandlers:
+    """Handler of a trainer: seed, equal buffers, validation, a line of progress, the schedule, and the saved state.
+
+    They run in this order, on which resuming bit by bit depends.
+
+    Args:
+        evaluator: validates; its key metric chooses the best network.
+        dataset: whose transforms are seeded anew each epoch.
+        state: what is saved to resume, by name: ``network, optimizer, lr_scheduler``, and what else has a
+            ``state_dict``.
+        best: saved when its metric is the best, as a bare state dict; None: ``state["network"]``.
+        schedule: "iteration" or "epoch", after which the schedule takes a step.
+        folder, prefix: of ``{prefix}history.csv`` and ``{prefix}checkpoint.pt``.
+        weights: file of the best network; None: nothing is saved but the history.
+
+    Raises:
+        ValueError: ``schedule`` is neither.
+    """
+
+    def __init__(
+        self,
+        *,
+        evaluator: Engine,
+        dataset: Any,
+        state: Mapping[str, Any],
+        schedule: str,
+        folder: str,
+        weights: str | None,
+        best: torch.nn.Module | None = None,
+        prefix: str = "",
+        interval: int = 1,
+        seed: int = 0,
+        deterministic: bool = False,
+        resume: bool = False,
+    ) -> None:
+        if schedule not in ("iteration", "epoch"):
+            raise ValueError(f"schedule: {schedule!r} is neither 'iteration' nor 'epoch'")
+        lr_scheduler: LRScheduler = state["lr_scheduler"]
+        self.handlers = [
+            EpochSeed(seed=seed, dataset=dataset, deterministic=deterministic),
+            EqualBuffers(network=state["network"]),
+            ValidateEvery(validator=evaluator, interval=interval),
+            EpochLine(evaluator=evaluator, path=f"{folder}/{prefix}history.csv"),
+            StepSchedule(lr_scheduler=lr_scheduler, epoch_level=schedule == "epoch"),
+        ]
+        if weights is not None:
+            saved = TrainingState(
+                path=f"{folder}/{prefix}checkpoint.pt",
+                best_path=weights,
+                objects=dict(state),
+                evaluator=evaluator,
+                network=best or state["network"],
+                resume=resume,
+            )
+            self.handlers.append(saved)
+
+    def attach(self, engine: Engine) -> None:
+        for handler in self.handlers:
+            handler.attach(engine)

@@ -12,6 +12,7 @@ from monai.data import DataLoader
 from torch.utils.data import DistributedSampler
 
 logger = logging.getLogger(__name__)
+WORKERS = 4  # that feed one GPU
 NAMES = ("case", "study", "report_id", "source", "boxes")  # what the readers of data sets tell of a case
 
 
@@ -19,12 +20,15 @@ def training_loader(
     *,
     dataset: Any,
     batch_size: int,
-    num_workers: int,
     seed: int,
     device: torch.device | str,
+    num_workers: int | None = None,
     collate_fn: Callable | None = None,
 ) -> DataLoader:
     """Batches in random order, all of ``batch_size``; each process has its part of every epoch.
+
+    Args:
+        num_workers: processes that load; None: :data:`WORKERS` for a GPU, none for a CPU.
 
     Raises:
         ValueError: the cases fill no batch. A list that another program made (MONAI Label), whose cases have no names,
@@ -50,7 +54,7 @@ def evaluation_loader(
     *,
     dataset: Any,
     batch_size: int,
-    num_workers: int = 0,
+    num_workers: int | None = None,
     device: torch.device | str = "cpu",
     collate_fn: Callable | None = None,
     repeat: bool = False,
@@ -58,6 +62,7 @@ def evaluation_loader(
     """Batches in the data set's order; of several processes each has every n-th case.
 
     Args:
+        num_workers: as those of :func:`training_loader`.
         repeat: a process that would have no case has the last one, which is written once: inference.
 
     Raises:
@@ -73,14 +78,15 @@ def evaluation_loader(
 def _loader(
     dataset: Any,
     batch_size: int,
-    num_workers: int,
+    num_workers: int | None,
     device: torch.device | str,
     collate_fn: Callable | None,
     options: dict[str, Any],
 ) -> DataLoader:
     pinned = torch.device(device).type == "cuda"
+    workers = num_workers if num_workers is not None else WORKERS if pinned else 0
     collate = {} if collate_fn is None else {"collate_fn": collate_fn}
-    return DataLoader(dataset, batch_size=batch_size, num_workers=num_workers, pin_memory=pinned, **collate, **options)
+    return DataLoader(dataset, batch_size=batch_size, num_workers=workers, pin_memory=pinned, **collate, **options)
 
 
 def _are_named(dataset: Any) -> bool:

@@ -44,6 +44,14 @@ def descend(
     return emit_training(engine, {"loss": loss.detach()}, terms)
 
 
+def clip_and_step(optimizer: torch.optim.Optimizer, loss: torch.Tensor, *, largest_norm: float) -> None:
+    """A step of ``optimizer`` down ``loss``, whose gradient's norm is cut at ``largest_norm``."""
+    optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], largest_norm)
+    optimizer.step()
+
+
 def as_tensor(value: torch.Tensor) -> torch.Tensor:
     """A plain tensor, of one with or without MONAI's metadata."""
     return value.as_tensor() if hasattr(value, "as_tensor") else value

@@ -6,7 +6,7 @@ import torch
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from torch import nn
 
-from common.engine.steps import as_tensor, emit, emit_predictions, emit_training
+from common.engine.steps import as_tensor, clip_and_step, emit, emit_predictions, emit_training
 
 from .erasure import keyword_targets, random_keep
 from .generator import keyword_probabilities, sum_by_sentence
@@ -155,7 +155,7 @@ def train_step(
     if phases.phase == Phase.IMAGE_ONLY:
         losses.pop("full", None)  # there for the alignment alone
     loss = torch.stack([weights.get(name, 1.0) * term for name, term in losses.items()]).sum()
-    _step(engine.optimizer, loss, clip)
+    clip_and_step(engine.optimizer, loss, largest_norm=clip)
     output = {"image": data["image"], "label": data["label"], "pred": logits[:, :1].detach().float()}
     return emit_training(engine, output | {"loss": loss.detach()}, losses | terms)
 
@@ -210,15 +210,8 @@ def _generator_step(
         "generator": keyword_loss(scores[:, :, 0], targets.sentence, targets.sentence_weight),
         "generator_word": keyword_loss(scores[:, :, 1], targets.word, targets.word_weight),
     }
-    _step(optimizer, losses["generator"] + losses["generator_word"], clip)
+    clip_and_step(optimizer, losses["generator"] + losses["generator_word"], largest_norm=clip)
     return losses, keyword_probabilities(scores.detach(), is_word)
-
-
-def _step(optimizer: torch.optim.Optimizer, loss: torch.Tensor, clip: float) -> None:
-    optimizer.zero_grad()
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip)
-    optimizer.step()
 
 
 def validate_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool) -> dict:

@@ -6,7 +6,7 @@ import torch
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from torch import nn
 
-from common.engine.steps import as_tensor, emit, emit_predictions, emit_training
+from common.engine.steps import as_tensor, clip_and_step, emit, emit_predictions, emit_training
 
 from .conditions import TextConditions, VisualConditions, mix_prompts
 from .network import CLIPTNseg
@@ -53,10 +53,7 @@ def train_step(
                 condition = mix_prompts(condition, visual_conditions(visual), visual >= 0)
         logits = trained(image, taps, condition)
     loss = engine.loss_function(logits.float(), label)
-    engine.optimizer.zero_grad()
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_([p for group in engine.optimizer.param_groups for p in group["params"]], clip)
-    engine.optimizer.step()
+    clip_and_step(engine.optimizer, loss, largest_norm=clip)
     output = {"image": image, "label": label, "pred": logits.detach().float(), "loss": loss.detach()}
     return emit_training(engine, output, {"segmentation": loss})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -24,12 +24,16 @@ def branch_losses(
     return {name: F.nll_loss(value.float(), label, weight=class_weights) for name, value in predictions.items()}
 
 
-def inverse_frequency(labels: Sequence[int]) -> list[float]:
+def inverse_frequency(cases: Sequence[Mapping]) -> list[float]:
     """Weights of benign and malignant that give both the same share of the loss; their mean over images is 1.
+
+    Args:
+        cases: of training, each with ``malignancy``, 0 or 1.
 
     Raises:
         ValueError: a class has no image.
     """
+    labels = [case["malignancy"] for case in cases]
     counts = [sum(label == value for label in labels) for value in (0, 1)]
     if min(counts) == 0:
         raise ValueError(f"class weights: {counts[0]} benign and {counts[1]} malignant images; both need one at least")

@@ -27,17 +27,19 @@ class SemanticSpace(nn.Module):
     over words is exact, needs no text encoder, and has a gradient.
 
     Args:
-        reports: of the training split.
+        studies: of the training split, each with ``report``.
         vocab_size: the network's.
         dims: of a vector, at most; smaller where there are few words or reports.
     """
 
     words: torch.Tensor
 
-    def __init__(self, *, tokenizer: ReportTokenizer, reports: Sequence[str], vocab_size: int, dims: int = 64) -> None:
+    def __init__(
+        self, *, tokenizer: ReportTokenizer, studies: Sequence[Mapping], vocab_size: int, dims: int = 64
+    ) -> None:
         super().__init__()
         self.vectorizer = TfidfVectorizer(analyzer=tokenizer.words, vocabulary=tokenizer.vocabulary, norm=None)
-        weighted = self.vectorizer.fit_transform(reports)
+        weighted = self.vectorizer.fit_transform([study["report"] for study in studies])
         size = min(dims, min(weighted.shape) - 1)
         self.svd = TruncatedSVD(max(size, 1), random_state=0).fit(normalize(weighted))
         vectors = self.vectorizer.idf_[:, None] * self.svd.components_.T  # (words, dims)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from transformers import CLIPModel
 
-from common.engine.steps import as_tensor, emit, emit_training
+from common.engine.steps import as_tensor, clip_and_step, emit, emit_training
 
 logger = logging.getLogger(__name__)
 
@@ -44,10 +44,7 @@ def pretrain_step(engine: SupervisedTrainer, batch: dict, *, amp: bool) -> list[
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
         image, text = embeddings(clip, batch, device)  # type: ignore[arg-type]
     loss = contrastive_loss(image, text, batch["input_ids"].to(device), clip.logit_scale)  # type: ignore[arg-type]
-    engine.optimizer.zero_grad()
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(clip.parameters(), 1.0)
-    engine.optimizer.step()
+    clip_and_step(engine.optimizer, loss, largest_norm=1.0)
     return emit_training(engine, {"loss": loss.detach()}, {"contrast": loss})
 
 

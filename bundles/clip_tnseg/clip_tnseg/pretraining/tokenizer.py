@@ -43,16 +43,32 @@ def tokenizer_of(cases: Iterable[Mapping], *, max_size: int) -> PreTrainedTokeni
 
 
 def tokenizer_or_pretrain(
-    *, folder: str, bundle_root: str, data_dir: str, overrides: Mapping[str, object]
+    *,
+    folder: str,
+    bundle_root: str,
+    data_dir: str,
+    image_size: int,
+    max_length: int,
+    vocab_size: int,
+    seed: int,
+    sizes: Mapping[str, int],
+    options: Mapping[str, object],
 ) -> PreTrainedTokenizerBase:
     """The tokenizer of the CLIP in ``folder``; where there is none, ``configs/pretrain_clip.json`` makes it first.
+
+    Args:
+        sizes: of the network, and ``options`` of the pre-training (``epochs, batch_size``).
 
     Raises:
         RuntimeError: the pre-training failed; its own message stands above.
     """
     if not os.path.isfile(os.path.join(folder, "config.json")) and idist.get_rank() == 0:
         logger.info("no CLIP in %s: pre-training a small one on the images and phrases of %s", folder, data_dir)
-        values = {**overrides, "clip_dir": folder, "bundle_root": bundle_root, "dataset_dir": data_dir}
+        values = {
+            "clip_dir": folder, "bundle_root": bundle_root, "dataset_dir": data_dir, "image_size": image_size,
+            "max_length": max_length, "vocab_size": vocab_size, "seed": seed, **options,
+            **{f"network_def#{name}": size for name, size in sizes.items()},
+        }  # fmt: skip
         _run_pretraining(os.path.join(bundle_root, "configs", "pretrain_clip.json"), values)
     idist.barrier()
     return AutoTokenizer.from_pretrained(folder)

@@ -104,6 +104,11 @@ def _mark(name: str) -> str:
     return hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()
 
 
+def epoch_length(learned: Mapping[str, Sequence[dict]]) -> int:
+    """Images of the longer list of :func:`learned_cases`."""
+    return max(map(len, learned.values()))
+
+
 class LoadChestd(Transform):
     """``image``, a path, to ``pixels``, uint8 (size, size): scaled to fit, black to the right or below.
 

@@ -49,6 +49,11 @@ def load_settings(path: str) -> dict:
     return content
 
 
+def class_count(settings: dict | None) -> int | None:
+    """How many labels a detector with ``settings`` tells apart; None where there is no detector."""
+    return None if settings is None else len(settings["labels"])
+
+
 class LesionFinder:
     """A trained detector.
 

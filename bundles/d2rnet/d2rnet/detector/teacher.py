@@ -7,6 +7,7 @@ their classes everywhere, their sides only where the teacher is surer than the s
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from typing import NamedTuple
 
 import torch
@@ -29,6 +30,11 @@ class PseudoBoxes(NamedTuple):
     boxes: list[torch.Tensor]
     labels: list[torch.Tensor]
     spread: list[torch.Tensor]
+
+
+def burn_in_steps(*, share: float, epochs: int, loader: Sized) -> int:
+    """Steps of the ``share`` of a training of ``epochs`` over ``loader``, one at least."""
+    return max(1, int(share * epochs * len(loader)))
 
 
 class TeacherAndStudent(nn.Module):

@@ -19,7 +19,8 @@ class Teaching(nn.Module):
 
     def __init__(self, network: D2RNet, alignment: Alignment | None) -> None:
         super().__init__()
-        self.network, self.alignment = network, alignment
+        self.network = network
+        self.alignment = None if alignment is None else alignment.to(next(network.parameters()).device)
 
     def forward(self, batch: dict[str, torch.Tensor]) -> tuple[Taught, dict[str, torch.Tensor]]:
         taught = self.network.teach(

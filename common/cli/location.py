@@ -1,0 +1,29 @@
+"""Where a bundle lies, when a config asks."""
+
+from __future__ import annotations
+
+import inspect
+from importlib.util import find_spec
+from pathlib import Path
+
+from monai.bundle import ConfigWorkflow
+
+
+def bundle_root(name: str) -> str:
+    """The folder of the bundle ``name``: of the config that MONAI runs, in a repository below, or installed.
+
+    Raises:
+        ValueError: it is in none of these places.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        workflow = frame.f_locals.get("self")
+        if isinstance(workflow, ConfigWorkflow):
+            return str(workflow.config_root_path.parent)
+        frame = frame.f_back
+    if Path("bundles", name, name).is_dir():
+        return f"bundles/{name}"
+    spec = find_spec(name)
+    if spec is None or spec.origin is None:
+        raise ValueError(f"bundle_root: no bundle {name!r} here, and none installed; pass --bundle_root FOLDER")
+    return str(Path(spec.origin).parents[1])

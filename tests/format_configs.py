@@ -1,0 +1,48 @@
+"""``python -m tests.format_configs [--check]``: every config in one form.
+
+A value is on one line where it fits in 120 characters; numbers and texts of a part stand side by side.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+WIDTH = 120
+FILES = sorted(ROOT.glob("bundles/*/configs/**/*.json"))
+
+
+def formatted(value: object, *, indent: int = 0, lead: int = 0, trail: int = 0) -> str:
+    """JSON of ``value``, of which ``lead`` characters stand before its first line and ``trail`` behind its last."""
+    line = json.dumps(value, ensure_ascii=False)
+    if not isinstance(value, dict | list) or not value or (indent and lead + len(line) + trail <= WIDTH):
+        return line
+    inner = " " * (indent + 4)
+    pairs = value.items() if isinstance(value, dict) else ((None, part) for part in value)
+    lines: list[str] = []
+    for key, part in pairs:
+        head = "" if key is None else f"{json.dumps(key, ensure_ascii=False)}: "
+        text = head + formatted(part, indent=len(inner), lead=len(inner) + len(head), trail=1)
+        joins = indent and lines and not isinstance(part, dict | list) and not lines[-1].endswith(("}", "]"))
+        if joins and len(inner) + len(lines[-1]) + len(text) + 3 <= WIDTH and not lines[-1].startswith('"_desc_"'):
+            lines[-1] += f", {text}"
+        else:
+            lines.append(text)
+    first, last = ("{", "}") if isinstance(value, dict) else ("[", "]")
+    return "\n".join([first, ",\n".join(inner + line for line in lines), " " * indent + last])
+
+
+def main() -> None:
+    """Write every config anew; with ``--check`` write none, and name those that differ."""
+    texts = {file: file.read_text(encoding="utf-8") for file in FILES}
+    changed = {file: new for file in FILES if (new := formatted(json.loads(texts[file])) + "\n") != texts[file]}
+    if "--check" in sys.argv[1:] and changed:
+        raise SystemExit("\n".join(f"{file.relative_to(ROOT)}: run python -m tests.format_configs" for file in changed))
+    for file, text in changed.items():
+        file.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
