@@ -18,7 +18,6 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 import torch
-from clip_tnseg.fast_inference import speed_up
 from clip_tnseg.frozen_clip import FrozenClip
 from clip_tnseg.network import CLIPTNseg
 from clip_tnseg.steps import FromFeatures
@@ -31,6 +30,7 @@ from transformers import CLIPConfig, CLIPModel
 
 from akessfa.network import AKESSFA, Segmenter
 from benchmarks.timing import seconds
+from common.nn.cpu_layout import CPULayout
 from common.text.encoders import TransformerTextEncoder
 
 logger = logging.getLogger(__name__)
@@ -101,8 +101,8 @@ def clip_tnseg_inference(size: int, cached: bool, batch: int, dtype: torch.dtype
     once = torch.no_grad()(lambda: network.segment(image, network.taps(image), condition))
     each = torch.no_grad()(lambda: network(image, ids))
     name = f"CLIP-TNseg {size}x{size}, text {'cached' if cached else 'encoded'}"
-    prepare = partial(speed_up, network, amp=dtype == torch.bfloat16)
-    return row(name, network, once if cached else each, batch, dtype, runs, prepare)
+    layout = CPULayout(linear=network.clip, convolutions=network.convolutions(), amp=dtype == torch.bfloat16)
+    return row(name, network, once if cached else each, batch, dtype, runs, layout.apply)
 
 
 def clip_tnseg_training(size: int, cached: bool, batch: int, dtype: torch.dtype, runs: int) -> str:

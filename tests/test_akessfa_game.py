@@ -9,12 +9,13 @@ import torch
 from ignite.engine import Engine
 from monai.data import DataLoader, Dataset
 
-from akessfa.data import KeywordTruthd, list_cases, load_case, read_cases, training_transforms, validation_transforms
+from akessfa.data import KeywordTruthd, list_cases, read_cases, training_transforms, validation_transforms
 from akessfa.keyword_metrics import Words, keyword_metrics, mask_metrics
 from akessfa.loss import segmentation_loss
 from akessfa.phases import Phase, PhaseSchedule
 from akessfa.steps import evaluate_step, highest, infer_step, train_step, validate_step
 from common.text.tokenizer import ReportTokenizer
+from common.transforms.load import check_size
 from tests.test_akessfa_network import make_network
 
 ERASURE = {"sentences": 4, "words": 2, "margin": 0.1, "temperature": 0.2, "share": 0.25}
@@ -261,4 +262,4 @@ def test_cases_of_inference(tmp_path, synthetic):
     with pytest.raises(FileNotFoundError, match=r"report: no file 'none.txt'"):
         list_cases(image=image, report="none.txt", data_dir=None)
     with pytest.raises(ValueError, match="image_size: 60 is no multiple of 32"):
-        load_case(size=60, with_label=False)
+        check_size(60)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from d2rnet.detector.network.data import (
+from d2rnet.detector.data import (
     LoadChestd,
     Paired,
     RandPlaced,
@@ -14,8 +14,8 @@ from d2rnet.detector.network.data import (
     training_transforms,
     whole_transforms,
 )
-from d2rnet.detector.network.network import Detections
-from d2rnet.detector.network.steps import split_detections
+from d2rnet.detector.network import Detections
+from d2rnet.detector.steps import split_detections
 from PIL import Image
 
 from common.datasets.boxes import LABELS

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from clip_tnseg.fast_inference import speed_up
 from clip_tnseg.frozen_clip import FrozenClip
 from clip_tnseg.network import CLIPTNseg, FineBranch, ResidualBlock
 from clip_tnseg.published import load_openai_clip, load_published
 from torch import nn
 from transformers import CLIPConfig, CLIPModel
 
+from common.nn.cpu_layout import CPULayout
 from tests import published_numbers
 
 END = 49
@@ -151,7 +151,7 @@ def test_fast_inference_gives_the_same_logits(batch, options, amp):
     network = make_network(**options).eval()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=amp):
         before = network(*batch)
-        speed_up(network, amp=amp)
+        CPULayout(linear=network.clip, convolutions=network.convolutions(), amp=amp).apply()
         torch.testing.assert_close(network(*batch), before, atol=2e-2 if amp else 1e-4, rtol=0)
     linear = [module for module in network.clip.modules() if isinstance(module, nn.Linear)]
     assert bool(linear) == amp

@@ -10,7 +10,6 @@ from clip_tnseg.data import (
     RandForegroundSquared,
     RandVisualPromptd,
     cached_training_transforms,
-    load_pair,
     read_prompts,
     training_transforms,
     validation_transforms,
@@ -28,6 +27,7 @@ from monai.losses import DiceCELoss, DiceLoss
 from monai.transforms import Compose, Resize
 
 from common.images.masks import CropNoduled
+from common.transforms.load import load_grey
 from tests.test_clip_tnseg import END, make_network
 
 
@@ -69,7 +69,7 @@ def test_a_visual_prompt_shows_the_nodule_in_the_dark(cases):
     shown = visual_transforms(size=32)(cases[0])["image"]
     grey = shown[0] * 0.229 + 0.485
     assert shown.shape == (3, 32, 32) and 0 < grey[:2, :2].max() < 0.11  # a corner
-    plain = load_pair(size=None)
+    plain = load_grey(size=None, label=True, rows_first=True)
     wanted = CropNoduled(margin=0.1)(Compose(plain)(cases[0]))["image"]
     middle = Resize((32, 32), mode="bilinear", anti_aliasing=True)(wanted)[0, 14:18, 14:18]
     torch.testing.assert_close(grey[14:18, 14:18], middle, atol=0.05, rtol=0)

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from d2rnet.detector.network.assignment import assign, centredness, losses, side_likelihood
-from d2rnet.detector.network.network import Dense, LesionDetector, boxes_of, suppress
+from d2rnet.detector.assignment import assign, centredness, losses, side_likelihood
+from d2rnet.detector.network import Dense, LesionDetector, boxes_of, suppress
 from monai.data.box_utils import batched_nms, box_iou
 from torch import nn
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from d2rnet.detector.network.network import LesionDetector
+from d2rnet.detector.network import LesionDetector
 from monai.bundle import ConfigWorkflow
 
 from common.datasets.studies import load_annotation
@@ -127,7 +127,7 @@ def test_an_interrupted_labelling_goes_on(labelling, monkeypatch):
             raise KeyboardInterrupt
         return real(finder, paths)
 
-    from d2rnet.detector.network.finder import LesionFinder
+    from d2rnet.detector.finder import LesionFinder
 
     real = LesionFinder.__call__
     with monkeypatch.context() as patch:

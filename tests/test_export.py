@@ -154,8 +154,8 @@ def test_compiled_without_a_break(network):
 
 @pytest.mark.parametrize("kind", ["onnx", "pt2"])
 def test_the_exported_detector_runs_at_other_sizes(kind, tmp_path):
-    from d2rnet.detector.network.export import Places, export_detector
-    from d2rnet.detector.network.network import LesionDetector
+    from d2rnet.detector.export import Places, export_detector
+    from d2rnet.detector.network import LesionDetector
 
     torch.manual_seed(0)
     detector = LesionDetector(classes=3, depth=18, resnet_width=8, width=16, layers=1).eval()

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from common.nn.fusion import CrossAttention, FiLM, PixelWordAttention
+from common.nn.attention import MultiHeadAttention
+from common.nn.fusion import FiLM, PixelWordAttention
 
 
 def test_film_starts_as_identity_and_follows_its_formula():
@@ -85,7 +86,7 @@ def test_affinity_counts_a_sentence_once_however_long():
 
 
 def test_cross_attention_equals_torch_and_respects_its_mask():
-    ours = CrossAttention(dim=8, memory_dim=8, heads=2).eval()
+    ours = MultiHeadAttention(dim=8, memory_dim=8, heads=2).eval()
     theirs = torch.nn.MultiheadAttention(8, 2, batch_first=True).eval()
     with torch.no_grad():
         theirs.in_proj_weight.copy_(torch.cat([ours.query.weight, ours.key.weight, ours.value.weight]))
@@ -94,9 +95,9 @@ def test_cross_attention_equals_torch_and_respects_its_mask():
     queries, memory = torch.rand(2, 3, 8), torch.rand(2, 5, 8)
     mask = torch.tensor([[True] * 5, [True, True, False, False, False]])
     expected, _ = theirs(queries, memory, memory, key_padding_mask=~mask)
-    torch.testing.assert_close(ours(queries, memory, mask), expected)
+    torch.testing.assert_close(ours(queries, memory, mask[:, None, None]), expected)
 
 
 def test_cross_attention_refuses_uneven_heads():
-    with pytest.raises(ValueError, match="dim: 8 is no multiple of heads=3"):
-        CrossAttention(dim=8, memory_dim=8, heads=3)
+    with pytest.raises(ValueError, match="heads: 3 do not divide the width 8"):
+        MultiHeadAttention(dim=8, memory_dim=8, heads=3)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from common.nn.beam_search import BeamSearch
-from common.nn.cpu_layout import PackedLinear, PackLinearLayers, can_pack, pack_linear_layers
+from common.nn.cpu_layout import CPULayout, PackedLinear, can_pack, pack_linear_layers
 from common.nn.report_decoder import ReportDecoder
 
 
@@ -52,7 +52,7 @@ def test_the_handler_packs_when_the_engine_starts(amp):
     from ignite.engine import Engine
 
     network, engine = nn.Sequential(nn.Linear(4, 4)), Engine(lambda *_: None)
-    PackLinearLayers(module=network, amp=amp).attach(engine)
+    CPULayout(linear=network, amp=amp).attach(engine)
     assert isinstance(network[0], nn.Linear)
     engine.run([0], max_epochs=1)
     assert isinstance(network[0], nn.Linear) == amp

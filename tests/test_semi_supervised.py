@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from d2rnet.detector.network.assignment import assign
-from d2rnet.detector.network.network import Dense, LesionDetector
-from d2rnet.detector.network.teacher import PseudoBoxes, TeacherAndStudent
+from d2rnet.detector.assignment import assign
+from d2rnet.detector.network import Dense, LesionDetector
+from d2rnet.detector.teacher import PseudoBoxes, TeacherAndStudent
 
 WEIGHTS = {"spread": 0.05, "classes": 2.0, "boxes": 3.0}
 

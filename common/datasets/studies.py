@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from common.cli.atomic import write_json
 from common.datasets.layouts import list_images
 from common.datasets.splits import inside
 from common.engine.failures import FAILURES, line_of
@@ -117,9 +117,7 @@ def _decode(file: Path) -> str:
 
 def save_annotation(file: Path, content: dict[str, list[dict]]) -> None:
     """Write an annotation file, whole or not at all, in UTF-8."""
-    part = file.with_suffix(f".{os.getpid()}.part")
-    part.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-    part.replace(file)
+    write_json(file, content)
 
 
 def keys_of(entry: dict) -> tuple[str, str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.export import Dim
+
+from common.cli.atomic import whole_file
 
 STRIDE = 32  # sides of an image are multiples of it
 
@@ -48,16 +49,13 @@ def export(network: nn.Module, example: Example, *, path: str, outputs: list[str
     suffix = Path(path).suffix
     if suffix not in (".onnx", ".pt2"):
         raise ValueError(f"path: {path!r} ends in {suffix!r}; the forms are .onnx and .pt2")
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    part = str(Path(path).with_suffix(f".{os.getpid()}.part{suffix}"))
     network = network.cpu().eval()
-    with torch.no_grad():
+    with torch.no_grad(), whole_file(path) as part:
         if suffix == ".pt2":
             program = torch.export.export(network, (), example.inputs, dynamic_shapes=example.free, strict=False)
             torch.export.save(program, part)
         else:
             torch.onnx.export(
-                network, kwargs=example.inputs, f=part, dynamic_shapes=example.free, input_names=list(example.inputs),
-                output_names=outputs, external_data=False, dynamo=True,
+                network, kwargs=example.inputs, f=str(part), dynamic_shapes=example.free,
+                input_names=list(example.inputs), output_names=outputs, external_data=False, dynamo=True,
             )  # fmt: skip
-    os.replace(part, path)

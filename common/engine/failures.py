@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 from pathlib import Path
 
+from common.cli.atomic import write_json
 from common.engine.distributed import gather, is_first
 
 logger = logging.getLogger(__name__)
@@ -53,9 +52,7 @@ def _write(file: Path, reasons: dict[str, str]) -> None:
     if not reasons:
         file.unlink(missing_ok=True)
         return
-    part = file.with_suffix(f".{os.getpid()}.part")
-    part.write_text(json.dumps(reasons, indent=2, ensure_ascii=False), encoding="utf-8")
-    os.replace(part, file)
+    write_json(file, reasons, indent=2)
 
 
 FAILURES = Failures()  # of this process: what lists the cases and what writes the results do not meet

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
+from monai.engines import Evaluator
 from monai.handlers import ValidationHandler
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -47,7 +48,7 @@ class TrainingHandlers:
     def __init__(
         self,
         *,
-        evaluator: Engine,
+        evaluator: Evaluator,
         dataset: Any,
         state: Mapping[str, Any],
         schedule: str,
@@ -63,7 +64,7 @@ class TrainingHandlers:
         if schedule not in ("iteration", "epoch"):
             raise ValueError(f"schedule: {schedule!r} is neither 'iteration' nor 'epoch'")
         lr_scheduler: LRScheduler = state["lr_scheduler"]
-        self.handlers = [
+        self.handlers: list[Any] = [
             EpochSeed(seed=seed, dataset=dataset, deterministic=deterministic),
             EqualBuffers(network=state["network"]),
             ValidateEvery(validator=evaluator, interval=interval),

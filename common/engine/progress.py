@@ -11,6 +11,7 @@ from collections import defaultdict
 import torch
 from ignite.engine import Engine, Events
 
+from common.cli.atomic import whole_file
 from common.engine.distributed import gather, is_first
 
 logger = logging.getLogger(__name__)
@@ -78,12 +79,10 @@ class EpochLine:
         rows = [known for known in read_history(self.path) if known["epoch"] < epoch] if epoch > 1 else []
         rows.append({"epoch": epoch, **row})
         names = list(dict.fromkeys(name for known in rows for name in known))
-        os.makedirs(os.path.dirname(self.path) or ".", exist_ok=True)
-        with open(self.path + ".part", "w", newline="", encoding="utf-8") as file:
+        with whole_file(self.path) as part, open(part, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, names)
             writer.writeheader()
             writer.writerows(rows)
-        os.replace(self.path + ".part", self.path)
 
 
 def read_history(path: str) -> list[dict[str, float]]:

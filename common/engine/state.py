@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from typing import Any
 
@@ -14,6 +13,7 @@ from monai.utils import set_determinism
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DistributedSampler
 
+from common.cli.atomic import whole_file
 from common.cli.given import require_file
 
 ENDS = ("total_steps", "T_max")  # steps of a schedule, after which it has no rate or begins anew
@@ -108,9 +108,12 @@ class TrainingState:
             return
         best = self.evaluator.state
         if best.best_metric_epoch == engine.state.epoch:  # type: ignore[attr-defined]
-            _replace(self.best_path, self.network.state_dict())
+            with whole_file(self.best_path) as part:
+                torch.save(self.network.state_dict(), part)
         states = {name: item.state_dict() for name, item in self.objects.items()}
-        _replace(self.path, {**states, "best": (float(best.best_metric), best.best_metric_epoch)})  # type: ignore[attr-defined]
+        states["best"] = (float(best.best_metric), best.best_metric_epoch)  # type: ignore[attr-defined]
+        with whole_file(self.path) as part:
+            torch.save(states, part)
 
     def load(self, engine: Engine) -> None:
         states = torch.load(self.path, map_location=engine.state.device, weights_only=True)  # type: ignore[attr-defined]
@@ -146,9 +149,3 @@ def go_to(schedule: LRScheduler, step: int) -> None:
         warnings.simplefilter("ignore")  # torch reminds of the optimizer's steps, which were taken before
         for _ in range(step):
             schedule.step()
-
-
-def _replace(path: str, content: dict) -> None:
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    torch.save(content, path + ".part")
-    os.replace(path + ".part", path)

@@ -38,15 +38,20 @@ class SampleLayerNorm(nn.Module):
 class MultiHeadAttention(nn.Module):
     """Scaled dot-product attention in ``heads`` parts (Vaswani et al. 2017), keys and values projected apart.
 
+    Args:
+        memory_dim: width of what is attended to; None: ``dim``.
+
     Raises:
         ValueError: ``dim`` is no multiple of ``heads``.
     """
 
-    def __init__(self, *, dim: int, heads: int = 8, dropout: float = 0.1) -> None:
+    def __init__(self, *, dim: int, heads: int = 8, dropout: float = 0.1, memory_dim: Optional[int] = None) -> None:
         super().__init__()
         if dim % heads:
             raise ValueError(f"heads: {heads} do not divide the width {dim}")
-        self.query, self.key, self.value, self.out = (nn.Linear(dim, dim) for _ in range(4))
+        inside = dim if memory_dim is None else memory_dim
+        self.query, self.key = nn.Linear(dim, dim), nn.Linear(inside, dim)
+        self.value, self.out = nn.Linear(inside, dim), nn.Linear(dim, dim)
         self.heads, self.dropout = heads, dropout
 
     def split(self, x: torch.Tensor) -> torch.Tensor:

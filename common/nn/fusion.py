@@ -1,8 +1,6 @@
-"""Where text meets pixels: FiLM, pixel-to-word attention with a null word, and cross-attention."""
+"""Where text meets pixels: FiLM, and pixel-to-word attention with a null word."""
 
 from __future__ import annotations
-
-from typing import Optional
 
 import torch
 import torch.nn.functional as F
@@ -100,30 +98,3 @@ class PixelWordAttention(nn.Module):
         affinity = torch.logsumexp(scores, dim=2) - torch.log(sentences.clamp(min=1.0))[None]
         null = self.scale * matmul_in_float32(mean, F.normalize(self.null_key.float(), dim=0))[:, None]
         return torch.where(sentences[None] > 0, affinity, null)
-
-
-class CrossAttention(nn.Module):
-    """Multi-head attention of queries (B, N, D) to a memory (B, M, D_memory), without residual or norm."""
-
-    def __init__(self, *, dim: int, memory_dim: int, heads: int = 4, dropout: float = 0.0) -> None:
-        super().__init__()
-        if dim % heads:
-            raise ValueError(f"dim: {dim} is no multiple of heads={heads}")
-        self.heads, self.dropout = heads, dropout
-        self.query = nn.Linear(dim, dim)
-        self.key = nn.Linear(memory_dim, dim)
-        self.value = nn.Linear(memory_dim, dim)
-        self.out = nn.Linear(dim, dim)
-
-    def forward(
-        self, queries: torch.Tensor, memory: torch.Tensor, memory_mask: Optional[torch.Tensor] = None
-    ) -> torch.Tensor:
-        """Attend; ``memory_mask`` (B, M) bool is true where there is something to see."""
-        batch, count, dim = queries.shape
-        query = self.query(queries).view(batch, count, self.heads, -1).transpose(1, 2)  # (B, nh, N, hs)
-        key = self.key(memory).view(batch, memory.shape[1], self.heads, -1).transpose(1, 2)
-        value = self.value(memory).view(batch, memory.shape[1], self.heads, -1).transpose(1, 2)
-        mask = None if memory_mask is None else memory_mask[:, None, None, :]
-        dropout = self.dropout if self.training else 0.0
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
-        return self.out(attended.transpose(1, 2).reshape(batch, count, dim))

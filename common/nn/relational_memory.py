@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from common.nn.attention import MultiHeadAttention, xavier
-from common.nn.cpu_layout import PackedLinear
 
 
 class RelationalMemory(nn.Module):
@@ -67,35 +66,6 @@ class NormModulation(nn.Module):
         """``slots`` (N, T, inside) to (norms, 2, N, T, dim), scale and shift."""
         inner = self.inner(slots.flatten(0, 1)).relu().unflatten(1, [self.count, self.dim])
         outer = torch.baddbmm(self.outer_bias, inner.transpose(0, 1), self.outer_weight)  # (count, N * T, dim)
-        return outer.unflatten(1, [slots.shape[0], slots.shape[1]]).unflatten(0, [-1, 2])
-
-    @torch.jit.unused
-    def outer_layers(self) -> list[nn.Linear]:
-        """The second layers one by one, sharing the weights."""
-        layers = [nn.utils.skip_init(nn.Linear, self.dim, self.dim) for _ in range(self.count)]
-        for layer, weight, bias in zip(layers, self.outer_weight, self.outer_bias, strict=True):
-            layer.weight, layer.bias = nn.Parameter(weight.t()), nn.Parameter(bias[0])
-        return layers
-
-    @torch.jit.unused
-    def packed(self) -> nn.Module:
-        """The same for inference on a CPU."""
-        return PackedModulation(self)
-
-
-class PackedModulation(nn.Module):
-    """:class:`NormModulation` with packed weights."""
-
-    def __init__(self, modulation: NormModulation) -> None:
-        super().__init__()
-        self.count, self.dim = modulation.count, modulation.dim
-        self.inner = PackedLinear(modulation.inner)
-        self.outer = nn.ModuleList(PackedLinear(layer) for layer in modulation.outer_layers())
-
-    def forward(self, slots: torch.Tensor) -> torch.Tensor:
-        """As :meth:`NormModulation.forward`."""
-        inner = self.inner(slots.flatten(0, 1)).relu().unflatten(1, [self.count, self.dim])
-        outer = torch.stack([layer(inner[:, index]) for index, layer in enumerate(self.outer)])
         return outer.unflatten(1, [slots.shape[0], slots.shape[1]]).unflatten(0, [-1, 2])
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import json
-import os
 from pathlib import Path
 from typing import Any
 
 from ignite.engine import Engine, Events
 from monai.utils import ImageMetaKey
 
+from common.cli.atomic import whole_file, write_json
 from common.engine.distributed import data_order, gather, is_first
 from common.results.page import write_page
 
@@ -41,14 +40,13 @@ class ResultFiles:
         order, names = data_order(len(self.names)), gather(self.names)
         if not is_first():
             return
-        os.makedirs(self.output_dir, exist_ok=True)
-        with open(os.path.join(self.output_dir, "metrics.json"), "w") as file:
-            json.dump({name: float(value) for name, value in engine.state.metrics.items()}, file, indent=2)
+        folder = Path(self.output_dir)
+        write_json(folder / "metrics.json", {k: float(v) for k, v in engine.state.metrics.items()}, indent=2)
         columns: dict[str, list] = {"case": names, **_columns(engine.state.metric_details)}  # type: ignore[attr-defined]
         columns = {name: [values[index] for index in order] for name, values in columns.items()}
-        with open(os.path.join(self.output_dir, "per_case.csv"), "w", newline="") as file:
+        with whole_file(folder / "per_case.csv") as part, open(part, "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([columns.keys(), *zip(*columns.values(), strict=True)])
-        write_page(Path(self.output_dir))
+        write_page(folder)
 
 
 def name_of(value: Any) -> str:

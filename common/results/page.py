@@ -19,6 +19,7 @@ import jinja2
 import numpy as np
 from PIL import Image
 
+from common.cli.atomic import write_json, write_text
 from common.engine.progress import number as to_number
 from common.engine.progress import read_history
 from common.images.files import open_image, to_grey
@@ -103,10 +104,10 @@ def write_page(folder: Path, *, title: str | None = None, note: str | None = Non
         raise FileNotFoundError(f"{str(folder)!r}: neither predictions.json nor metrics.json; evaluate or infer first")
     cases = read_cases(folder / "per_case.csv")
     sections = [*_summaries(folder, metrics, cases), *case_sections(folder, predictions, cases)]
-    (folder / "page.json").write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
+    write_json(folder / "page.json", about)
     count = f"{len(predictions)} predictions. " if predictions else ""
     path, said = folder / "index.html", f"{count}{about['note']} For research, not for clinical use."
-    path.write_text(render(about["title"], sections, note=said), encoding="utf-8")
+    write_text(path, render(about["title"], sections, note=said))
     return path
 
 

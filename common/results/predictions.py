@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -14,6 +13,7 @@ from monai.transforms import SaveImaged
 from monai.utils import ImageMetaKey
 from PIL import Image
 
+from common.cli.atomic import write_json
 from common.engine.distributed import data_order, gather, is_first
 from common.engine.failures import FAILURES, line_of
 from common.images.dicom import burned_in, is_dicom
@@ -156,8 +156,7 @@ class PredictionFiles:
         FAILURES.finish(self.folder)
 
     def _write_summary(self) -> None:
-        text = json.dumps(self.predictions, indent=2, ensure_ascii=False)
-        (self.folder / "predictions.json").write_text(text, encoding="utf-8")
+        write_json(self.folder / "predictions.json", self.predictions, indent=2)
         write_page(self.folder, title=self.title, note=self.note)
 
 

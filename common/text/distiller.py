@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,8 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.metrics import silhouette_score
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
+
+from common.cli.atomic import whole_file, write_json
 
 logger = logging.getLogger(__name__)
 COMMON = 0.5  # share of the reports above which a word tells no topic
@@ -163,25 +164,20 @@ def save(distiller: Distiller, folder: str | Path) -> None:
     words = getattr(vectorizer, "vocabulary_", {})
     if not words and not getattr(vectorizer, "pretrained", False):
         raise TypeError(f"distiller: a {type(vectorizer).__name__} cannot be saved; use Count- or TfidfVectorizer")
-    Path(folder).mkdir(parents=True, exist_ok=True)
     vectors = sparse.csr_matrix(distiller.vectors)
     arrays = {"data": vectors.data, "indices": vectors.indices, "indptr": vectors.indptr, "labels": distiller.labels,
               "width": vectors.shape[1]}  # fmt: skip
     if hasattr(vectorizer, "idf_"):
         arrays["idf"] = vectorizer.idf_
     target, numbers = (Path(folder) / name for name in FILES)
-    part = numbers.with_suffix(f".{os.getpid()}.part")
-    with open(part, "wb") as file:
+    with whole_file(numbers) as part, open(part, "wb") as file:
         np.savez_compressed(file, **arrays)
-    part.replace(numbers)
     content = {
         "vocabulary": sorted(words, key=words.__getitem__),
         "neighbors": distiller.neighbors,
         "vectorizer": type(vectorizer).__name__,
     }
-    part = target.with_suffix(f".{os.getpid()}.part")
-    part.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-    part.replace(target)
+    write_json(target, content)
 
 
 def load(folder: str | Path, *, vectorizer: Any) -> Distiller:

@@ -21,6 +21,7 @@ from typing import NamedTuple, Protocol
 from tokenizers import Tokenizer, models
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from common.cli.atomic import write_json
 from common.engine.distributed import is_first
 
 logger = logging.getLogger(__name__)
@@ -121,10 +122,7 @@ class ReportTokenizer:
     def save(self, path: str | Path) -> None:
         """Write the tokenizer to one JSON file, whole or not at all."""
         content = {"user_words": self.user_words, "tokenizer": json.loads(self.backend.backend_tokenizer.to_str())}
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        part = Path(f"{path}.{os.getpid()}.part")
-        part.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-        part.replace(path)
+        write_json(path, content)
 
     @classmethod
     def load(cls, path: str | Path) -> ReportTokenizer:

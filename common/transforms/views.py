@@ -12,9 +12,9 @@ from monai.transforms import RandomizableTransform, Transform
 from PIL import Image
 
 from common.images.files import open_image, to_grey
+from common.transforms.load import MEAN, STD
 
 logger = logging.getLogger(__name__)
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as published
 MARGIN = 256 / 224  # an image is loaded larger by this factor, to be cropped at random (spec: Resize 256, crop 224)
 
 
@@ -64,13 +64,3 @@ class StandardiseViewsd(Transform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
         return {**data, "image": (data["image"].float() / 255 - mean) / std}
-
-
-def check_size(size: int) -> None:
-    """Refuse a ``size`` of images that the networks cannot take.
-
-    Raises:
-        ValueError: it is no multiple of 32.
-    """
-    if size % 32:
-        raise ValueError(f"image_size: {size} is no multiple of 32; the deepest features have stride 32")

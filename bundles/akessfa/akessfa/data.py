@@ -12,45 +12,19 @@ from monai.transforms import (
     RandAffined,
     RandScaleIntensityd,
     RandShiftIntensityd,
-    Resized,
-    ScaleIntensityRanged,
     SelectItemsd,
     Transform,
 )
 
 from common.cli.given import text_or_file
 from common.datasets.layouts import list_each, read_dataset
-from common.images.masks import LoadMaskd
-from common.images.reader import LoadGreyd
 from common.text.tokenizer import SentenceTokenizer, encode_report
 from common.transforms.augment import RandMirrorReportd
+from common.transforms.load import check_size, load_grey
 from common.transforms.reports import TokenizeReportd
 
 TOKENS = ("input_ids", "attention_mask", "sentence_ids")
 TRUTH = ("own", "about_nodule", "attribute")
-
-
-def load_case(*, size: int, with_label: bool) -> list:
-    """Load ``image``, float32 (1, size, size) in [0, 1], and ``label`` in {0, 1} if wanted.
-
-    Raises:
-        ValueError: ``size`` is no multiple of 32.
-    """
-    if size % 32:
-        raise ValueError(f"image_size: {size} is no multiple of 32; the deepest features have stride 32")
-    keys = ["image", "label"] if with_label else ["image"]
-    return [
-        LoadGreyd(),
-        *([LoadMaskd()] if with_label else []),
-        ScaleIntensityRanged(keys="image", a_min=0, a_max=255, b_min=0, b_max=1, clip=True),
-        Resized(
-            keys=keys,
-            spatial_size=(size, size),
-            mode=["bilinear", "nearest-exact"][: len(keys)],
-            anti_aliasing=[True, False][: len(keys)],
-        ),
-        EnsureTyped(keys=keys, dtype=torch.float32),
-    ]
 
 
 def training_transforms(*, tokenizer: SentenceTokenizer, size: int, max_length: int, affine: float = 0.0) -> Compose:
@@ -60,10 +34,11 @@ def training_transforms(*, tokenizer: SentenceTokenizer, size: int, max_length: 
         affine: for data sets of some hundred images: rotate by up to so many radians, zoom by up to this share, shift
             by up to half of it; small enough (0.2) for the report's words to stay true.
     """
+    check_size(size)
     keys = ["image", "label"]
     return Compose(
         [
-            *load_case(size=size, with_label=True),
+            *load_grey(size=size, label=True),
             EnsureTyped(keys=keys, track_meta=False),  # random transforms on plain tensors cost a fraction
             RandMirrorReportd(keys=keys),
             *([_rand_affine(keys, size, affine)] if affine else []),
@@ -91,9 +66,10 @@ def _rand_affine(keys: list[str], size: int, affine: float) -> RandAffined:
 
 def validation_transforms(*, tokenizer: SentenceTokenizer, size: int, max_length: int) -> Compose:
     """Load and tokenize, with what is known about each word."""
+    check_size(size)
     return Compose(
         [
-            *load_case(size=size, with_label=True),
+            *load_grey(size=size, label=True),
             TokenizeReportd(tokenizer, max_length=max_length),
             KeywordTruthd(tokenizer, max_length=max_length),
             SelectItemsd(keys=["image", "label", *TOKENS, "case", *TRUTH], allow_missing_keys=True),
@@ -103,7 +79,8 @@ def validation_transforms(*, tokenizer: SentenceTokenizer, size: int, max_length
 
 def inference_transforms(*, tokenizer: SentenceTokenizer, size: int, max_length: int) -> Compose:
     """Load the image and tokenize the report."""
-    return Compose([*load_case(size=size, with_label=False), TokenizeReportd(tokenizer, max_length=max_length)])
+    check_size(size)
+    return Compose([*load_grey(size=size), TokenizeReportd(tokenizer, max_length=max_length)])
 
 
 class KeywordTruthd(Transform):

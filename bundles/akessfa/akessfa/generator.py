@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from common.nn.attention import matmul_in_float32
-from common.nn.fusion import CrossAttention
+from common.nn.attention import MultiHeadAttention, matmul_in_float32
 
 
 class KeywordGenerator(nn.Module):
@@ -18,7 +17,7 @@ class KeywordGenerator(nn.Module):
 
     def __init__(self, *, text_dim: int, pixel_dim: int, heads: int = 4, mass_weight: float = 0.3) -> None:
         super().__init__()
-        self.look = CrossAttention(dim=text_dim, memory_dim=pixel_dim, heads=heads)
+        self.look = MultiHeadAttention(dim=text_dim, memory_dim=pixel_dim, heads=heads, dropout=0.0)
         self.norm = nn.LayerNorm(text_dim)
         self.score = nn.Sequential(nn.Linear(3 * text_dim, text_dim), nn.ReLU(), nn.Linear(text_dim, 2))
         self.mass_weight = nn.Parameter(torch.tensor(mass_weight), requires_grad=mass_weight != 0)

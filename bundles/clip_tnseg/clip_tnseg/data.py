@@ -9,30 +9,25 @@ from typing import Any
 import torch
 from monai.transforms import (
     Compose,
-    EnsureTyped,
     GaussianSmooth,
-    NormalizeIntensityd,
     RandomizableTransform,
     RandScaleIntensityd,
     RandShiftIntensityd,
     RepeatChanneld,
     Resized,
-    ScaleIntensityRanged,
     SelectItemsd,
     Transform,
-    Transposed,
 )
 from transformers import PreTrainedTokenizerBase
 
 from common.cli.given import text_or_file
 from common.datasets.layouts import list_each, read_dataset
 from common.datasets.phrases import PLAIN, TEMPLATE, with_phrases
-from common.images.masks import CropNoduled, LoadMaskd
-from common.images.reader import LoadGreyd
+from common.images.masks import CropNoduled
+from common.transforms.load import load_grey, standardise
 
 from .taps import ReadTapsd, TapFiles
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as published; not CLIP's own
 TOKENS = ("input_ids", "attention_mask")
 
 
@@ -46,28 +41,9 @@ def read_prompts(*, root: str, split: str, fixed_phrase: str | None = None) -> l
     return with_phrases(cases if fixed_phrase is None else [{**case, "phrase": fixed_phrase} for case in cases])
 
 
-def load_image(*, size: int) -> list:
-    """Load ``image``, float32 (3, size, size) in [0, 1], rows first as CLIP was trained; the grey value three times."""
-    return [
-        LoadGreyd(),
-        Transposed(keys="image", indices=(0, 2, 1)),
-        ScaleIntensityRanged(keys="image", a_min=0, a_max=255, b_min=0, b_max=1, clip=True),
-        Resized(keys="image", spatial_size=(size, size), mode="bilinear", anti_aliasing=True),
-        EnsureTyped(keys="image", dtype=torch.float32, track_meta=False),
-        RepeatChanneld(keys="image", repeats=3),
-    ]
-
-
-def standardise() -> NormalizeIntensityd:
-    """Subtract ImageNet's mean and divide by its deviation, channel by channel."""
-    return NormalizeIntensityd(
-        keys="image", subtrahend=torch.tensor(MEAN), divisor=torch.tensor(STD), channel_wise=True
-    )
-
-
 def whole_image(*, size: int) -> list:
-    """The image as CLIP sees it when its taps are written to files: stretched as in validation."""
-    return [*load_image(size=size), standardise()]
+    """The image as CLIP sees it: stretched, rows first, the grey value three times, standardised."""
+    return [*load_grey(size=size, rows_first=True), RepeatChanneld(keys="image", repeats=3), standardise()]
 
 
 def pair_transforms(
@@ -82,7 +58,7 @@ def pair_transforms(
     """
     return Compose(
         [
-            *load_pair(size=size),
+            *load_grey(size=size, label=True, rows_first=True),
             TokenizePromptd(tokenizer, max_length=max_length),
             RandHighlightNoduled(prob=highlighted),
             *vary(factor=0.2, offset=0.1, prob=0.5 if augment else 0.0),
@@ -120,7 +96,7 @@ def training_transforms(
     """A random square with enough nodule, its prompt, and which of ``cases`` is its visual prompt."""
     return Compose(
         [
-            *load_pair(size=None),
+            *load_grey(size=None, label=True, rows_first=True),
             RandForegroundSquared(),
             Resized(keys=["image", "label"], spatial_size=(size, size), mode=["bilinear", "nearest"]),
             *vary(),
@@ -140,7 +116,7 @@ def cached_training_transforms(
     """
     return Compose(
         [
-            *load_pair(size=size),
+            *load_grey(size=size, label=True, rows_first=True),
             TokenizePromptd(tokenizer, max_length=max_length),
             *vary(),
             RandVisualPromptd(cases),
@@ -167,7 +143,7 @@ def validation_transforms(
     read = [] if taps is None else [ReadTapsd(taps)]
     return Compose(
         [
-            *load_pair(size=size),
+            *load_grey(size=size, label=True, rows_first=True),
             RepeatChanneld(keys="image", repeats=3),
             standardise(),
             TokenizePromptd(tokenizer, max_length=max_length),
@@ -175,23 +151,6 @@ def validation_transforms(
             SelectItemsd(keys=["image", "label", *(["taps"] if read else []), *TOKENS]),
         ]
     )
-
-
-def load_pair(*, size: int | None) -> list:
-    """Load ``image`` in [0, 1] and ``label`` in {0, 1}, float32 (1, H, W), stretched to ``size`` if one is given."""
-    keys = ["image", "label"]
-    stretch = []
-    if size is not None:
-        modes, smooth = ["bilinear", "nearest-exact"], [True, False]
-        stretch = [Resized(keys=keys, spatial_size=(size, size), mode=modes, anti_aliasing=smooth)]
-    return [
-        LoadGreyd(),
-        LoadMaskd(),
-        Transposed(keys=keys, indices=(0, 2, 1)),
-        ScaleIntensityRanged(keys="image", a_min=0, a_max=255, b_min=0, b_max=1, clip=True),
-        *stretch,
-        EnsureTyped(keys=keys, dtype=torch.float32),
-    ]
 
 
 class RandForegroundSquared(RandomizableTransform):
@@ -253,7 +212,7 @@ def visual_transforms(*, size: int) -> Compose:
     """An image as a visual prompt: its nodule highlighted, then the square around its box, 10 % wider."""
     return Compose(
         [
-            *load_pair(size=None),
+            *load_grey(size=None, label=True, rows_first=True),
             RandHighlightNoduled(),
             CropNoduled(margin=0.1),
             Resized(keys="image", spatial_size=(size, size), mode="bilinear", anti_aliasing=True),
@@ -265,19 +224,8 @@ def visual_transforms(*, size: int) -> Compose:
 
 
 def inference_transforms(*, tokenizer: PreTrainedTokenizerBase, size: int, max_length: int) -> Compose:
-    """The whole image, stretched, with its prompt; the image keeps what :class:`monai.transforms.Invertd` needs."""
-    return Compose(
-        [
-            LoadGreyd(),
-            Transposed(keys="image", indices=(0, 2, 1)),
-            ScaleIntensityRanged(keys="image", a_min=0, a_max=255, b_min=0, b_max=1, clip=True),
-            Resized(keys="image", spatial_size=(size, size), mode="bilinear", anti_aliasing=True),
-            EnsureTyped(keys="image", dtype=torch.float32),
-            RepeatChanneld(keys="image", repeats=3),
-            standardise(),
-            TokenizePromptd(tokenizer, max_length=max_length),
-        ]
-    )
+    """The whole image with its prompt; the image keeps what :class:`monai.transforms.Invertd` needs."""
+    return Compose([*whole_image(size=size), TokenizePromptd(tokenizer, max_length=max_length)])
 
 
 def list_cases(*, image: str | None, phrase: str | None, data_dir: str | None) -> list[dict]:

@@ -168,6 +168,12 @@ class CLIPTNseg(nn.Module):
             taps = self.clip(image)
         return taps
 
+    @torch.jit.unused
+    def convolutions(self) -> list[nn.Module]:
+        """The parts that are trained and made of convolutions."""
+        parts = [self.fine, self.head, None if self.coarse is None else self.coarse.upsample]
+        return [part for part in parts if part is not None]
+
     def segment(self, image: torch.Tensor, taps: list[torch.Tensor], condition: torch.Tensor) -> torch.Tensor:
         """As ``forward``, from taps (B, T, D) and condition (B, E) that were computed before."""
         features: list[torch.Tensor] = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ from ignite import distributed as idist
 from monai.data import DataLoader, Dataset
 from monai.transforms import Compose, RandomizableTrait, Transform
 from safetensors.torch import load_file, save_file
+
+from common.cli.atomic import whole_file
 
 from .frozen_clip import FrozenClip
 
@@ -65,10 +66,8 @@ class TapFiles:
 
     def write(self, image: str, taps: torch.Tensor) -> None:
         """Write taps (K, T, D) of an image file, whole or not at all."""
-        path = self.path(image)
-        part = path.with_suffix(f".{os.getpid()}.part")
-        save_file({"taps": taps.to(torch.bfloat16).cpu().contiguous()}, part)
-        os.replace(part, path)
+        with whole_file(self.path(image)) as part:
+            save_file({"taps": taps.to(torch.bfloat16).cpu().contiguous()}, part)
 
 
 class ReadTapsd(Transform, RandomizableTrait):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from monai.transforms import (
     Compose,
     EnsureTyped,
@@ -15,17 +14,14 @@ from monai.transforms import (
     RandRotated,
     RandScaleIntensityd,
     RandShiftIntensityd,
-    Resized,
-    ScaleIntensityRanged,
     SelectItemsd,
     Transform,
-    Transposed,
 )
 
 from common.datasets.layouts import is_sound, list_each, list_files, list_images, read_dataset
 from common.engine.failures import FAILURES
 from common.images.masks import CropNoduled, LoadMaskd
-from common.images.reader import LoadGreyd
+from common.transforms.load import load_grey
 
 
 class CropMaskedd(Transform):
@@ -38,26 +34,11 @@ class CropMaskedd(Transform):
         return self.steps(dict(data)) if "label" in data else dict(data)
 
 
-def load_nodule(*, size: int, crop: Sequence[Transform]) -> list:
-    """Load ``image``, float32 (1, size, size) in [0, 1], as the transforms ``crop`` cut it.
-
-    Rows come first, as in the images that published weights were trained on; MONAI's reader gives columns first.
-    """
-    return [
-        LoadGreyd(),
-        *crop,
-        Transposed(keys="image", indices=(0, 2, 1)),
-        ScaleIntensityRanged(keys="image", a_min=0, a_max=255, b_min=0, b_max=1, clip=True),
-        Resized(keys="image", spatial_size=(size, size), mode="bilinear", anti_aliasing=True),
-        EnsureTyped(keys="image", dtype=torch.float32),
-    ]
-
-
 def training_transforms(*, size: int, margin: float) -> Compose:
     """Load, then flip, turn by up to 10 degrees, and vary brightness and contrast."""
     return Compose(
         [
-            *load_nodule(size=size, crop=[LoadMaskd(), CropNoduled(margin=margin)]),
+            *load_grey(size=size, rows_first=True, crop=[LoadMaskd(), CropNoduled(margin=margin)]),
             EnsureTyped(keys="image", track_meta=False),  # random transforms on plain tensors cost a fraction
             RandFlipd(keys="image", prob=0.5, spatial_axis=1),
             RandRotated(keys="image", prob=0.5, range_x=math.radians(10), padding_mode="border"),
@@ -71,12 +52,16 @@ def training_transforms(*, size: int, margin: float) -> Compose:
 def validation_transforms(*, size: int, margin: float) -> Compose:
     """Load; ``case`` names whose nodule it is."""
     crop = [LoadMaskd(), CropNoduled(margin=margin)]
-    return Compose([*load_nodule(size=size, crop=crop), SelectItemsd(keys=["image", "malignancy", "case"])])
+    return Compose(
+        [*load_grey(size=size, rows_first=True, crop=crop), SelectItemsd(keys=["image", "malignancy", "case"])]
+    )
 
 
 def inference_transforms(*, size: int, margin: float) -> Compose:
     """Load; an image without a mask is taken to be a nodule's crop."""
-    return Compose([*load_nodule(size=size, crop=[CropMaskedd(margin=margin)]), SelectItemsd(keys=["image"])])
+    return Compose(
+        [*load_grey(size=size, rows_first=True, crop=[CropMaskedd(margin=margin)]), SelectItemsd(keys=["image"])]
+    )
 
 
 def list_cases(*, image: str | None, mask: str | None, data_dir: str | None) -> list[dict]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +11,12 @@ import numpy as np
 from ignite import distributed as idist
 from monai.transforms import Compose, Lambdad, SelectItemsd
 
+from common.cli.atomic import write_json
 from common.text.distiller import FILES, NOISE, Distiller, load, save, topics
 from common.text.tokenizer import SentenceTokenizer
+from common.transforms.load import check_size
 from common.transforms.reports import TokenizeTargetd
-from common.transforms.views import MARGIN, LoadViewsd, RandCropViewsd, StandardiseViewsd, check_size
+from common.transforms.views import MARGIN, LoadViewsd, RandCropViewsd, StandardiseViewsd
 
 logger = logging.getLogger(__name__)
 UNKNOWN_LABEL = NOISE  # of studies without a cluster: none is learned from them
@@ -77,10 +77,7 @@ def save_labels(*, folder: str, distiller: Distiller, studies: Sequence[Mapping]
         return
     reports, labels = [study["report"] for study in studies], np.array([study["label"] for study in studies])
     found = topics(reports, labels, analyzer=analyzer, words=8)
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    part = Path(folder) / f"topics.{os.getpid()}.part"
-    part.write_text(json.dumps({str(k): v for k, v in found.items()}, ensure_ascii=False), encoding="utf-8")
-    part.replace(Path(folder) / "topics.json")
+    write_json(Path(folder) / "topics.json", {str(label): words for label, words in found.items()})
     for name in FILES:
         (Path(folder) / name).unlink(missing_ok=True)
     if distiller.vectors is not None:

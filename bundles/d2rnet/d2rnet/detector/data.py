@@ -22,7 +22,7 @@ from scipy.ndimage import gaussian_filter
 from common.datasets.boxes import has_split, read_boxes, split_images
 from common.datasets.studies import load_annotation, read_studies
 from common.images.files import WITH_DICOM, check_image, open_image, to_grey
-from common.transforms.views import MEAN, STD, check_size
+from common.transforms.load import MEAN, STD, check_size
 
 logger = logging.getLogger(__name__)
 HOLES = ((0.7, (0.05, 0.2), (0.3, 3.3)), (0.5, (0.02, 0.2), (0.1, 6.0)), (0.3, (0.02, 0.2), (0.05, 8.0)))

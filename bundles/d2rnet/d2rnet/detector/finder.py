@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from monai.transforms import Transform
 
+from common.cli.atomic import write_json
 from common.cli.given import require_file
 from common.engine.distributed import is_first
 
@@ -29,11 +29,7 @@ def save_settings(path: str, *, labels: Sequence[str], image_size: int) -> None:
     """Write what belongs to a detector's weights beside them: the names of its classes, the size of its images."""
     if not is_first():
         return
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    part = f"{path}.{os.getpid()}.part"
-    content = {"labels": list(labels), "image_size": image_size}
-    Path(part).write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
-    os.replace(part, path)
+    write_json(path, {"labels": list(labels), "image_size": image_size}, indent=1)
 
 
 def load_settings(path: str) -> dict:

@@ -6,8 +6,9 @@ from monai.transforms import Compose, CopyItemsd, Lambdad, SelectItemsd
 
 from common.datasets.studies import list_studies
 from common.text.tokenizer import SentenceTokenizer
+from common.transforms.load import check_size
 from common.transforms.reports import TokenizeReportd, TokenizeTargetd
-from common.transforms.views import MARGIN, LoadViewsd, RandCropViewsd, StandardiseViewsd, check_size
+from common.transforms.views import MARGIN, LoadViewsd, RandCropViewsd, StandardiseViewsd
 
 from ..detector.finder import FindLesionsd, LesionFinder
 from .boxes import CropRegionsd, DescribeBoxesd, StandardiseRegionsd, read_lesions
