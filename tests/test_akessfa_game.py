@@ -151,14 +151,16 @@ def test_word_truth_marks_own_sentences_and_attribute_words(synthetic):
     tokenizer = ReportTokenizer.fit([case["report"]])
     truth = KeywordTruthd(tokenizer, max_length=200)(case)
     tokens = [case["report"][t.start : t.end] for t in tokenizer.encode(case["report"])]
-    own = next(s for s in case["sentences"] if s["own"])
-    marked = [w for w, flag, mine in zip(tokens, truth["attribute"], truth["own"], strict=False) if flag and mine]
+    own = next(s for s in case["sentences"] if s["about_image"])
+    marked = [
+        w for w, flag, mine in zip(tokens, truth["attribute"], truth["about_image"], strict=False) if flag and mine
+    ]
     assert sorted(marked) == sorted(own["attributes"])
-    assert truth["about_nodule"].sum() > truth["own"].sum() > 0
+    assert truth["about_nodule"].sum() > truth["about_image"].sum() > 0
 
 
 def make_words(scores, case="a"):
-    flags = {"own": [1, 1, 0, 0, 0], "about_nodule": [1, 1, 1, 1, 0], "attribute": [0, 1, 0, 1, 0]}
+    flags = {"about_image": [1, 1, 0, 0, 0], "about_nodule": [1, 1, 1, 1, 0], "attribute": [0, 1, 0, 1, 0]}
     arrays = {name: np.array(values, dtype=bool) for name, values in flags.items()}
     return Words(case, np.array([0, 0, 1, 1, 2]), **arrays, scores={"generator": np.array(scores)})
 

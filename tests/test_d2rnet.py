@@ -7,7 +7,7 @@ from d2rnet.report.channel_prior import ChannelPriorAttention
 from d2rnet.report.network import D2RNet, TokenNorm
 from d2rnet.report.published import CONVOLUTIONS, PRIOR, REGIONS, load_published, visual_names
 from d2rnet.report.regions import LERA, RegionEncoder
-from d2rnet.report.visual import VisualSide
+from d2rnet.report.visual import VisualEncoder
 
 from common.nn.published import load_into, rename
 from common.text.encoders import TransformerTextEncoder
@@ -82,7 +82,7 @@ def test_empty_regions_are_zero_and_change_nothing():
 
 def test_visual_side_equals_the_published():
     case = published_numbers.load("d2r_visual")
-    side = VisualSide(region_channels=3).eval()
+    side = VisualEncoder(region_channels=3).eval()
     load_into(side, visual_names(published_numbers.state_dict(case["entries"])))
     image, regions = (of(case["inputs"][name]) for name in ("images", "regions"))
     mask = torch.tensor([[True, False, True]])
@@ -143,7 +143,7 @@ def test_boundary_lies_between_matched_and_mismatched_words():
 def test_without_regions_it_is_the_published_r2gen(name, views):
     case = published_numbers.load(name)
     sizes, outputs = case["config"], case["outputs"]
-    visual = VisualSide(prior=False, region_channels=0)
+    visual = VisualEncoder(prior=False, region_channels=0)
     network = D2RNet(
         visual=visual, vocab_size=sizes["num_embeddings"], begin_id=0, end_id=0, pad_id=0, unknown_id=-1,
         max_length=sizes["max_length"],
@@ -153,11 +153,11 @@ def test_without_regions_it_is_the_published_r2gen(name, views):
     image = of(case["inputs"]["images"]).unflatten(0, [-1, 1]) if views == 1 else of(case["inputs"]["images"])
     ids = torch.tensor(case["inputs"]["token_ids"])[:, :-1]
     with torch.no_grad():
-        seen, memory, there = network.see(image)
+        seen, memory, there = network.encode(image)
         published_numbers.check(seen.patches, outputs["patch_features"])
         published_numbers.check(memory, outputs["encoder_memory"])
-        taught = outputs["log_probs (teacher forcing; position k predicts token k+1)"]
-        published_numbers.check(network.report.decoder(ids, memory, there), taught)
+        forced = outputs["log_probs (teacher forcing; position k predicts token k+1)"]
+        published_numbers.check(network.report.decoder(ids, memory, there), forced)
         found = network.report(memory, there)
         for study, beams in enumerate(outputs["beam"]["all_beams"]):
             for rank, beam in enumerate(beams):
@@ -169,7 +169,7 @@ def test_without_regions_it_is_the_published_r2gen(name, views):
 @pytest.fixture
 def small():
     torch.manual_seed(0)
-    visual = VisualSide(depth=18, resnet_width=8, region_channels=4, region_widths=(4, 8, 8, 8, 16))
+    visual = VisualEncoder(depth=18, resnet_width=8, region_channels=4, region_widths=(4, 8, 8, 8, 16))
     return D2RNet(visual=visual, vocab_size=30, dim=16, hidden=16, heads=4, layers=1, slot_heads=4, max_length=12)
 
 

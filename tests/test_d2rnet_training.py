@@ -5,11 +5,11 @@ from functools import partial
 import pytest
 import torch
 from d2rnet.report.alignment import Alignment
-from d2rnet.report.boxes import read_lesions
+from d2rnet.report.boxes import read_boxed_studies
 from d2rnet.report.data import inference_transforms, training_transforms, validation_transforms
 from d2rnet.report.network import D2RNet
-from d2rnet.report.steps import Teaching, train_step, write_step
-from d2rnet.report.visual import VisualSide
+from d2rnet.report.steps import TeacherForcing, generate_step, train_step
+from d2rnet.report.visual import VisualEncoder
 from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 
@@ -25,7 +25,7 @@ WEIGHTS = {"report": 1.0, "global": 1.0, "local": 1.0}
 def studies(tmp_path_factory):
     root = tmp_path_factory.mktemp("chest") / "set"
     write_chests(str(root), ChestOptions(studies=24, size=64, seed=2))
-    return {split: read_lesions(str(root), split) for split in ("train", "test")}
+    return {split: read_boxed_studies(str(root), split) for split in ("train", "test")}
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +36,12 @@ def tokenizer(studies):
 @pytest.fixture
 def teaching(tokenizer):
     torch.manual_seed(0)
-    visual = VisualSide(depth=18, resnet_width=8, region_channels=4, region_widths=(4, 8, 8, 8, 16))
+    visual = VisualEncoder(depth=18, resnet_width=8, region_channels=4, region_widths=(4, 8, 8, 8, 16))
     network = D2RNet(
         visual=visual, vocab_size=len(tokenizer), dim=32, hidden=32, heads=4, layers=1, slot_heads=4, max_length=40
     )
     encoder = TransformerTextEncoder(vocab_size=len(tokenizer), width=16, layers=1, heads=4)
-    return Teaching(network, Alignment(encoder, width=16))
+    return TeacherForcing(network, Alignment(encoder, width=16))
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_training_lowers_the_loss_and_reports_are_written(teaching, loader, stud
     written = []
     evaluator = SupervisedEvaluator(
         device=torch.device("cpu"), val_data_loader=DataLoader(data, batch_size=2), network=teaching.network,
-        iteration_update=partial(write_step, tokenizer=tokenizer, amp=False), decollate=False,
+        iteration_update=partial(generate_step, tokenizer=tokenizer, amp=False), decollate=False,
     )  # fmt: skip
     evaluator.add_event_handler("ITERATION_COMPLETED", lambda e: written.extend(e.state.output["text"]))
     evaluator.run()
@@ -87,12 +87,12 @@ def test_training_lowers_the_loss_and_reports_are_written(teaching, loader, stud
 
 
 def test_without_alignment_only_the_report_teaches(teaching, loader):
-    alone = Teaching(teaching.network, None)
+    alone = TeacherForcing(teaching.network, None)
     engine = trainer(alone, loader, {"report": 1.0}, 1)
     engine.run()
     assert set(engine.state.output[0]["terms"]) == {"report"}
 
 
 def test_inference_keeps_the_names_of_the_images(studies):
-    study = inference_transforms(**SIZES, finder=None)(studies["test"][0])
+    study = inference_transforms(**SIZES, detector=None)(studies["test"][0])
     assert study["images"].endswith(".png") and study["regions"].shape == (2, 3, 64, 64)

@@ -57,7 +57,7 @@ def test_synthetic_is_read_as_ratn_and_split_by_report(synthetic):
     assert not reports["train"] & reports["test"] and not reports["train"] & reports["validation"]
     assert sum(map(len, reports.values())) == 12
     case = cases["train"][0]
-    assert case["report"] and any(sentence["own"] for sentence in case["sentences"])
+    assert case["report"] and any(sentence["about_image"] for sentence in case["sentences"])
 
 
 def test_no_layout_says_what_was_looked_for(tmp_path):
@@ -127,7 +127,7 @@ def test_ddti_splits_by_case_and_composes_templated_reports(ddti):
     by_case = {}
     for case in splits["train"]:
         by_case.setdefault(case["case"], set()).add(case["report"])
-        (own,) = (s for s in case["sentences"] if s["own"])
+        (own,) = (s for s in case["sentences"] if s["about_image"])
         assert "about 20 x 50 percent" in own["text"]  # 1/6 of the width, half of the height, to ten percent
         assert ("TI-RADS" in case["report"]) == (case["tirads"] != "")
     assert all(len(reports) == 1 for reports in by_case.values())

@@ -94,7 +94,7 @@ def score(network, batches, *, shift=0):
             scores = word_scores(network.eval(), data)["generator"].numpy()
         for row, case in enumerate(batch["case"]):
             word = batch["attention_mask"][row].numpy() > 0
-            flags = {name: batch[name][row].numpy()[word] > 0 for name in ("own", "about_nodule", "attribute")}
+            flags = {name: batch[name][row].numpy()[word] > 0 for name in ("about_image", "about_nodule", "attribute")}
             sentence = batch["sentence_ids"][row].numpy()[word]
             items.append(Words(case, sentence, **flags, scores={"generator": scores[row][word]}))
     return keyword_metrics(items, "generator")

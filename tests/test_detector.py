@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from d2rnet.detector.assignment import assign, centredness, losses, side_likelihood
-from d2rnet.detector.network import Dense, LesionDetector, boxes_of, suppress
+from d2rnet.detector.assignment import assign, centerness, distance_nll, losses
+from d2rnet.detector.network import Dense, LesionDetector, boxes_of, nms
 from monai.data.box_utils import batched_nms, box_iou
 from torch import nn
 
@@ -19,7 +19,7 @@ def detector():
 def test_side_likelihood_equals_the_published():
     case = published_numbers.load("losses")["cases"]["unbiased_teacher"]["box_negative_log_likelihood"]
     inputs = {name: published_numbers.noise(spec) for name, spec in case["inputs"].items()}
-    found = side_likelihood(inputs["mean"], inputs["std_logit"], inputs["target"], inputs["iou_weight"])
+    found = distance_nll(inputs["mean"], inputs["std_logit"], inputs["target"], inputs["iou_weight"])
     assert float(found) == pytest.approx(case["sum"], rel=1e-5)
 
 
@@ -31,7 +31,7 @@ def test_a_place_answers_for_the_smallest_box_around_it(detector):
     for index in (0, 1):
         own = assigned.box[0] == index
         exact = Dense(
-            dense.logits, assigned.sides, dense.spread, dense.centre, dense.places, dense.strides
+            dense.logits, assigned.distances, dense.std_logits, dense.centerness, dense.positions, dense.strides
         )  # sides as assigned give back the box
         torch.testing.assert_close(boxes_of(exact)[0][own], boxes[0][index].expand(int(own.sum()), -1))
 
@@ -46,7 +46,7 @@ def test_levels_share_the_sizes(detector):
 
 def test_centredness_falls_from_the_middle_to_the_border():
     sides = torch.tensor([[2.0, 3, 2, 3], [1, 3, 3, 3], [0, 3, 4, 3]])
-    assert centredness(sides).tolist() == pytest.approx([1.0, (1 / 3) ** 0.5, 0.0])
+    assert centerness(sides).tolist() == pytest.approx([1.0, (1 / 3) ** 0.5, 0.0])
 
 
 def test_suppression_equals_monais():
@@ -55,13 +55,15 @@ def test_suppression_equals_monais():
     boxes, labels = torch.cat([low, low + 5 + torch.rand(200, 2) * 30], 1), torch.randint(0, 3, (200,))
     scores = torch.linspace(1, 0, 200)
     wanted = batched_nms(boxes, scores, labels, 0.5)
-    assert suppress(boxes, labels, overlap=0.5, most=200).tolist() == wanted.tolist()
+    assert nms(boxes, labels, overlap=0.5, most=200).tolist() == wanted.tolist()
 
 
 def test_an_image_without_boxes_teaches_the_classes_alone(detector):
     dense = detector.dense(torch.rand(1, 3, 64, 64))
-    terms = losses(dense, [torch.zeros(0, 4)], [torch.zeros(0, dtype=torch.long)], spread_weight=0.05)
-    assert float(terms["class"].detach()) > 0 and float(terms["box"].detach()) == float(terms["centre"].detach()) == 0
+    terms = losses(dense, [torch.zeros(0, 4)], [torch.zeros(0, dtype=torch.long)], std_weight=0.05)
+    assert (
+        float(terms["class"].detach()) > 0 and float(terms["box"].detach()) == float(terms["centerness"].detach()) == 0
+    )
     sum(terms.values()).backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in detector.parameters())
 
@@ -84,7 +86,7 @@ def test_it_learns_to_find_squares(detector):
     optimizer = torch.optim.Adam(detector.parameters(), lr=3e-3)
     for step in range(90):
         part = slice(8 * (step % 4), 8 * (step % 4) + 8)
-        terms = losses(detector.train().dense(images[part]), boxes[part], labels[part], spread_weight=0.05)
+        terms = losses(detector.train().dense(images[part]), boxes[part], labels[part], std_weight=0.05)
         optimizer.zero_grad()
         sum(terms.values()).backward()
         optimizer.step()

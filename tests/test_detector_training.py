@@ -62,7 +62,7 @@ def test_supervised_only_never_sees_the_unlabelled(trained, tmp_path):
     _, options = trained
     workflow = execute(["train_detector", "supervised_only"], **{**options, "ckpt_dir": str(tmp_path), "epochs": 1})
     trainer = workflow.parser.get_parsed_content("train#trainer")
-    assert set(trainer.state.output[0]["terms"]) == {"class", "box", "centre"}
+    assert set(trainer.state.output[0]["terms"]) == {"class", "box", "centerness"}
     assert trainer.state.epoch_length == workflow.parser.get_parsed_content("train#dataset#count") // 4
 
 
@@ -127,17 +127,17 @@ def test_an_interrupted_labelling_goes_on(labelling, monkeypatch):
             raise KeyboardInterrupt
         return real(finder, paths)
 
-    from d2rnet.detector.finder import LesionFinder
+    from d2rnet.detector.finder import TrainedDetector
 
-    real = LesionFinder.__call__
+    real = TrainedDetector.__call__
     with monkeypatch.context() as patch:
-        patch.setattr(LesionFinder, "__call__", lambda self, paths: fail_late(self, paths, real))
+        patch.setattr(TrainedDetector, "__call__", lambda self, paths: fail_late(self, paths, real))
         with pytest.raises(KeyboardInterrupt):
             execute(["pseudo_label"], "infer", **part)
     assert not (root / "part.json").exists()
-    file = root / "part.json.found.jsonl"
+    file = root / "part.json.partial.jsonl"
     file.write_text(file.read_text() + '["cut')
-    monkeypatch.setattr(LesionFinder, "__call__", lambda self, paths: calls.append(len(paths)) or real(self, paths))
+    monkeypatch.setattr(TrainedDetector, "__call__", lambda self, paths: calls.append(len(paths)) or real(self, paths))
     calls.clear()
     execute(["pseudo_label"], "infer", **part)
     assert sum(calls) == 20 - 8
@@ -157,6 +157,6 @@ def test_both_forms_of_export_agree(trained):
         scripted = torch.jit.script(detector)(image)
         for found, wanted in zip(scripted, detector(image), strict=True):
             torch.testing.assert_close(found, wanted)
-    assert boxes.shape[1] == scores.shape[1] == dense.places.shape[0]
+    assert boxes.shape[1] == scores.shape[1] == dense.positions.shape[0]
     best = scripted.scores[:, 0].numpy()
     np.testing.assert_allclose(scores.max((1, 2)), best, atol=1e-5)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from d2rnet.report.boxes import CropRegionsd, StandardiseRegionsd, read_lesions
+from d2rnet.report.boxes import CropRegionsd, StandardiseRegionsd, read_boxed_studies
 from monai.transforms import Compose
 from PIL import Image
 
@@ -30,13 +30,13 @@ def folder(tmp_path):
 
 
 def test_published_boxes_become_corners_without_empty_slots(folder):
-    first, second = read_lesions(folder([[10, 5, 20, 10], [-1, -1, -1, -1]]), "train")
+    first, second = read_boxed_studies(folder([[10, 5, 20, 10], [-1, -1, -1, -1]]), "train")
     assert first["boxes"].tolist() == [[10, 5, 30, 15]] and first["scores"].tolist() == [1.0]
     assert second["boxes"].shape == (0, 4)
 
 
 def test_corners_are_told_by_their_values(folder, caplog):
-    first, second = read_lesions(folder([[10, 5, 55, 35]], [[2, 2, 8, 9]]), "train")
+    first, second = read_boxed_studies(folder([[10, 5, 55, 35]], [[2, 2, 8, 9]]), "train")
     assert first["boxes"].tolist() == [[10, 5, 55, 35]] and second["boxes"].tolist() == [[2, 2, 8, 9]]
     assert "read as x1, y1, x2, y2" in caplog.text
 
@@ -44,7 +44,7 @@ def test_corners_are_told_by_their_values(folder, caplog):
 def test_boxes_are_cut_at_the_border_and_empty_ones_dropped(folder, caplog):
     caplog.set_level(logging.WARNING)
     boxes = [[50, 30, 30, 5], [5, 5, 0, 4], [100, 5, 4, 4]]
-    first, _ = read_lesions(folder(boxes), "train")
+    first, _ = read_boxed_studies(folder(boxes), "train")
     assert first["boxes"].tolist() == [[50, 30, 60, 35]]
     assert "2 boxes without area in their image left out, 1 cut off" in caplog.text
 
@@ -60,7 +60,7 @@ def test_boxes_are_cut_at_the_border_and_empty_ones_dropped(folder, caplog):
 )
 def test_bad_boxes_are_named(folder, boxes, more, message):
     with pytest.raises(ValueError, match=f"boxes of study 'a': .*{message}"):
-        read_lesions(folder(boxes, **more), "train")
+        read_boxed_studies(folder(boxes, **more), "train")
 
 
 def regions_of(count, size, places=True):
@@ -69,7 +69,7 @@ def regions_of(count, size, places=True):
 
 @pytest.mark.parametrize("box", [[95, 10, 99, 30], [-20, -20, -5, -5], [59.99999, 0, 60, 5]])
 def test_a_box_beside_the_image_still_gives_a_region(folder, box):
-    study = read_lesions(folder([[20, 10, 10, 20]]), "train")[0]
+    study = read_boxed_studies(folder([[20, 10, 10, 20]]), "train")[0]
     found = regions_of(1, 48)({**study, "boxes": np.array([box], dtype=np.float32)})
     assert found["regions"].isfinite().all() and found["region_mask"].all()
 
@@ -85,12 +85,12 @@ def test_a_study_without_boxes_has_none(folder):
     for entry in content["test"]:
         del entry["boxes"]
     (root / "annotation.json").write_text(json.dumps(content))
-    study = regions_of(2, 64)(read_lesions(str(root), "test")[0])
+    study = regions_of(2, 64)(read_boxed_studies(str(root), "test")[0])
     assert study["regions"].shape == (2, 3, 64, 64) and not study["region_mask"].any()
 
 
 def test_regions_are_square_standardised_and_the_surest_first(folder):
-    study = read_lesions(folder([[0, 10, 20, 10], [20, 10, 10, 20], [40, 0, 10, 10]]), "train")[0]
+    study = read_boxed_studies(folder([[0, 10, 20, 10], [20, 10, 10, 20], [40, 0, 10, 10]]), "train")[0]
     found = regions_of(2, 48, places=False)({**study, "scores": np.array([0.2, 0.9, 0.5])})
     assert found["region_mask"].tolist() == [True, True]
     torch.testing.assert_close(found["regions"].mean([1, 2, 3]), torch.zeros(2), atol=1e-4, rtol=0)
@@ -100,7 +100,7 @@ def test_regions_are_square_standardised_and_the_surest_first(folder):
 
 
 def test_a_region_knows_where_it_lies(folder):
-    study = read_lesions(folder([[20, 10, 10, 20]]), "train")[0]
+    study = read_boxed_studies(folder([[20, 10, 10, 20]]), "train")[0]
     (region,) = regions_of(1, 48)(study)["regions"]
     with Image.open(study["images"][0]) as image:
         width, height = image.size

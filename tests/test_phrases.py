@@ -31,10 +31,10 @@ def test_synonyms_and_order_give_one_phrase(words, phrase):
 
 def test_the_phrase_of_a_case_is_about_its_own_nodules():
     sentences = [
-        {"own": True, "attributes": ["left", "round"]},
-        {"own": False, "attributes": ["right"]},
-        {"own": True, "attributes": []},
-        {"own": True, "attributes": ["lower"]},
+        {"about_image": True, "attributes": ["left", "round"]},
+        {"about_image": False, "attributes": ["right"]},
+        {"about_image": True, "attributes": []},
+        {"about_image": True, "attributes": ["lower"]},
     ]
     assert phrase_of({"sentences": sentences}) == "round nodule in the left part and nodule in the lower part"
     assert phrase_of({"sentences": sentences, "phrase": "goitre"}) == "goitre"

@@ -87,8 +87,8 @@ def make_decoder(vocabulary=12, **options):
         vocab_size=vocabulary, dim=16, hidden=24, heads=4, layers=2, max_length=80, **options
     ).eval()
     for layer in decoder.layers:
-        nn.init.normal_(layer.cross.query.weight)  # so that the report depends on the memory
-        nn.init.normal_(layer.cross.out.weight)
+        nn.init.normal_(layer.cross_attention.query.weight)  # so that the report depends on the memory
+        nn.init.normal_(layer.cross_attention.out.weight)
     nn.init.normal_(decoder.logit.weight)
     return decoder
 
@@ -318,8 +318,8 @@ def test_published_d2r_decoder():
         patches = published_numbers.noise(case["inputs"]["patches"])
         memory = network["encoder"](network["embed"](patches).relu())
         published_numbers.check(memory, outputs["encoder_memory"])
-        taught = outputs["log_probs (teacher forcing; position k predicts token k+1)"]
-        published_numbers.check(network["report"].decoder(ids[:, :-1], memory), taught)
+        forced = outputs["log_probs (teacher forcing; position k predicts token k+1)"]
+        published_numbers.check(network["report"].decoder(ids[:, :-1], memory), forced)
         check_beams(network["report"](memory), outputs["beam"]["all_beams"])
         network["report"].beams = 1
         assert network["report"](memory).ids[:, 0].tolist() == outputs["greedy"]["ids"]

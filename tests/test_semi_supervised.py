@@ -6,7 +6,7 @@ from d2rnet.detector.assignment import assign
 from d2rnet.detector.network import Dense, LesionDetector
 from d2rnet.detector.teacher import PseudoBoxes, TeacherAndStudent
 
-WEIGHTS = {"spread": 0.05, "classes": 2.0, "boxes": 3.0}
+WEIGHTS = {"std": 0.05, "classes": 2.0, "boxes": 3.0}
 
 
 @pytest.fixture
@@ -27,8 +27,8 @@ def batch():
 
 
 def test_unlabelled_images_count_after_burning_in(pair, batch):
-    assert set(pair(batch, 1)) == {"class", "box", "centre"}
-    assert set(pair(batch, 2)) == {"class", "box", "centre", "unlabelled classes", "unlabelled boxes"}
+    assert set(pair(batch, 1)) == {"class", "box", "centerness"}
+    assert set(pair(batch, 2)) == {"class", "box", "centerness", "unlabelled classes", "unlabelled boxes"}
 
 
 def test_the_teacher_starts_as_a_copy_and_follows(pair):
@@ -74,8 +74,8 @@ def test_no_gradient_reaches_the_teacher(pair, batch):
 @pytest.mark.parametrize(("teacher", "student", "learned"), [(0.1, 0.5, True), (0.1, 0.15, False), (0.6, 0.9, False)])
 def test_sides_are_learned_where_the_teacher_is_surer(pair, teacher, student, learned):
     plain = pair.student.dense(torch.rand(1, 3, 64, 64))
-    spread = torch.full_like(plain.spread, student).logit()
-    dense = Dense(plain.logits, plain.sides, spread, plain.centre, plain.places, plain.strides)
+    spread = torch.full_like(plain.std_logits, student).logit()
+    dense = Dense(plain.logits, plain.distances, spread, plain.centerness, plain.positions, plain.strides)
     boxes = torch.tensor([[8.0, 8, 28, 28]])
     pseudo = PseudoBoxes([boxes], [torch.tensor([0])], [torch.full((1, 4), teacher)])
     terms = pair.unlabelled_terms(dense, pseudo)
@@ -83,7 +83,7 @@ def test_sides_are_learned_where_the_teacher_is_surer(pair, teacher, student, le
     if learned:
         assigned = assign(dense, [boxes])
         own = assigned.box >= 0
-        wanted = (dense.sides[own] - assigned.sides[own]).abs().sum() / own.sum()
+        wanted = (dense.distances[own] - assigned.distances[own]).abs().sum() / own.sum()
         torch.testing.assert_close(terms["boxes"], wanted)
 
 

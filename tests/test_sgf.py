@@ -35,7 +35,7 @@ def test_equal_to_the_published_network():
     ids = torch.tensor(golden["inputs"]["token_ids"])[:, :-1]
     with torch.no_grad():
         memory, visible, clusters = network.encode(image)
-        output, written = network.teach(image, ids), network.report(memory, visible)
+        output, written = network.teacher_forcing(image, ids), network.report(memory, visible)
     recorded = golden["outputs"]
     expected = {
         "encoder_memory": memory,
@@ -72,7 +72,9 @@ def test_a_missing_view_changes_nothing_whatever_it_shows(network, image):
     other[:, 1] = torch.randn(3, 3, 64, 64)
     ids = torch.tensor([[2, 5, 6, 7]] * 3)
     with torch.no_grad():
-        for found, wanted in zip(network.teach(other, ids, mask), network.teach(image, ids, mask), strict=True):
+        for found, wanted in zip(
+            network.teacher_forcing(other, ids, mask), network.teacher_forcing(image, ids, mask), strict=True
+        ):
             torch.testing.assert_close(found, wanted)
         assert not torch.equal(network(other, ids), network(image, ids))
 
@@ -80,7 +82,7 @@ def test_a_missing_view_changes_nothing_whatever_it_shows(network, image):
 def test_a_batch_equals_its_studies_alone(network, image):
     ids = torch.tensor([[2, 5, 6, 7], [2, 8, 9, 0], [2, 4, 4, 4]])
     with torch.no_grad():
-        together, alone = network.teach(image, ids), network.teach(image[1:2], ids[1:2])
+        together, alone = network.teacher_forcing(image, ids), network.teacher_forcing(image[1:2], ids[1:2])
         for found, wanted in zip(alone, together, strict=True):
             torch.testing.assert_close(found[0], wanted[1], atol=1e-5, rtol=1e-4)
         assert torch.equal(network.generate(image).ids[1], network.generate(image[1:2]).ids[0])

@@ -22,10 +22,10 @@ from sgf.data import (
 )
 from sgf.distillation.run import distill
 from sgf.loss import cluster_loss, losses
-from sgf.network import SGF, Teaching, parameter_groups
+from sgf.network import SGF, TeacherForcing, parameter_groups
 from sgf.predictions import draw
 from sgf.semantic_space import SemanticSpace
-from sgf.steps import write_step
+from sgf.steps import generate_step
 from sklearn.cluster import HDBSCAN, KMeans
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
@@ -100,8 +100,8 @@ def test_synthetic_studies_say_what_their_kind_is(root):
 def test_each_term_moves_the_visual_extractor(term, batch, space):
     network = SGF(**SIZES, max_length=96)
     data = trim(batch, pad_id=0)
-    taught = Teaching(network)(data["image"], data["input_ids"], data["view_mask"])
-    losses(taught, data, space=space, pad_id=0)[term].backward()
+    forced = TeacherForcing(network)(data["image"], data["input_ids"], data["view_mask"])
+    losses(forced, data, space=space, pad_id=0)[term].backward()
     gradients = [p.grad for p in network.visual.features.parameters() if p.grad is not None]
     assert gradients and sum(float(g.abs().sum()) for g in gradients) > 0
 
@@ -235,7 +235,7 @@ def write(network, data, tokenizer):
     engine = SimpleNamespace(
         state=SimpleNamespace(device=torch.device("cpu")), network=network, fire_event=lambda _: None
     )
-    return write_step(engine, data, tokenizer=tokenizer, amp=False, explain=True)
+    return generate_step(engine, data, tokenizer=tokenizer, amp=False, explain=True)
 
 
 def test_writing_tells_where_each_token_looks(batch, tokenizer):
@@ -256,7 +256,7 @@ def test_a_token_looks_where_its_value_matters():
     memory, visible, _ = network.encode(torch.randn(1, 2, 3, 64, 64))
     ids = torch.tensor([[4, 5, 6]])
     weights = network.attention(ids, memory, visible, torch.zeros(1, 2, 3, 64, 64)).flatten(2)
-    layer = network.report.decoder.layers[-1].cross
+    layer = network.report.decoder.layers[-1].cross_attention
     recorded = []
     layer.register_forward_hook(lambda module, inputs, _: recorded.append(module.weights(*inputs).mean(1)))
     network.report.decoder.hidden(torch.tensor([[2, 4, 5]]), memory, visible)

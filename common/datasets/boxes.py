@@ -36,8 +36,8 @@ def coco_of(entries: Sequence[dict], classes: Sequence[str]) -> dict:
         size = {"height": entry["height"], "width": entry["width"]}
         images.append({"id": number, "file_name": entry["image_path"][0], **size})
         for box, label in zip(entry["boxes"], entry["box_labels"], strict=True):
-            own = {"id": len(annotations) + 1, "image_id": number, "category_id": 1 + classes.index(label)}
-            annotations.append({**own, "bbox": box, "area": round(box[2] * box[3], 2), "iscrowd": 0})
+            current = {"id": len(annotations) + 1, "image_id": number, "category_id": 1 + classes.index(label)}
+            annotations.append({**current, "bbox": box, "area": round(box[2] * box[3], 2), "iscrowd": 0})
     categories = [{"id": number, "name": name} for number, name in enumerate(classes, start=1)]
     return {"images": images, "annotations": annotations, "categories": categories}
 
@@ -144,16 +144,16 @@ def as_corners(boxes: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]], *,
     if are_corners(boxes, sizes):
         logger.warning("%s: the boxes are read as x1, y1, x2, y2: as x, y, width, height they leave the image", what)
         return list(boxes)
-    return [np.concatenate([own[:, :2], own[:, :2] + own[:, 2:]], axis=1) for own in boxes]
+    return [np.concatenate([current[:, :2], current[:, :2] + current[:, 2:]], axis=1) for current in boxes]
 
 
 def are_corners(boxes: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]) -> bool:
     """Whether more than ten times as many boxes fail as x, y, width, height as fail as corners."""
     as_wide = as_corner = 0
-    for own, size in zip(boxes, sizes, strict=True):
+    for current, size in zip(boxes, sizes, strict=True):
         limit = np.array([*size, *size]) + SLACK
-        as_corner += int(((own[:, 2:] < own[:, :2]).any(1) | (own > limit).any(1)).sum())
-        as_wide += int((own[:, :2] + own[:, 2:] > limit[:2]).any(1).sum())
+        as_corner += int(((current[:, 2:] < current[:, :2]).any(1) | (current > limit).any(1)).sum())
+        as_wide += int((current[:, :2] + current[:, 2:] > limit[:2]).any(1).sum())
     return as_wide > 10 * as_corner
 
 
@@ -177,12 +177,12 @@ def _of_coco(folder: Path, split: str) -> list[Boxed]:
     """Images of a split of COCO files. Without a file ``val``, fold 0 of training, by file name, validates."""
     file = _coco_file(folder, split)
     assert file is not None
-    own = split if split != "val" or file.stem.endswith("val") else "train"
-    images = next((f for f in (folder / own, folder / "images") if f.is_dir()), folder)
-    found = _of_coco_file(file, images)
+    current = split if split != "val" or file.stem.endswith("val") else "train"
+    images = next((f for f in (folder / current, folder / "images") if f.is_dir()), folder)
+    results = _of_coco_file(file, images)
     if split in ("train", "val") and _coco_file(folder, "train") == _coco_file(folder, "val"):
-        return [image for image in found if (fold(key_of(image.path, images)) == 0) == (split == "val")]
-    return found
+        return [image for image in results if (fold(key_of(image.path, images)) == 0) == (split == "val")]
+    return results
 
 
 def _of_coco_file(file: Path, images: Path) -> list[Boxed]:
@@ -217,7 +217,7 @@ def _of_studies(annotation: Path, split: str, *, labelled: bool = True) -> list[
     """First images of studies, whose boxes must have labels if ``labelled``; empty slots (-1) are left out."""
     content = load_annotation(annotation)
     entries = content[split]
-    images, found = image_folder(annotation.parent, entries), []
+    images, results = image_folder(annotation.parent, entries), []
     for entry in entries:
         boxes = entry.get("boxes") if labelled else []
         labels = entry.get("box_labels") if labelled else []
@@ -225,10 +225,10 @@ def _of_studies(annotation: Path, split: str, *, labelled: bool = True) -> list[
             raise ValueError(
                 f"boxes of {entry.get('image_path')} in {str(annotation)!r}: a box_label for each is missing"
             )
-        there = [index for index, box in enumerate(boxes) if list(box) != EMPTY]
+        mask = [index for index, box in enumerate(boxes) if list(box) != EMPTY]
         path = inside(images, str(entry["image_path"][0]))
-        found.append(Boxed(path, [labels[index] for index in there], _array([_four(boxes[index]) for index in there])))
-    return found
+        results.append(Boxed(path, [labels[index] for index in mask], _array([_four(boxes[index]) for index in mask])))
+    return results
 
 
 def _of_vindr(folder: Path, split: str) -> list[Boxed]:
@@ -250,10 +250,10 @@ def _of_csv(table: Path, images: Path, folds: set[int]) -> list[Boxed]:
         if missing:
             raise ValueError(f"{str(table)!r} has no columns {sorted(missing)}; it must have {COLUMNS}")
         for row in reader:
-            own = votes[row["image_id"]]
+            current = votes[row["image_id"]]
             if row["class_name"] != NOTHING:
-                own[row["class_name"]].append(_corners_of(row, table))
-    found = []
+                current[row["class_name"]].append(_corners_of(row, table))
+    results = []
     for name in (name for name in votes if fold(name) in folds):
         path = _first(images, *(name + end for end in ENDS))
         if path is None:
@@ -262,8 +262,8 @@ def _of_csv(table: Path, images: Path, folds: set[int]) -> list[Boxed]:
             )
         fused = {label: fuse(np.array(boxes)) for label, boxes in votes[name].items()}
         labels = [label for label, boxes in fused.items() for _ in boxes]
-        found.append(Boxed(str(path), labels, _array([box for boxes in fused.values() for box in boxes])))
-    return found
+        results.append(Boxed(str(path), labels, _array([box for boxes in fused.values() for box in boxes])))
+    return results
 
 
 def _corners_of(row: dict, table: Path) -> list[float]:
@@ -291,7 +291,7 @@ def _clean(raw: list[Boxed], sizes: list[tuple[int, int]], index: dict[str, int]
         dropped += int((known & ~wide).sum())
         cut += int((np.abs(boxes - image.boxes) > SLACK).any(axis=1).sum())
         kept = (known & wide).nonzero()[0]
-        labels = np.array([index[image.names[place]] for place in kept], dtype=np.int64)
+        labels = np.array([index[image.names[position]] for position in kept], dtype=np.int64)
         cases.append({"image": image.path, "boxes": boxes[kept].astype(np.float32), "labels": labels})
     total = sum(len(image.boxes) for image in raw)
     if cut > max(10, OUTSIDE * total):

@@ -41,10 +41,10 @@ def read_splits(root: str, classes: Sequence[str]) -> dict[str, list[dict]]:
     Raises:
         FileNotFoundError: none is there.
     """
-    found = {split: read_boxes(root, split, classes=classes) for split in SPLITS.values() if split_images(root, split)}
-    if not found:
+    splits = {split: read_boxes(root, split, classes=classes) for split in SPLITS.values() if split_images(root, split)}
+    if not splits:
         raise FileNotFoundError(f"folder: {root!r} has no split train, val or test with boxes; see --help")
-    return found
+    return splits
 
 
 def named(splits: dict[str, list[dict]], root: Path) -> dict[str, list[dict]]:
@@ -53,14 +53,14 @@ def named(splits: dict[str, list[dict]], root: Path) -> dict[str, list[dict]]:
     Raises:
         ValueError: two images have one name.
     """
-    found, seen = {}, set()
+    results, seen = {}, set()
     for split, cases in splits.items():
-        found[split] = [{**case, "name": name_in(root, case["image"])} for case in cases]
-        for case in found[split]:
+        results[split] = [{**case, "name": name_in(root, case["image"])} for case in cases]
+        for case in results[split]:
             if case["name"] in seen:
                 raise ValueError(f"image: {case['image']!r} has the name of another image; rename one of them")
             seen.add(case["name"])
-    return found
+    return results
 
 
 def name_in(root: Path, image: str) -> str:
@@ -110,8 +110,8 @@ def write_vindr(splits: dict[str, list[dict]], folder: Path, classes: Sequence[s
         rows: list[list] = []
         for case in cases:
             boxes = zip(case["labels"].tolist(), case["boxes"].astype(float).round(2).tolist(), strict=True)
-            own = [[case["name"], "R1", classes[label], *box] for label, box in boxes]
-            rows += own or [[case["name"], "R1", NOTHING, "", "", "", ""]]
+            current = [[case["name"], "R1", classes[label], *box] for label, box in boxes]
+            rows += current or [[case["name"], "R1", NOTHING, "", "", "", ""]]
         with open(folder / f"annotations_{name}.csv", "w", newline="", encoding="utf-8") as file:
             header = ["image_id", "rad_id", "class_name", "x_min", "y_min", "x_max", "y_max"]
             csv.writer(file).writerows([header, *rows])
@@ -149,19 +149,19 @@ def read_results(root: str, split: str, results: Path, classes: Sequence[str]) -
         raise FileNotFoundError(f"split: {root!r} has no coco_{split}.json, of whose images results are; pass --split")
     content = json.loads(file.read_text(encoding="utf-8"))
     names = {image["id"]: key_of(image["file_name"], Path()) for image in content["images"]}
-    places = {entry["id"]: classes.index(entry["name"]) for entry in content["categories"] if entry["name"] in classes}
-    found = defaultdict(list)
+    labels = {entry["id"]: classes.index(entry["name"]) for entry in content["categories"] if entry["name"] in classes}
+    detections = defaultdict(list)
     for entry in json.loads(results.read_text(encoding="utf-8")):
-        if entry["image_id"] not in names or entry["category_id"] not in places:
+        if entry["image_id"] not in names or entry["category_id"] not in labels:
             raise ValueError(
                 f"results: {entry} has an image or category that {str(file)!r} lacks; pass --split or --classes"
             )
         x, y, width, height = entry["bbox"]
-        box = [x, y, x + width, y + height, places[entry["category_id"]], entry["score"]]
-        found[names[entry["image_id"]]].append(box)
+        box = [x, y, x + width, y + height, labels[entry["category_id"]], entry["score"]]
+        detections[names[entry["image_id"]]].append(box)
     cases = read_boxes(root, split, classes=classes)
     for case in cases:
-        table = np.array(found[name_in(Path(root), case["image"])], dtype=np.float64).reshape(-1, 6)
+        table = np.array(detections[name_in(Path(root), case["image"])], dtype=np.float64).reshape(-1, 6)
         case |= {"boxes": table[:, :4], "labels": table[:, 4].astype(int), "scores": table[:, 5]}
     return {split: cases}
 

@@ -97,7 +97,7 @@ def _with_reports(cases: list[dict]) -> list[dict]:
         sentences = templated_sentences(name, group)
         for case in group:
             case["report"] = " ".join(sentence["text"] for sentence in sentences)
-            case["sentences"] = tuple({**s, "own": case["image"] in s["images"]} for s in sentences)
+            case["sentences"] = tuple({**s, "about_image": case["image"] in s["images"]} for s in sentences)
     return cases
 
 
@@ -150,15 +150,15 @@ def _describe(nodule: dict[str, float], rng: np.random.Generator) -> dict:
     size = ("small", "medium-sized", "large")[int(np.searchsorted([0.04, 0.12], nodule["width"] * nodule["height"]))]
     shape = "taller-than-wide" if nodule["ratio"] > 1.1 else "wider-than-tall" if nodule["ratio"] < 0.7 else "round"
     words = [str(rng.choice(thyroid.ENGLISH[key])) for key in (row, column, shape)]
-    place = words[1] if row == column == "middle" else f"{words[0]} {words[1]}"
+    position = words[1] if row == column == "middle" else f"{words[0]} {words[1]}"
     width, height = (f"{max(1, round(10 * nodule[side]))}0" for side in ("width", "height"))
     extent = f"about {width} x {height} percent of the image"
     templates = [
-        f"A {size} {words[2]} nodule lies in the {place} part, {extent}.",
-        f"In the {place} region there is a {size} nodule of {words[2]} shape measuring {extent}.",
-        f"{size.capitalize()} nodule, {words[2]}, {place} part, {extent}.",
+        f"A {size} {words[2]} nodule lies in the {position} part, {extent}.",
+        f"In the {position} region there is a {size} nodule of {words[2]} shape measuring {extent}.",
+        f"{size.capitalize()} nodule, {words[2]}, {position} part, {extent}.",
     ]
-    return {"text": str(rng.choice(templates)), "attributes": [*place.split(), words[2], size, width, height]}
+    return {"text": str(rng.choice(templates)), "attributes": [*position.split(), words[2], size, width, height]}
 
 
 def _mask(case: dict) -> np.ndarray:

@@ -62,6 +62,6 @@ def read_malignancy(root: str, split: str, *, test_fold: int | None = None) -> l
 def _by_fold(root: str, split: str, test_fold: int, splits: Sequence[str] = SPLITS) -> list[dict]:
     if test_fold not in range(5):
         raise ValueError(f"test_fold: {test_fold} is not in 0..4")
-    wanted = {"test": [0], "validation": [1], "train": [2, 3, 4]}[split]
+    targets = {"test": [0], "validation": [1], "train": [2, 3, 4]}[split]
     cases = [case for name in splits for case in read_dataset(root, name)]
-    return [case for case in cases if (fold(case["case"]) - test_fold) % 5 in wanted]
+    return [case for case in cases if (fold(case["case"]) - test_fold) % 5 in targets]

@@ -31,16 +31,16 @@ def describe(attributes: Sequence[str]) -> str:
         column = "middle"
     elif "middle" in keys and row is None:
         row = "middle"
-    place = " ".join(key for key in (row, column) if key)
-    return " ".join([*looks, "nodule"]) + (f" in the {place} part" if place else "")
+    position = " ".join(key for key in (row, column) if key)
+    return " ".join([*looks, "nodule"]) + (f" in the {position} part" if position else "")
 
 
 def phrase_of(case: dict) -> str:
     """Phrase of an image: ``phrase``, or from its own ``sentences``, nodules joined by "and"; else the plain one."""
     if case.get("phrase"):
         return str(case["phrase"])
-    own = [describe(s["attributes"]) for s in case.get("sentences") or [] if s["own"] and s["attributes"]]
-    return " and ".join(dict.fromkeys(own)) or PLAIN
+    current = [describe(s["attributes"]) for s in case.get("sentences") or [] if s["about_image"] and s["attributes"]]
+    return " and ".join(dict.fromkeys(current)) or PLAIN
 
 
 def with_phrases(cases: Sequence[dict]) -> list[dict]:

@@ -52,7 +52,9 @@ def _case(folder: Path, name: str, report: dict) -> dict:
         case["malignant"] = str(max(malignant))
     if "sentences" in report:
         # a tuple, since MONAI's tools take every list in a case for a list of file names
-        case["sentences"] = tuple({**sentence, "own": name in sentence["images"]} for sentence in report["sentences"])
+        case["sentences"] = tuple(
+            {**sentence, "about_image": name in sentence["images"]} for sentence in report["sentences"]
+        )
     return case
 
 

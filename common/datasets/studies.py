@@ -70,22 +70,22 @@ def annotation_file(root: Path, name: str | None = None) -> Path:
         if file is None:
             raise FileNotFoundError(f"annotation: no file {name!r}, nor in {str(root)!r}; pass an existing one")
         return file
-    found, reasons = [], []
+    results, reasons = [], []
     for file in sorted(root.glob("*.json")):
         try:
             load_annotation(file)
-            found.append(file)
+            results.append(file)
         except ValueError as error:
             reasons.append(str(error))
-    if len(found) > 1:
-        names = [file.name for file in found]
+    if len(results) > 1:
+        names = [file.name for file in results]
         raise ValueError(f"dataset_dir: {str(root)!r} holds {names}; pass --annotation with one of them")
-    if not found:
+    if not results:
         seen = "; ".join(reasons) or "no JSON file"
         raise ValueError(
             f"dataset_dir: {str(root)!r} must hold one JSON file with lists train, val, test of studies: {seen}"
         )
-    return found[0]
+    return results[0]
 
 
 def load_annotation(file: Path) -> dict[str, list[dict]]:
@@ -187,8 +187,8 @@ def list_studies(*, image: str | None, data_dir: str | None, views: int, annotat
         ValueError: no study can be read; one of several that cannot is left out and named as the run ends.
     """
     if image is None:
-        found = read_studies(str(data_dir), "test", views=views, annotation=annotation)
-        return [{key: study[key] for key in ("study", "images")} for study in found]
+        results = read_studies(str(data_dir), "test", views=views, annotation=annotation)
+        return [{key: study[key] for key in ("study", "images")} for study in results]
     FAILURES.take()  # of a listing before that no run finished
     whole = Path(image)
     folders = [whole]

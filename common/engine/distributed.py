@@ -94,8 +94,8 @@ def data_order(count: int) -> list[int]:
     """
     counts = gather([count])
     ends = [sum(counts[:rank]) for rank in range(len(counts))]
-    turns = [(place, rank) for rank, own in enumerate(counts) for place in range(own)]
-    return [ends[rank] + place for place, rank in sorted(turns)]
+    turns = [(position, rank) for rank, current in enumerate(counts) for position in range(current)]
+    return [ends[rank] + position for position, rank in sorted(turns)]
 
 
 def average_buffers(module: nn.Module) -> None:

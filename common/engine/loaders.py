@@ -35,16 +35,16 @@ def training_loader(
             makes the batch smaller instead.
     """
     processes = idist.get_world_size()
-    own = len(dataset) // processes
-    if own < batch_size:
-        if not own or _are_named(dataset):
+    current = len(dataset) // processes
+    if current < batch_size:
+        if not current or _are_named(dataset):
             on_each = f" on each of {processes} processes" if processes > 1 else ""
             raise ValueError(
                 f"batch_size: {len(dataset)} training cases fill no batch of {batch_size}{on_each}; "
                 "pass a smaller --batch_size"
             )
-        logger.warning("batch_size: %d training cases fill no batch of %d; it becomes %d", own, batch_size, own)
-        batch_size = own
+        logger.warning("batch_size: %d training cases fill no batch of %d; it becomes %d", current, batch_size, current)
+        batch_size = current
     sampler: DistributedSampler | None = DistributedSampler(dataset, seed=seed) if processes > 1 else None
     options = {"sampler": sampler, "shuffle": sampler is None, "drop_last": True}
     return _loader(dataset, batch_size, num_workers, device, collate_fn, options)
@@ -71,8 +71,8 @@ def evaluation_loader(
     rank, processes, count = idist.get_rank(), idist.get_world_size(), len(dataset)
     if count < processes and not repeat:
         raise ValueError(f"nproc_per_node: {processes} processes for {count} cases; start {max(count, 1)} at most")
-    own = range(rank, count, processes) if rank < count else range(count - 1, count)
-    return _loader(dataset, batch_size, num_workers, device, collate_fn, {"sampler": own} if processes > 1 else {})
+    current = range(rank, count, processes) if rank < count else range(count - 1, count)
+    return _loader(dataset, batch_size, num_workers, device, collate_fn, {"sampler": current} if processes > 1 else {})
 
 
 def _loader(

@@ -37,11 +37,11 @@ def is_dicom(path: str | Path) -> bool:
 
 def source_of(path: str) -> tuple[str, int]:
     """The file that holds ``path``, and the index of the frame, from 0."""
-    found = _FRAME.fullmatch(path)
-    if found is None or Path(path).is_file():
+    results = _FRAME.fullmatch(path)
+    if results is None or Path(path).is_file():
         return path, 0
-    names = (found[1] + suffix for kind in SUFFIXES for suffix in (kind, kind.upper(), f".{kind[1:].title()}", ""))
-    return next((name for name in names if Path(name).is_file()), path), int(found[2]) - 1
+    names = (results[1] + suffix for kind in SUFFIXES for suffix in (kind, kind.upper(), f".{kind[1:].title()}", ""))
+    return next((name for name in names if Path(name).is_file()), path), int(results[2]) - 1
 
 
 def frame_names(path: str) -> list[str]:

@@ -21,10 +21,10 @@ _converted: set[str] = set()
 def image_files(folder: str | Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
     """Return the image files of ``folder``, numbers in numerical order; with DICOM, also its files without a suffix."""
 
-    def wanted(file: Path) -> bool:
+    def is_image(file: Path) -> bool:
         return file.suffix.lower() in suffixes or (DICOM[0] in suffixes and is_dicom(file))
 
-    files = [file for file in Path(folder).iterdir() if wanted(file) and file.name != "DICOMDIR"]
+    files = [file for file in Path(folder).iterdir() if is_image(file) and file.name != "DICOMDIR"]
     return sorted(files, key=lambda file: (int(file.stem) if file.stem.isdigit() else -1, file.stem, file.name))
 
 

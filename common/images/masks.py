@@ -26,10 +26,10 @@ class CropNoduled(Transform):
         self.margin = margin
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        places = (data["label"][0] > 0).nonzero()
-        if len(places) == 0 or self.margin < 0:
+        positions = (data["label"][0] > 0).nonzero()
+        if len(positions) == 0 or self.margin < 0:
             return dict(data)
-        low, high = places.min(0).values, places.max(0).values + 1
+        low, high = positions.min(0).values, positions.max(0).values + 1
         side = math.ceil(float((high - low).max()) * (1 + 2 * self.margin))
         square = data["image"].new_zeros(data["image"].shape[0], side, side)
         first, shape = [], data["image"].shape[1:]

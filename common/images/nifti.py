@@ -95,7 +95,7 @@ class AsSliced(MapTransform):
         return {**data, **{key: data[key][0][..., None] if slices else data[key][0] for key in self.keys}}
 
 
-def seen_mask(pred: torch.Tensor) -> np.ndarray:
+def rows_first_mask(pred: torch.Tensor) -> np.ndarray:
     """What :class:`AsSliced` gave, as a picture is seen: boolean (H, W)."""
     mask = np.asarray(pred).astype(bool)
     return (mask[..., 0] if mask.ndim == 3 else mask).T

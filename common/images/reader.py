@@ -64,12 +64,12 @@ class GreyReader(ImageReader):
         return to_grey(open_image(path)), None
 
     def get_data(self, img: tuple[Image.Image, np.ndarray | None]) -> tuple[np.ndarray, dict]:
-        image, place = img
-        affine = np.eye(4) if place is None else place
+        image, position = img
+        affine = np.eye(4) if position is None else position
         meta = {
             MetaKeys.AFFINE: affine,
             MetaKeys.ORIGINAL_AFFINE: affine,
-            MetaKeys.SPATIAL_SHAPE: np.asarray(image.size if place is None else (*image.size, 1)),
+            MetaKeys.SPATIAL_SHAPE: np.asarray(image.size if position is None else (*image.size, 1)),
             MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan"),
         }
         return np.asarray(image).T, meta

@@ -14,28 +14,28 @@ MOST = 100  # boxes of an image that count
 
 
 def detection_metrics(
-    found: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
-    wanted: Sequence[tuple[np.ndarray, np.ndarray]],
+    predictions: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    targets: Sequence[tuple[np.ndarray, np.ndarray]],
     classes: Sequence[str],
 ) -> dict[str, float]:
-    """``map``, ``ap50``, ``ap75``, ``ar``, ``froc``, and ``ap50_CLASS`` of the classes that ``wanted`` has.
+    """``map``, ``ap50``, ``ap75``, ``ar``, ``froc``, and ``ap50_CLASS`` of the classes that ``targets`` has.
 
     The first four are COCO's (thresholds 0.5 to 0.95, 100 boxes an image, mean over classes that occur).
 
     Args:
-        found: for each image boxes (M, 4) as x1, y1, x2, y2, labels (M,) from 0, scores (M,).
-        wanted: for each image boxes (G, 4) and labels (G,).
+        predictions: for each image boxes (M, 4) as x1, y1, x2, y2, labels (M,) from 0, scores (M,).
+        targets: for each image boxes (G, 4) and labels (G,).
 
     Raises:
-        ValueError: other numbers of images, or no box is wanted at all.
+        ValueError: other numbers of images, or no image has a box.
     """
-    if len(found) != len(wanted):
-        raise ValueError(f"found: boxes of {len(found)} images for {len(wanted)} images")
-    if not sum(len(boxes) for boxes, _ in wanted):
-        raise ValueError("wanted: no box in any image, so there is nothing to measure; check the data set's boxes")
-    there = sorted({int(label) for _, labels in wanted for label in labels})
+    if len(predictions) != len(targets):
+        raise ValueError(f"predictions: boxes of {len(predictions)} images for {len(targets)} images")
+    if not sum(len(boxes) for boxes, _ in targets):
+        raise ValueError("targets: no box in any image, so there is nothing to measure; check the data set's boxes")
+    present = sorted({int(label) for _, labels in targets for label in labels})
     metric = COCOMetric(
-        classes=[classes[label] for label in there],
+        classes=[classes[label] for label in present],
         iou_list=(0.5, 0.75),
         iou_range=(0.5, 0.95, 0.05),
         max_detection=(MOST,),
@@ -44,11 +44,11 @@ def detection_metrics(
     matches = matching_batch(
         iou_fn=box_iou,  # type: ignore[arg-type]
         iou_thresholds=metric.iou_thresholds.tolist(),
-        pred_boxes=[boxes for boxes, _, _ in found],
-        pred_classes=[_places(labels, there) for _, labels, _ in found],
-        pred_scores=[scores for _, _, scores in found],
-        gt_boxes=[boxes for boxes, _ in wanted],
-        gt_classes=[_places(labels, there) for _, labels in wanted],
+        pred_boxes=[boxes for boxes, _, _ in predictions],
+        pred_classes=[_indices(labels, present) for _, labels, _ in predictions],
+        pred_scores=[scores for _, _, scores in predictions],
+        gt_boxes=[boxes for boxes, _ in targets],
+        gt_classes=[_indices(labels, present) for _, labels in targets],
         max_detections=MOST,
     )
     values, _ = metric(matches)
@@ -59,39 +59,39 @@ def detection_metrics(
         "ar": "mAR_IoU_0.50_0.95_0.05",
     }
     result = {name: float(values[f"{key}_MaxDet_{MOST}"]) for name, key in names.items()}
-    for label in there:
+    for label in present:
         result[f"ap50_{classes[label]}"] = float(values[f"{classes[label]}_AP_IoU_0.50_MaxDet_{MOST}"])
-    return result | {"froc": froc(found, wanted)}
+    return result | {"froc": froc(predictions, targets)}
 
 
-def _places(labels: np.ndarray, there: list[int]) -> np.ndarray:
-    """Place of each label in ``there``; those that it lacks, which no mean counts, come after all."""
-    return np.array([there.index(label) if label in there else len(there) for label in labels], dtype=np.int64)
+def _indices(labels: np.ndarray, present: list[int]) -> np.ndarray:
+    """Index of each label in ``present``; those that it lacks, which no mean counts, come after all."""
+    return np.array([present.index(label) if label in present else len(present) for label in labels], dtype=np.int64)
 
 
 def froc(
-    found: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
-    wanted: Sequence[tuple[np.ndarray, np.ndarray]],
+    predictions: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    targets: Sequence[tuple[np.ndarray, np.ndarray]],
     *,
     overlap: float = 0.5,
 ) -> float:
     """Mean sensitivity at :data:`FALSE_POSITIVES` an image (van Ginneken et al. 2010); all classes together.
 
-    A box counts as found once, by the surest box of its label that overlaps it by ``overlap``.
+    A box counts as detected once, by the top-scoring box of its label that overlaps it by ``overlap``.
     """
-    hits, scores, total = [], [], sum(len(boxes) for boxes, _ in wanted)
-    for (boxes, labels, own), (true_boxes, true_labels) in zip(found, wanted, strict=True):
+    hits, scores, total = [], [], sum(len(boxes) for boxes, _ in targets)
+    for (boxes, labels, confidences), (true_boxes, true_labels) in zip(predictions, targets, strict=True):
         taken = np.zeros(len(true_boxes), dtype=bool)
         like = box_iou(boxes, true_boxes) if len(boxes) and len(true_boxes) else np.zeros((len(boxes), len(true_boxes)))
-        for index in np.argsort(-own, kind="stable"):
+        for index in np.argsort(-confidences, kind="stable"):
             fits = (like[index] >= overlap) & (true_labels == labels[index]) & ~taken
             best = int(np.argmax(np.where(fits, like[index], -1))) if fits.any() else -1
             if best >= 0:
                 taken[best] = True
             hits.append(best >= 0)
-            scores.append(own[index])
+            scores.append(confidences[index])
     order = np.argsort(-np.array(scores), kind="stable")
     right = np.array(hits, dtype=bool)[order]
-    sensitivity, wrong = np.cumsum(right) / total, np.cumsum(~right) / len(wanted)
+    sensitivity, wrong = np.cumsum(right) / total, np.cumsum(~right) / len(targets)
     reached = [sensitivity[wrong <= limit] for limit in FALSE_POSITIVES]
     return float(np.mean([values[-1] if len(values) else 0.0 for values in reached]))

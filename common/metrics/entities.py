@@ -53,11 +53,11 @@ def entity_metrics(
     """
     if len(predictions) != len(references) or not references:
         raise ValueError(f"reports: {len(predictions)} predictions for {len(references)} references; give one each")
-    found, wanted = mentions(predictions, entities), mentions(references, entities)
-    both = float((found & wanted).sum())
-    precision, recall = both / max(found.sum(), 1), both / max(wanted.sum(), 1)
+    results, targets = mentions(predictions, entities), mentions(references, entities)
+    both = float((results & targets).sum())
+    precision, recall = both / max(results.sum(), 1), both / max(targets.sum(), 1)
     return {
-        "entity_accuracy": float((found == wanted).all(1).mean()),
+        "entity_accuracy": float((results == targets).all(1).mean()),
         "entity_precision": precision,
         "entity_recall": recall,
         "entity_f1": 2 * precision * recall / (precision + recall) if both else 0.0,

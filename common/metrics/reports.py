@@ -20,16 +20,16 @@ class Bleu4(Metric):
         super().__init__(output_transform=output_transform)
 
     def reset(self) -> None:
-        self.written: list[str] = []
-        self.wanted: list[str] = []
+        self.generated: list[str] = []
+        self.references: list[str] = []
 
     def update(self, output: Sequence[Sequence[str]]) -> None:
-        """``output``: written texts and references."""
-        self.written += output[0]
-        self.wanted += output[1]
+        """``output``: generated texts and references."""
+        self.generated += output[0]
+        self.references += output[1]
 
     def compute(self) -> float:
-        texts = gather(self.written), gather(self.wanted)
+        texts = gather(self.generated), gather(self.references)
         return bleu(*([tokens_of(text) for text in side] for side in texts))["bleu_4"]
 
 
@@ -71,13 +71,13 @@ class ReportMetrics:
                 self.columns.setdefault(name, []).append(value)
 
     def _compute(self, engine: Engine) -> None:
-        written, wanted = (gather(texts) for texts in self.texts.values())
+        generated, references = (gather(texts) for texts in self.texts.values())
         columns = {name: torch.tensor(gather(values)) for name, values in self.columns.items()}
-        metrics = text_metrics(written, wanted) | entity_metrics(written, wanted, self.entities)
-        metrics |= self.summary(columns) | {"distinct_reports": len(set(written)) / len(written)}
+        metrics = text_metrics(generated, references) | entity_metrics(generated, references, self.entities)
+        metrics |= self.summary(columns) | {"distinct_reports": len(set(generated)) / len(generated)}
         engine.state.metrics.update(metrics)
-        pairs = [([tokens_of(a)], [tokens_of(b)]) for a, b in zip(written, wanted, strict=True)]
+        pairs = [([tokens_of(a)], [tokens_of(b)]) for a, b in zip(generated, references, strict=True)]
         details = {"bleu_4": [bleu(*p)["bleu_4"] for p in pairs], "rouge_l": [rouge_l(*p) for p in pairs]}
-        details["cider_d"] = cider_d_each(*([tokens_of(text) for text in side] for side in (written, wanted)))
+        details["cider_d"] = cider_d_each(*([tokens_of(text) for text in side] for side in (generated, references)))
         details_of = {name: torch.tensor(values) for name, values in details.items()}
         engine.state.metric_details |= details_of | columns  # type: ignore[attr-defined]

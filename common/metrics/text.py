@@ -43,9 +43,9 @@ def bleu(predictions: Sequence[Tokens], references: Sequence[Tokens]) -> dict[st
     correct, guessed = [0] * ORDERS, [0] * ORDERS
     for prediction, reference in zip(predictions, references, strict=True):
         for index in range(ORDERS):
-            found = _ngrams(prediction, index + 1)
-            correct[index] += sum((found & _ngrams(reference, index + 1)).values())
-            guessed[index] += sum(found.values())
+            results = _ngrams(prediction, index + 1)
+            correct[index] += sum((results & _ngrams(reference, index + 1)).values())
+            guessed[index] += sum(results.values())
     lengths = sum(map(len, predictions)), sum(map(len, references))
     ratio = (lengths[0] + TINY) / (lengths[1] + SMALL)
     penalty = math.exp(1 - 1 / ratio) if ratio < 1 else 1.0

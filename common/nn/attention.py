@@ -20,18 +20,18 @@ class SampleLayerNorm(nn.Module):
         self.gamma, self.beta = nn.Parameter(torch.ones(features)), nn.Parameter(torch.zeros(features))
         self.eps = eps
 
-    def forward(self, x: torch.Tensor, modulation: Optional[torch.Tensor] = None, place: int = 0) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, modulation: Optional[torch.Tensor] = None, index: int = 0) -> torch.Tensor:
         """Norm of ``x`` over its last axis.
 
         Args:
-            modulation: (places, 2, *x.shape), of which ``place`` is added to gamma and beta (R2Gen's memory-driven
+            modulation: (norms, 2, *x.shape), of which ``index`` is added to gamma and beta (R2Gen's memory-driven
                 conditional layer norm).
         """
         wide = x.float()  # a deviation of numbers with 8 bits is off by percents
         std, mean = torch.std_mean(wide, dim=-1, keepdim=True)
         if modulation is None:
             return (self.gamma * (wide - mean) / (std + self.eps) + self.beta).to(self.gamma.dtype)
-        gamma, beta = self.gamma + modulation[place, 0], self.beta + modulation[place, 1]
+        gamma, beta = self.gamma + modulation[index, 0], self.beta + modulation[index, 1]
         return (gamma * (wide - mean) / (std + self.eps) + beta).to(self.gamma.dtype)
 
 
@@ -71,14 +71,14 @@ class MultiHeadAttention(nn.Module):
             keys_values: (2, B, heads, S, dim / heads), of :meth:`keys_values`.
             visible: bool, broadcast to (B, heads, T, S); each query sees one key at least.
         """
-        found = F.scaled_dot_product_attention(
+        results = F.scaled_dot_product_attention(
             self.split(self.query(x)),
             keys_values[0],
             keys_values[1],
             attn_mask=visible,
             dropout_p=self.dropout if self.training else 0.0,
         )
-        return self.out(found.transpose(1, 2).flatten(2))
+        return self.out(results.transpose(1, 2).flatten(2))
 
     def forward(self, x: torch.Tensor, source: torch.Tensor, visible: Optional[torch.Tensor] = None) -> torch.Tensor:
         """Attend from ``x`` (B, T, dim) to ``source`` (B, S, dim)."""

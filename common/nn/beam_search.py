@@ -84,8 +84,8 @@ class BeamSearch(nn.Module):
             live.scores.masked_fill_(ended, float("-inf"))
             running = self._running(done, live)
             if not bool(running.all()):
-                for part, found in zip(result, done):  # noqa: B905 (TorchScript)
-                    part[studies[~running]] = found[~running]
+                for part, results in zip(result, done):  # noqa: B905 (TorchScript)
+                    part[studies[~running]] = results[~running]
                 keep = running.nonzero()[:, 0]
                 if keep.shape[0] == 0:
                     break
@@ -135,10 +135,10 @@ class BeamSearch(nn.Module):
     def _finish(self, done: Hypotheses, live: Hypotheses, ended: torch.Tensor, length: int) -> Hypotheses:
         """The K best of what had ended and what ends now."""
         new = (live.scores / float(length) ** self.length_penalty).masked_fill(~ended, float("-inf"))
-        scores, place = torch.cat([done.scores, new], dim=1).topk(self.beams)
-        rows = torch.arange(place.shape[0], device=place.device)[:, None]
-        ids = torch.cat([done.ids, live.ids], dim=1)[rows, place]
-        log_probs = torch.cat([done.log_probs, live.log_probs], dim=1)[rows, place]
+        scores, position = torch.cat([done.scores, new], dim=1).topk(self.beams)
+        rows = torch.arange(position.shape[0], device=position.device)[:, None]
+        ids = torch.cat([done.ids, live.ids], dim=1)[rows, position]
+        log_probs = torch.cat([done.log_probs, live.log_probs], dim=1)[rows, position]
         return Hypotheses(ids, scores, log_probs)
 
     def _running(self, done: Hypotheses, live: Hypotheses) -> torch.Tensor:

@@ -17,8 +17,8 @@ TRANSFORMER = (
     (r"^encoder_decoder\.model\.tgt_embed\.0\.lut\.", "report.decoder.embedding."),
     (r"^encoder_decoder\.logit\.", "report.decoder.logit."),
     (r"^(encoder\..*)\.self_attn\.", r"\1.attention."),
-    (r"^(report\..*)\.self_attn\.", r"\1.own."),
-    (r"\.src_attn\.", ".cross."),
+    (r"^(report\..*)\.self_attn\.", r"\1.self_attention."),
+    (r"\.src_attn\.", ".cross_attention."),
     (r"\.linears\.0\.", ".query."),
     (r"\.linears\.1\.", ".key."),
     (r"\.linears\.2\.", ".value."),
@@ -37,23 +37,23 @@ def renamed(state: dict[str, torch.Tensor], rules: tuple) -> dict[str, torch.Ten
     """
     names = {name: rename(name, (*rules, *TRANSFORMER)) for name in state if not name.endswith("tgt_embed.1.pe")}
     stacks: dict[str, list] = {}
-    found = {}
+    results = {}
     for name, value in state.items():
-        own = names.get(name)
-        match = own and MODULATION.match(own)
+        current = names.get(name)
+        match = current and MODULATION.match(current)
         if match:
-            layer, place, kind, part, of = match.groups()
+            layer, position, kind, part, of = match.groups()
             key = f"report.decoder.relational.modulation.{'inner.' if part == '0' else 'outer_'}{of}"
-            stacks.setdefault(key, []).append(((int(layer), int(place), kind != "gamma"), value))
-        elif own:
-            found[own] = value
+            stacks.setdefault(key, []).append(((int(layer), int(position), kind != "gamma"), value))
+        elif current:
+            results[current] = value
     for key, parts in stacks.items():
         values = [value for _, value in sorted(parts, key=lambda part: part[0])]
         joined = torch.cat(values) if "inner" in key else torch.stack(values)
         if "outer" in key:  # kept as (count, in, out) and (count, 1, out)
             joined = joined.transpose(1, 2).contiguous() if joined.dim() == 3 else joined[:, None]
-        found[key] = joined
-    return found
+        results[key] = joined
+    return results
 
 
 def rename(name: str, rules: tuple) -> str:
@@ -69,8 +69,8 @@ def load_into(network: torch.nn.Module, state: dict[str, torch.Tensor]) -> None:
     Raises:
         ValueError: entries are missing, left over, or of another shape.
     """
-    own = network.state_dict().keys()
-    missing, extra = sorted(own - state.keys()), sorted(state.keys() - own)
+    current = network.state_dict().keys()
+    missing, extra = sorted(current - state.keys()), sorted(state.keys() - current)
     if missing or extra:
         raise ValueError(f"weights: {len(missing)} entries missing {missing[:3]}, {len(extra)} not known {extra[:3]}")
     try:

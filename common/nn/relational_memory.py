@@ -30,11 +30,11 @@ class RelationalMemory(nn.Module):
     def forward(self, words: torch.Tensor, slots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Slots after each of ``words`` (N, T, dim), flattened (N, T, slots * dim), and after the last."""
         seen, gates = self.attention.keys_values(words), self.of_word(words)  # of all words at once
-        found = torch.jit.annotate(list[torch.Tensor], [])
-        for place in range(words.shape[1]):
-            slots = self.rewrite(slots, seen[:, :, :, place : place + 1], gates[:, place : place + 1])
-            found.append(slots.flatten(1))
-        return torch.stack(found, dim=1), slots
+        results = torch.jit.annotate(list[torch.Tensor], [])
+        for position in range(words.shape[1]):
+            slots = self.rewrite(slots, seen[:, :, :, position : position + 1], gates[:, position : position + 1])
+            results.append(slots.flatten(1))
+        return torch.stack(results, dim=1), slots
 
     @torch.jit.export
     def rewrite(self, slots: torch.Tensor, word: torch.Tensor, gates: torch.Tensor) -> torch.Tensor:
@@ -87,5 +87,5 @@ class RelationalNorms(nn.Module):
 
     def forward(self, words: torch.Tensor, slots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Modulation (layers, norms, 2, N, T, dim) at ``words`` (N, T, dim), and the slots after the last."""
-        found, slots = self.memory(words, slots)
-        return self.modulation(found).unflatten(0, [self.layers, -1]), slots
+        results, slots = self.memory(words, slots)
+        return self.modulation(results).unflatten(0, [self.layers, -1]), slots

@@ -72,11 +72,12 @@ class DecoderLayer(nn.Module):
 
     def __init__(self, *, dim: int, hidden: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.own = MultiHeadAttention(dim=dim, heads=heads, dropout=dropout)
-        self.cross = MultiHeadAttention(dim=dim, heads=heads, dropout=dropout)
+        self.self_attention = MultiHeadAttention(dim=dim, heads=heads, dropout=dropout)
+        self.cross_attention = MultiHeadAttention(dim=dim, heads=heads, dropout=dropout)
         self.feed_forward = FeedForward(dim=dim, hidden=hidden, dropout=dropout)
         self.norms = nn.ModuleList(SampleLayerNorm(dim) for _ in range(3))
         self.dropout = nn.Dropout(dropout)
+        self.register_load_state_dict_pre_hook(_names_of_0_1)
 
     def forward(
         self,
@@ -87,12 +88,12 @@ class DecoderLayer(nn.Module):
         modulation: Optional[torch.Tensor],
     ) -> torch.Tensor:
         normed = self.norms[0](x, modulation, 0)
-        x = x + self.dropout(self.own(normed, normed, causal))
-        x = x + self.dropout(self.cross(self.norms[1](x, modulation, 1), memory, visible))
+        x = x + self.dropout(self.self_attention(normed, normed, causal))
+        x = x + self.dropout(self.cross_attention(self.norms[1](x, modulation, 1), memory, visible))
         return x + self.dropout(self.feed_forward(self.norms[2](x, modulation, 2)))
 
     @torch.jit.export
-    def looks(
+    def attention_weights(
         self,
         x: torch.Tensor,
         causal: torch.Tensor,
@@ -102,41 +103,48 @@ class DecoderLayer(nn.Module):
     ) -> torch.Tensor:
         """Cross-attention (B, T, S) of this layer, mean over heads."""
         normed = self.norms[0](x, modulation, 0)
-        x = x + self.own(normed, normed, causal)
-        return self.cross.weights(self.norms[1](x, modulation, 1), memory, visible).mean(1)
+        x = x + self.self_attention(normed, normed, causal)
+        return self.cross_attention.weights(self.norms[1](x, modulation, 1), memory, visible).mean(1)
 
     @torch.jit.export
     def step(
         self,
         x: torch.Tensor,
         position: int,
-        own: torch.Tensor,
-        cross: torch.Tensor,
+        self_kv: torch.Tensor,
+        cross_kv: torch.Tensor,
         visible: torch.Tensor,
         modulation: Optional[torch.Tensor],
     ) -> torch.Tensor:
-        """One token: ``x`` (B, K, dim); writes its keys and values into ``own`` (2, B, K, heads, T, d)."""
+        """One token: ``x`` (B, K, dim); writes its keys and values into ``self_kv`` (2, B, K, heads, T, d)."""
         batch, beams = x.shape[0], x.shape[1]
         single = self.norms[0](x, modulation, 0).flatten(0, 1)[:, None]  # (B*K, 1, dim)
-        own[:, :, :, :, position] = self.own.keys_values(single)[:, :, :, 0].unflatten(1, [batch, beams])
-        found = self.own.attend(single, own[:, :, :, :, : position + 1].flatten(1, 2))
-        x = x + found[:, 0].unflatten(0, [batch, beams])
-        x = x + self.cross.attend(self.norms[1](x, modulation, 1), cross, visible[:, None, None])
+        self_kv[:, :, :, :, position] = self.self_attention.keys_values(single)[:, :, :, 0].unflatten(1, [batch, beams])
+        results = self.self_attention.attend(single, self_kv[:, :, :, :, : position + 1].flatten(1, 2))
+        x = x + results[:, 0].unflatten(0, [batch, beams])
+        x = x + self.cross_attention.attend(self.norms[1](x, modulation, 1), cross_kv, visible[:, None, None])
         return x + self.feed_forward(self.norms[2](x, modulation, 2))
+
+
+def _names_of_0_1(_: nn.Module, state: dict, prefix: str, *__: object) -> None:
+    """Entries of files of version 0.1, under their present names."""
+    for former, present in (("own.", "self_attention."), ("cross.", "cross_attention.")):
+        for name in [name for name in state if name.startswith(prefix + former)]:
+            state[prefix + present + name.removeprefix(prefix + former)] = state.pop(name)
 
 
 class DecoderState(NamedTuple):
     """What generation carries from token to token.
 
     Attributes:
-        own: (layers, 2, B, K, heads, T, d), keys and values of the tokens so far, with room for more.
-        cross: (layers, 2, B, heads, S, d), those of the memory.
+        self_kv: (layers, 2, B, K, heads, T, d), keys and values of the tokens so far, with room for more.
+        cross_kv: (layers, 2, B, heads, S, d), those of the memory.
         visible: bool (B, S).
         slots: (B, K, slots, dim), of the relational memory; empty where there is none.
     """
 
-    own: torch.Tensor
-    cross: torch.Tensor
+    self_kv: torch.Tensor
+    cross_kv: torch.Tensor
     visible: torch.Tensor
     slots: torch.Tensor
 
@@ -146,7 +154,7 @@ class ReportDecoder(nn.Module):
 
     Args:
         vocab_size: ids 0 .. vocab_size - 1.
-        pad_id: tokens with this id are not seen, except at the first place (published files use 0 for begin, too).
+        pad_id: tokens with this id are not seen, except at the first position (published files use 0 for begin, too).
         max_length: positions at most.
         slots, slot_heads: of the relational memory (R2Gen, D2R-Net); 0 slots: none (SGF).
     """
@@ -183,7 +191,7 @@ class ReportDecoder(nn.Module):
         by_columns(self)
 
     def forward(self, ids: torch.Tensor, memory: torch.Tensor, visible: Optional[torch.Tensor] = None) -> torch.Tensor:
-        """Log-probabilities (B, T, vocab_size): place k predicts token k + 1 of ``ids`` (B, T)."""
+        """Log-probabilities (B, T, vocab_size): position k predicts token k + 1 of ``ids`` (B, T)."""
         return self.logit(self.hidden(ids, memory, visible)).float().log_softmax(dim=2)
 
     @torch.jit.export
@@ -203,7 +211,7 @@ class ReportDecoder(nn.Module):
         return self.relational(words, self.relational.start(words))[0]
 
     def _causal(self, ids: torch.Tensor) -> torch.Tensor:
-        """Bool (B, 1, T, T): which tokens each place sees."""
+        """Bool (B, 1, T, T): which tokens each position sees."""
         seen = ids != self.pad_id
         seen[:, 0] = True
         length = ids.shape[1]
@@ -216,29 +224,33 @@ class ReportDecoder(nn.Module):
         x = self.embedding(ids) * self.scale + self.positions[: ids.shape[1]]
         modulation, weights = self._modulation(x), x
         for index, layer in enumerate(self.layers):
-            own = None if modulation is None else modulation[index]
-            weights = layer.looks(x, causal, memory, mask, own)
-            x = layer(x, causal, memory, mask, own)
+            norms = None if modulation is None else modulation[index]
+            weights = layer.attention_weights(x, causal, memory, mask, norms)
+            x = layer(x, causal, memory, mask, norms)
         return weights
 
     @torch.jit.export
     def start(self, memory: torch.Tensor, visible: Optional[torch.Tensor], beams: int) -> DecoderState:
         """State before the first token, for ``memory`` (B, S, dim) and as many hypotheses a study."""
-        cross = torch.stack([layer.cross.keys_values(memory) for layer in self.layers])
+        cross = torch.stack([layer.cross_attention.keys_values(memory) for layer in self.layers])
         if visible is None:
             visible = torch.ones(memory.shape[0], memory.shape[1], dtype=torch.bool, device=memory.device)
-        own = memory.new_empty([cross.shape[0], 2, memory.shape[0], beams, cross.shape[3], self.room, cross.shape[5]])
+        self_kv = memory.new_empty(
+            [cross.shape[0], 2, memory.shape[0], beams, cross.shape[3], self.room, cross.shape[5]]
+        )
         slots = memory.new_zeros([memory.shape[0], beams, 0, cross.shape[5]])
         if self.relational is not None:
             slots = self.relational.start(memory)[:, None].expand(-1, beams, -1, -1)
-        return DecoderState(own, cross, visible, slots)
+        return DecoderState(self_kv, cross, visible, slots)
 
     @torch.jit.export
     def step(self, tokens: torch.Tensor, position: int, state: DecoderState) -> tuple[torch.Tensor, DecoderState]:
         """Log-probabilities (B, K, vocab_size) after ``tokens`` (B, K) at ``position``; the state goes on."""
-        own = state.own
-        if position == own.shape[5]:
-            own = torch.cat([own, torch.empty_like(own)], dim=5)  # doubled: the copies cost no more than the rest
+        self_kv = state.self_kv
+        if position == self_kv.shape[5]:
+            self_kv = torch.cat(
+                [self_kv, torch.empty_like(self_kv)], dim=5
+            )  # doubled: the copies cost no more than the rest
         x = self.embedding(tokens) * self.scale + self.positions[position]
         slots, modulation = state.slots, torch.jit.annotate(Optional[torch.Tensor], None)
         if self.relational is not None:
@@ -246,27 +258,29 @@ class ReportDecoder(nn.Module):
             modulation = modulation[:, :, :, :, 0].unflatten(3, [x.shape[0], x.shape[1]])
             slots = flat.unflatten(0, [x.shape[0], x.shape[1]])
         for index, layer in enumerate(self.layers):
-            own_norms = None if modulation is None else modulation[index]
-            x = layer.step(x, position, own[index], state.cross[index], state.visible, own_norms)
-        return self.logit(self.norm(x)).float().log_softmax(dim=2), DecoderState(own, state.cross, state.visible, slots)
+            norms = None if modulation is None else modulation[index]
+            x = layer.step(x, position, self_kv[index], state.cross_kv[index], state.visible, norms)
+        return self.logit(self.norm(x)).float().log_softmax(dim=2), DecoderState(
+            self_kv, state.cross_kv, state.visible, slots
+        )
 
     @torch.jit.export
     def select(self, state: DecoderState, studies: torch.Tensor, beams: torch.Tensor, used: int) -> DecoderState:
-        """The state of ``studies`` (b,) with hypotheses ``beams`` (b, K), of which ``used`` places are filled."""
+        """The state of ``studies`` (b,) with hypotheses ``beams`` (b, K), of which ``used`` positions are filled."""
         slots = state.slots[studies[:, None], beams]
-        if studies.shape[0] < state.own.shape[2]:
-            own = state.own[:, :, studies[:, None], beams]
-            return DecoderState(own, state.cross[:, :, studies], state.visible[studies], slots)
+        if studies.shape[0] < state.self_kv.shape[2]:
+            self_kv = state.self_kv[:, :, studies[:, None], beams]
+            return DecoderState(self_kv, state.cross_kv[:, :, studies], state.visible[studies], slots)
         rows = (studies[:, None] * beams.shape[1] + beams).flatten()
         moved = (rows != torch.arange(rows.shape[0], device=rows.device)).nonzero()[:, 0]
-        for layer in state.own:  # one by one: the copies stay small enough to be kept by the allocator
+        for layer in state.self_kv:  # one by one: the copies stay small enough to be kept by the allocator
             filled = layer.flatten(1, 2)[:, :, :, :used]
             filled.index_copy_(1, moved, filled.index_select(1, rows[moved]))
-        return DecoderState(state.own, state.cross, state.visible, slots)
+        return DecoderState(state.self_kv, state.cross_kv, state.visible, slots)
 
 
 def sinusoids(length: int, dim: int) -> torch.Tensor:
     """Fixed positions (length, dim), sine and cosine alternating (Vaswani et al. 2017)."""
-    place = torch.arange(length, dtype=torch.float32)[:, None]
+    position = torch.arange(length, dtype=torch.float32)[:, None]
     rate = torch.exp(torch.arange(0, dim, 2, dtype=torch.float32) * (-math.log(10000.0) / dim))
-    return torch.stack([torch.sin(place * rate), torch.cos(place * rate)], dim=2).flatten(1)
+    return torch.stack([torch.sin(position * rate), torch.cos(position * rate)], dim=2).flatten(1)

@@ -179,11 +179,11 @@ def _group(finding: Finding, header: Dataset, seg: Dataset | None, frame: int | 
     numbers = None if frame is None else [frame]
     image = (header.SOPClassUID, header.SOPInstanceUID)
     if finding.mask is not None and seg is not None:
-        place = hd.sr.ReferencedSegmentationFrame(
+        position = hd.sr.ReferencedSegmentationFrame(
             seg.SOPClassUID, seg.SOPInstanceUID, 1, 1, hd.sr.SourceImageForSegmentation(*image, numbers)
         )
-        del place[0].ReferencedSOPSequence[0].ReferencedSegmentNumber  # PS3.3 C.17.3: only where no frame is named
-        return hd.sr.PlanarROIMeasurementsAndQualitativeEvaluations(referenced_segment=place, **common)
+        del position[0].ReferencedSOPSequence[0].ReferencedSegmentNumber  # PS3.3 C.17.3: only where no frame is named
+        return hd.sr.PlanarROIMeasurementsAndQualitativeEvaluations(referenced_segment=position, **common)
     if finding.box is not None:
         left, top, right, bottom = finding.box
         corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom], [left, top]])

@@ -72,7 +72,7 @@ def draw_boxes(image: np.ndarray, boxes: np.ndarray, texts: Sequence[str], *, he
     return stack([canvas, legend])
 
 
-def seen_boxes(
+def attention_boxes(
     image: np.ndarray, boxes: np.ndarray, shares: np.ndarray, *, title: str, highest: float, height: int = 384
 ) -> Image.Image:
     """Draw ``boxes`` (M, 4), x1, y1, x2, y2 in pixels, filled the redder the higher their share of attention (M,).
@@ -197,15 +197,15 @@ def heat_map(
     pen, font = ImageDraw.Draw(picture), ImageFont.load_default(size=14)
     pen.text((left, 6), column_title, fill=INK, font=font)
     pen.text((6, 28), row_title, fill=INK, font=font)
-    for place, name in enumerate(columns):
-        pen.text((left + cell * place + cell // 2, 28), name, fill=INK, font=font, anchor="ma")
-    low, spread = np.nanmin(values), max(float(np.nanmax(values) - np.nanmin(values)), 1e-12)
+    for position, name in enumerate(columns):
+        pen.text((left + cell * position + cell // 2, 28), name, fill=INK, font=font, anchor="ma")
+    low, span = np.nanmin(values), max(float(np.nanmax(values) - np.nanmin(values)), 1e-12)
     for r, name in enumerate(rows):
         pen.text((left - 12, top + 32 * r + 8), name, fill=INK, font=font, anchor="ra")
         for c in range(len(columns)):
             if np.isnan(values[r, c]):
                 continue
-            share = float(values[r, c] - low) / spread
+            share = float(values[r, c] - low) / span
             corner = (left + cell * c, top + 32 * r)
             box = [*corner, corner[0] + cell - 2, corner[1] + 30]
             frame = (230, 120, 0) if values[r, c] == np.nanmax(values) else None
@@ -217,15 +217,15 @@ def heat_map(
 
 def scatter(points: np.ndarray, labels: np.ndarray, *, size: int = 560) -> Image.Image:
     """``points`` (N, 2) coloured by ``labels`` (N,), numbered at the point next to each median; label -1 is grey."""
-    low, spread = points.min(0), np.maximum(np.ptp(points, axis=0), 1e-12)
-    places = (points - low) / spread * (size - 40) + 20
+    low, span = points.min(0), np.maximum(np.ptp(points, axis=0), 1e-12)
+    positions = (points - low) / span * (size - 40) + 20
     picture = Image.new("RGB", (size, size), PAPER)
     pen, font = ImageDraw.Draw(picture), ImageFont.load_default(size=16)
-    for (x, y), label in zip(places, labels, strict=True):
+    for (x, y), label in zip(positions, labels, strict=True):
         pen.ellipse([x - 2, y - 2, x + 2, y + 2], fill=colour(int(label)))
     for label in np.unique(labels[labels >= 0]):
-        own = places[labels == label]
-        x, y = own[np.square(own - np.median(own, axis=0)).sum(1).argmin()]
+        current = positions[labels == label]
+        x, y = current[np.square(current - np.median(current, axis=0)).sum(1).argmin()]
         pen.text((x, y), str(label), fill=INK, font=font, anchor="mm", stroke_width=3, stroke_fill=PAPER)
     return picture
 

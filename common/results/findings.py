@@ -79,5 +79,5 @@ def _largest_piece(mask: np.ndarray) -> np.ndarray:
 
 def _corners(mask: np.ndarray) -> np.ndarray:
     """Corners (N, 2), row and column, of the covered pixels at the rim."""
-    places = np.argwhere(mask & ~binary_erosion(mask))
-    return np.concatenate([places + shift for shift in ([0, 0], [0, 1], [1, 0], [1, 1])])
+    positions = np.argwhere(mask & ~binary_erosion(mask))
+    return np.concatenate([positions + shift for shift in ([0, 0], [0, 1], [1, 0], [1, 1])])

@@ -62,8 +62,8 @@ class ChestOptions:
 
 def chest_or_synthetic(*, dataset_dir: str | None, synthetic_dir: str, options: dict) -> str:
     """As :func:`common.synthetic.thyroid.dataset_or_synthetic`, for chest X-rays."""
-    wanted = ChestOptions(**options)
-    return existing_or_made(dataset_dir, synthetic_dir, asdict(wanted), lambda root: write_chests(root, wanted))
+    targets = ChestOptions(**options)
+    return existing_or_made(dataset_dir, synthetic_dir, asdict(targets), lambda root: write_chests(root, targets))
 
 
 def write_chests(root: str, options: ChestOptions) -> None:
@@ -105,12 +105,12 @@ def _sample(rng: np.random.Generator) -> list[Lesion]:
     """None to three lesions of different names, no two in one zone of one lung."""
     names = rng.choice(list(SHARES), size=rng.choice([0, 1, 2, 3], p=[0.2, 0.4, 0.25, 0.15]), replace=False,
                        p=list(SHARES.values()))  # fmt: skip
-    found: list[Lesion] = []
+    results: list[Lesion] = []
     for name in names:
         lesion = place(str(name), str(rng.choice(["left", "right"])), str(rng.choice(list(ZONE_Y))), rng)
-        if not lesion.side or all(lesion.side != other.side for other in found):
-            found.append(lesion)
-    return found
+        if not lesion.side or all(lesion.side != other.side for other in results):
+            results.append(lesion)
+    return results
 
 
 def _report(lesions: list[Lesion], rng: np.random.Generator) -> str:
@@ -124,4 +124,6 @@ def _report(lesions: list[Lesion], rng: np.random.Generator) -> str:
 def _order(sentence: str) -> int:
     """Heart, aorta, lungs, pleura, as reports are mostly written."""
     words = (("heart", "Heart", "cardiomegaly"), ("aort",), ("zone", "lungs", "opacity"))
-    return next((place for place, parts in enumerate(words) if any(part in sentence for part in parts)), len(words))
+    return next(
+        (position for position, parts in enumerate(words) if any(part in sentence for part in parts)), len(words)
+    )

@@ -124,8 +124,8 @@ LYMPH_NODES = {
 
 def studies_or_synthetic(*, dataset_dir: str | None, synthetic_dir: str, options: dict) -> str:
     """As :func:`common.synthetic.thyroid.dataset_or_synthetic`, for studies."""
-    wanted = StudyOptions(**options)
-    return existing_or_made(dataset_dir, synthetic_dir, asdict(wanted), lambda root: write_studies(root, wanted))
+    targets = StudyOptions(**options)
+    return existing_or_made(dataset_dir, synthetic_dir, asdict(targets), lambda root: write_studies(root, targets))
 
 
 def write_studies(root: str, options: StudyOptions) -> None:
@@ -147,8 +147,8 @@ def write_studies(root: str, options: StudyOptions) -> None:
 
 def _write_study(folder: Path, uid: str, options: StudyOptions, rng: np.random.Generator) -> dict:
     name = str(rng.choice(list(KINDS), p=[kind.share for kind in KINDS.values()]))
-    places = [()] if name == "normal" else [("left",), ("right",), LOBES]
-    affected = places[rng.choice(len(places), p=[1.0] if name == "normal" else [0.4, 0.4, 0.2])]
+    positions = [()] if name == "normal" else [("left",), ("right",), LOBES]
+    affected = positions[rng.choice(len(positions), p=[1.0] if name == "normal" else [0.4, 0.4, 0.2])]
     nodules = {lobe: _sample(KINDS[name], rng) for lobe in affected}
     files = []
     for view, lobe in enumerate(LOBES, start=1):

@@ -60,8 +60,8 @@ def dataset_or_synthetic(*, dataset_dir: str | None, synthetic_dir: str, options
         FileNotFoundError: ``dataset_dir`` is given and is no folder.
         ValueError: ``synthetic_dir`` holds data made with other ``options``.
     """
-    wanted = Options(**options)
-    return existing_or_made(dataset_dir, synthetic_dir, asdict(wanted), lambda root: write_synthetic(root, wanted))
+    targets = Options(**options)
+    return existing_or_made(dataset_dir, synthetic_dir, asdict(targets), lambda root: write_synthetic(root, targets))
 
 
 def write_synthetic(root: str, options: Options) -> None:
@@ -88,8 +88,8 @@ def _write_patient(folder: Path, patient: str, options: Options, rng: np.random.
     sentences, unmatched = _write_sentences(names, described, options, rng)
     for image, (name, scene) in enumerate(zip(names, scenes, strict=True)):
         pixels, masks = draw(scene, options.size, rng)
-        own = masks[: len(targets[image])]
-        mask = np.zeros_like(own[0]) if image in unmatched else np.logical_or.reduce(own)
+        current = masks[: len(targets[image])]
+        mask = np.zeros_like(current[0]) if image in unmatched else np.logical_or.reduce(current)
         Image.fromarray(pixels).save(folder / "images" / name)
         Image.fromarray(mask.astype(np.uint8) * 255).save(folder / "masks" / name)
     return {
@@ -139,13 +139,13 @@ def _add_distractors(
     rng: np.random.Generator,
 ) -> list[Nodule]:
     """Fill the image up to 2-4 nodules, none of which fits the image's own sentences."""
-    own = [mention for index, _, mention in described if index == image]
+    current = [mention for index, _, mention in described if index == image]
     others = [mention for index, _, mention in described if index != image]
     scene, count = list(targets), max(int(rng.integers(2, 5)), len(targets) + 1)
     while len(scene) < count:
         nodule = _sample_nodule(rng, taken=scene)
         kept_out = rng.random() < options.absent_rate and any(_fits(nodule, mention) for mention in others)
-        if not kept_out and not any(_fits(nodule, mention) for mention in own):
+        if not kept_out and not any(_fits(nodule, mention) for mention in current):
             scene.append(nodule)
     return scene
 

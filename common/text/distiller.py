@@ -76,9 +76,9 @@ class Distiller:
         count = min(self.neighbors, len(self.labels))
         search = NearestNeighbors(n_neighbors=count, metric="cosine").fit(self.vectors)
         vectors = normalize(self.vectorizer.transform(reports))
-        distances, places = search.kneighbors(vectors)
+        distances, positions = search.kneighbors(vectors)
         choices = np.unique(self.labels)
-        similar = (1 - distances + 1e-9)[:, :, None] * (self.labels[places][:, :, None] == choices)
+        similar = (1 - distances + 1e-9)[:, :, None] * (self.labels[positions][:, :, None] == choices)
         known = np.asarray(abs(vectors).sum(1)).ravel() > 0
         return np.where(known, choices[similar.sum(1).argmax(1)], NOISE)
 
@@ -104,11 +104,11 @@ def choose(
     for column, reducer in enumerate(reducers):
         reduced = reducer.fit_transform(vectors)
         for row, clusterer in enumerate(clusterers):
-            found = Distiller(vectorizer=vectorizer, reducer=reducer, clusterer=clusterer, neighbors=neighbors)
-            found.fit_reduced(vectors, reduced)
-            scores[row, column] = found.silhouette()
+            results = Distiller(vectorizer=vectorizer, reducer=reducer, clusterer=clusterer, neighbors=neighbors)
+            results.fit_reduced(vectors, reduced)
+            scores[row, column] = results.silhouette()
             if scores[row, column] == np.nanmax(scores, initial=-1.0):
-                best = found
+                best = results
     if best is None:
         raise ValueError(f"clusterers: none finds two clusters in {len(reports)} reports; pass other sizes")
     return best, scores
@@ -126,7 +126,7 @@ def by_size(labels: np.ndarray) -> np.ndarray:
     """The same clusters, numbered from the largest on (ties: the one that comes first); noise stays."""
     names, first, counts = np.unique(labels[labels != NOISE], return_index=True, return_counts=True)
     order = np.lexsort((first, -counts))
-    number = {int(names[place]): rank for rank, place in enumerate(order)}
+    number = {int(names[position]): rank for rank, position in enumerate(order)}
     return np.array([number.get(int(label), NOISE) for label in labels], dtype=np.int64)
 
 

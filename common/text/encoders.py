@@ -113,8 +113,8 @@ class TransformerTextEncoder(nn.Module):
         sentence_ids: torch.Tensor,
         keep: Optional[torch.Tensor] = None,
     ) -> TextFeatures:
-        place = sentence_positions(sentence_ids).clamp(max=self.max_positions - 1)
-        tokens = self.masking(self.embed(input_ids), keep) + self.positions(place)
+        position = sentence_positions(sentence_ids).clamp(max=self.max_positions - 1)
+        tokens = self.masking(self.embed(input_ids), keep) + self.positions(position)
         blocked = ~sentence_attention(attention_mask, sentence_ids).expand(-1, self.heads, -1, -1).flatten(0, 1)
         for block in self.blocks:
             tokens = block(tokens, src_mask=blocked)
@@ -157,10 +157,10 @@ class PretrainedTextEncoder(nn.Module):
     ) -> TextFeatures:
         embedded = self.masking(self.embed(input_ids), keep)
         allowed = sentence_attention(attention_mask, sentence_ids, causal=self.causal)
-        place = sentence_positions(sentence_ids)
-        tokens = self.encoder(embedded, allowed, place)
+        position = sentence_positions(sentence_ids)
+        tokens = self.encoder(embedded, allowed, position)
         mask = attention_mask > 0
-        pooled = mask & last_of_sentence(attention_mask, place) if self.causal else mask
+        pooled = mask & last_of_sentence(attention_mask, position) if self.causal else mask
         return TextFeatures(tokens, mean_of_tokens(tokens, pooled), mask)
 
     def train(self, mode: bool = True) -> PretrainedTextEncoder:

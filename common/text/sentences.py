@@ -32,14 +32,14 @@ def sentences_of(item: dict, tokenizer: SentenceTokenizer) -> list[Sentence]:
     """The report's sentences; one that does not end is a sentence, too."""
     ids = [i for i in item["ids"].tolist() if i not in tokenizer.special_ids]
     groups: list[list[int]] = [[]]
-    for place, token in enumerate(ids):
-        groups[-1].append(place)
+    for position, token in enumerate(ids):
+        groups[-1].append(position)
         if tokenizer.decode([token]) in ENDS:
             groups.append([])
     log_probs, attention = item["log_probs"].cpu(), item["attention"].cpu()
     return [
         Sentence(
-            tokenizer.decode([ids[place] for place in group]),
+            tokenizer.decode([ids[position] for position in group]),
             group,
             float(log_probs[group].mean().exp()),
             attention[group].mean(0).numpy(),

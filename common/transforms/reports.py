@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from monai.transforms import Transform
 
-from common.text.recent import Recent
+from common.text.cache import LRUCache
 from common.text.tokenizer import (
     _WORD,
     EncodedReport,
@@ -39,7 +39,7 @@ class TokenizeReportd(Transform):
                 f"max_length: {max_length} is below 1; pass the tokens that a report may have, such as 128"
             )
         self.tokenizer, self.max_length, self.key, self.warned = tokenizer, max_length, key, False
-        self.known: Recent[str, EncodedReport] = Recent(KEPT)
+        self.known: LRUCache[str, EncodedReport] = LRUCache(KEPT)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         if self.key not in data and "input_ids" in data:  # they were made before, by the program that asks

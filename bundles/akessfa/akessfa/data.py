@@ -24,7 +24,7 @@ from common.transforms.load import check_size, load_grey
 from common.transforms.reports import TokenizeReportd
 
 TOKENS = ("input_ids", "attention_mask", "sentence_ids")
-TRUTH = ("own", "about_nodule", "attribute")
+TRUTH = ("about_image", "about_nodule", "attribute")
 
 
 def training_transforms(*, tokenizer: SentenceTokenizer, size: int, max_length: int, affine: float = 0.0) -> Compose:
@@ -84,8 +84,10 @@ def inference_transforms(*, tokenizer: SentenceTokenizer, size: int, max_length:
 
 
 class KeywordTruthd(Transform):
-    """Add what is known of each token, float (L,): ``own`` (its sentence is about this image), ``about_nodule`` (about
-    some image), ``attribute`` (it is an attribute word). All zero where the data do not tell.
+    """Add what is known of each token, float (L,); all zero where the data do not tell.
+
+    ``about_image``: its sentence is about this image; ``about_nodule``: about some image; ``attribute``: it is an
+    attribute word.
     """
 
     def __init__(self, tokenizer: SentenceTokenizer, *, max_length: int) -> None:
@@ -101,7 +103,7 @@ class KeywordTruthd(Transform):
             attributes = _places(sentence, start)
             for index, (first, last) in enumerate(spans):
                 if start <= first < last <= start + len(sentence["text"]):
-                    truth["own"][index] = float(sentence["own"])
+                    truth["about_image"][index] = float(sentence["about_image"])
                     truth["about_nodule"][index] = float(bool(sentence["images"]))
                     truth["attribute"][index] = float(any(a < last and first < b for a, b in attributes))
             start += len(sentence["text"])
@@ -111,12 +113,12 @@ class KeywordTruthd(Transform):
 def _places(sentence: dict, start: int) -> list[tuple[int, int]]:
     """Characters of the report that the attribute words of ``sentence`` fill."""
     text = sentence["text"].lower()
-    found = [(text.find(word.lower()), len(word)) for word in sentence["attributes"]]
-    return [(start + place, start + place + length) for place, length in found if place >= 0]
+    results = [(text.find(word.lower()), len(word)) for word in sentence["attributes"]]
+    return [(start + position, start + position + length) for position, length in results if position >= 0]
 
 
-def read_cases(*, root: str, split: str, reports: str = "own") -> list[dict]:
-    """Cases of a data set with ``reports`` "own", "wrong" (the next patient's) or "empty", for ablations.
+def read_cases(*, root: str, split: str, reports: str = "about_image") -> list[dict]:
+    """Cases of a data set with ``reports`` "about_image", "wrong" (the next patient's) or "empty", for ablations.
 
     Raises:
         ValueError: another word for ``reports``.

@@ -92,18 +92,18 @@ def keyword_targets(
     losses = loss_of(torch.cat([torch.ones_like(is_word)[:, None], erasure.keep], dim=1))
     cost = losses[:, 1:] - losses[:, :1]
     explained = attribution_targets(cost, erasure.valid, margin=margin, temperature=temperature)
-    spread, known = spread_to_words(explained, erasure, sentence_ids, is_word)
+    span, known = spread_to_words(explained, erasure, sentence_ids, is_word)
     if words == 0:
-        return KeywordTargets(spread, known, torch.ones_like(is_word), is_word)
+        return KeywordTargets(span, known, torch.ones_like(is_word), is_word)
     highest, winner = cost.masked_fill(~erasure.valid, float("-inf")).max(1, keepdim=True)
     erased = choose_words((sentence_ids == erasure.ids.gather(1, winner)) & (is_word > 0), words)
-    own = word_share(loss_of(erased.keep) - losses[:, :1], highest, margin=margin, share=share)
+    current = word_share(loss_of(erased.keep) - losses[:, :1], highest, margin=margin, share=share)
     counted = explained.gather(1, winner) * erased.valid
     nothing = torch.zeros_like(is_word)
     return KeywordTargets(
-        spread,
+        span,
         known,
-        nothing.scatter_add(1, erased.ids, own * erased.valid),
+        nothing.scatter_add(1, erased.ids, current * erased.valid),
         nothing.scatter_add(1, erased.ids, counted),
     )
 

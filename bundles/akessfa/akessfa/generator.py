@@ -11,8 +11,8 @@ from common.nn.attention import MultiHeadAttention, matmul_in_float32
 class KeywordGenerator(nn.Module):
     """AKE: what of the report hurts most when erased, as two logits a word: its sentence, and the word within it.
 
-    Words look at the image; the segmenter's attention on the word's sentence is a hint whose weight is learned. Taught
-    as one product, the easier half, which words carry a sentence, drowns the half that must look at the image.
+    Words look at the image; the segmenter's attention on the word's sentence is a hint whose weight is learned. As one
+    product, the easier half, which words carry a sentence, would drown the half that must look at the image.
     """
 
     def __init__(self, *, text_dim: int, pixel_dim: int, heads: int = 4, mass_weight: float = 0.3) -> None:

@@ -24,7 +24,7 @@ class Words:
 
     case: str
     sentence: np.ndarray  # int, sentence of each word
-    own: np.ndarray  # bool, the sentence is about this image
+    about_image: np.ndarray  # bool, the sentence is about this image
     about_nodule: np.ndarray  # bool, the sentence is about some image
     attribute: np.ndarray  # bool, an attribute word
     scores: dict[str, np.ndarray]  # method -> float
@@ -34,8 +34,8 @@ def sentence_scores(words: Words, method: str) -> tuple[np.ndarray, np.ndarray, 
     """Nodule sentences of one report: ids, mean score of their words, whether they are about this image."""
     ids = np.unique(words.sentence[words.about_nodule])
     scores = np.array([words.scores[method][words.sentence == i].mean() for i in ids])
-    own = np.array([words.own[words.sentence == i].any() for i in ids], dtype=bool)
-    return ids, scores, own
+    current = np.array([words.about_image[words.sentence == i].any() for i in ids], dtype=bool)
+    return ids, scores, current
 
 
 def keyword_metrics(items: list[Words], method: str) -> dict[str, float]:
@@ -50,16 +50,16 @@ def keyword_metrics(items: list[Words], method: str) -> dict[str, float]:
     """
     hits, chance, sentences, contents, inner, tops = [], [], [], [], [], defaultdict(list)
     for words in items:
-        ids, scores, own = sentence_scores(words, method)
-        if not own.any() or own.all():
+        ids, scores, current = sentence_scores(words, method)
+        if not current.any() or current.all():
             continue
-        hits.append(own[scores.argmax()])
-        chance.append(own.mean())
+        hits.append(current[scores.argmax()])
+        chance.append(current.mean())
         tops[words.case].append(ids[scores.argmax()])
-        sentences.append((own, scores))
+        sentences.append((current, scores))
         content = words.attribute & words.about_nodule
-        contents.append((words.own[content], words.scores[method][content]))
-        inner.append((words.attribute[words.own], words.scores[method][words.own]))
+        contents.append((words.about_image[content], words.scores[method][content]))
+        inner.append((words.attribute[words.about_image], words.scores[method][words.about_image]))
     if not hits:
         return {}
     pairs = [a == b for group in tops.values() for a, b in combinations(group, 2)]
@@ -109,7 +109,7 @@ class KeywordMetrics:
     def _collect(self, engine: Engine) -> None:
         for item, data in zip(engine.state.output, engine.state.batch, strict=True):  # type: ignore[call-overload]
             word = item["is_word"].bool().cpu()
-            chosen = {key: data[key][word].numpy().astype(bool) for key in ("own", "about_nodule", "attribute")}
+            chosen = {key: data[key][word].numpy().astype(bool) for key in ("about_image", "about_nodule", "attribute")}
             scores = {name: item[f"score_{name}"].cpu()[word].float().numpy() for name in METHODS}
             self.items.append(Words(data["case"], data["sentence_ids"][word].numpy(), **chosen, scores=scores))
 
@@ -130,7 +130,7 @@ class KeywordMetrics:
             {
                 "case": w.case,
                 "sentence": w.sentence.tolist(),
-                "own": w.own.tolist(),
+                "about_image": w.about_image.tolist(),
                 "scores": {k: v.tolist() for k, v in w.scores.items()},
             }
             for w in items

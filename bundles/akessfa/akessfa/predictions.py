@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from common.images.files import open_image, stem_of, to_grey
-from common.images.nifti import seen_mask
+from common.images.nifti import rows_first_mask
 from common.results import drawing
 from common.results.findings import Finding, measured
 from common.results.predictions import PredictionFiles, Shown
@@ -20,7 +20,7 @@ def prediction_files(
     """The handler of inference: overlay, attention of the top keyword, and the shaded report for each image."""
 
     def show(name: str, item: dict, data: dict) -> Shown:
-        grey, mask = np.asarray(to_grey(open_image(name))), seen_mask(item["pred"])
+        grey, mask = np.asarray(to_grey(open_image(name))), rows_first_mask(item["pred"])
         sizes = measured(name, mask)
         entry = {**describe(name, data["report"], item, tokenizer, max_length), **sizes}
         pictures = {"overlay": drawing.overlay(grey, mask)}
@@ -68,5 +68,5 @@ def _top_sentence(report: str, spans: list[tuple[int, int]], scores: torch.Tenso
     """The sentence whose words have the highest mean probability."""
     if not spans:
         return None
-    place = spans[int(scores[: len(spans)].argmax())][0]
-    return next(report[a:b].strip() for a, b in split_sentences(report) if a <= place < b)
+    position = spans[int(scores[: len(spans)].argmax())][0]
+    return next(report[a:b].strip() for a, b in split_sentences(report) if a <= position < b)

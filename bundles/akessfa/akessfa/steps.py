@@ -24,14 +24,14 @@ def evaluate_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool, top_k:
         (B, 1, H, W); ``is_word`` and ``score_generator``, ``score_attention_mass``, ``score_leave_one_out``, (B, L).
     """
     data = to_device(batch, engine.state.device)
-    truth = {name: batch[name].to(engine.state.device) for name in ("own", "about_nodule", "attribute")}
+    truth = {name: batch[name].to(engine.state.device) for name in ("about_image", "about_nodule", "attribute")}
     network: AKESSFA = engine.network  # type: ignore[assignment]
     network.eval()
     text = [data[key] for key in TEXT]
     with torch.no_grad(), torch.autocast(data["image"].device.type, dtype=torch.bfloat16, enabled=amp):
         scores = word_scores(network, data)
         is_word = network.segmenter.is_word(*text[:2])
-        others = truth["attribute"] * truth["about_nodule"] * (1 - truth["own"])
+        others = truth["attribute"] * truth["about_nodule"] * (1 - truth["about_image"])
         versions = {
             "pred": torch.ones_like(is_word),
             "pred_without_report": torch.zeros_like(is_word),

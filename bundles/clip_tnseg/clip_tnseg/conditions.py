@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from common.engine.steps import as_tensor
-from common.text.recent import Recent
+from common.text.cache import LRUCache
 
 from .frozen_clip import FrozenClip
 
@@ -17,7 +17,7 @@ class TextConditions:
 
     def __init__(self, clip: FrozenClip, *, most: int = 4096) -> None:
         self.clip = clip
-        self.known: Recent[tuple[int, ...], torch.Tensor] = Recent(most)
+        self.known: LRUCache[tuple[int, ...], torch.Tensor] = LRUCache(most)
 
     @torch.no_grad()
     def __call__(self, input_ids: torch.Tensor) -> torch.Tensor:
@@ -50,12 +50,12 @@ class VisualConditions:
         return self.known[indices] * (indices >= 0)[:, None]
 
     def _embed(self, device: torch.device) -> torch.Tensor:
-        found = []
+        results = []
         for start in range(0, len(self.prompts), self.batch_size):
             stop = min(start + self.batch_size, len(self.prompts))
             images = torch.stack([as_tensor(self.prompts[index]["image"]) for index in range(start, stop)])
-            found.append(self.clip.image_embedding(images.to(device)).float())
-        return torch.cat(found)
+            results.append(self.clip.image_embedding(images.to(device)).float())
+        return torch.cat(results)
 
 
 def mix_prompts(text: torch.Tensor, visual: torch.Tensor, has_visual: torch.Tensor) -> torch.Tensor:

@@ -165,15 +165,18 @@ class RandForegroundSquared(RandomizableTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         height, width = data["label"].shape[1:]
-        side, best, place = min(height, width), -1.0, (0, 0)
+        side, best, position = min(height, width), -1.0, (0, 0)
         for _ in range(self.tries):
             top, left = (int(self.R.randint(0, room - side + 1)) for room in (height, width))
             share = float(data["label"][0, top : top + side, left : left + side].mean())
             if share > best:
-                best, place = share, (top, left)
+                best, position = share, (top, left)
             if best > self.share or height == width:
                 break
-        cut = {key: data[key][:, place[0] : place[0] + side, place[1] : place[1] + side] for key in ("image", "label")}
+        cut = {
+            key: data[key][:, position[0] : position[0] + side, position[1] : position[1] + side]
+            for key in ("image", "label")
+        }
         return dict(data) | cut
 
 

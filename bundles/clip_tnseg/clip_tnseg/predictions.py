@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from common.images.files import open_image, stem_of, to_grey
-from common.images.nifti import seen_mask
+from common.images.nifti import rows_first_mask
 from common.results import drawing
 from common.results.findings import Finding, measured
 from common.results.predictions import PredictionFiles, Shown
@@ -24,7 +24,7 @@ def prediction_files(*, output_dir: str, dicom: bool = False) -> PredictionFiles
 
 def show(name: str, item: dict, data: dict) -> Shown:
     """The mask's outline over the image ``name``."""
-    mask = seen_mask(item["pred"])
+    mask = rows_first_mask(item["pred"])
     picture = drawing.overlay(np.asarray(to_grey(open_image(name))), mask)
     sizes = measured(name, mask)
     entry = {"phrase": data["phrase"], "mask": f"{stem_of(name)}_mask.png", "nodule_area_share": float(mask.mean())}

@@ -84,8 +84,8 @@ def _rename(name: str, rules: tuple[tuple[str, str], ...]) -> str:
 
 
 def _load(network: CLIPTNseg, renamed: dict[str, torch.Tensor], *, prefixes: tuple[str, ...]) -> None:
-    wanted = {name for name in network.state_dict() if name.startswith(prefixes)}
-    missing, extra = sorted(wanted - renamed.keys()), sorted(renamed.keys() - wanted)
+    targets = {name for name in network.state_dict() if name.startswith(prefixes)}
+    missing, extra = sorted(targets - renamed.keys()), sorted(renamed.keys() - targets)
     if missing or extra:
         raise ValueError(f"weights: {len(missing)} entries missing {missing[:3]}, {len(extra)} not known {extra[:3]}")
     try:

@@ -106,8 +106,8 @@ def write_taps(
     sources = dict.fromkeys(str(case["source"]) for case in cases)
     missing = [{"image": source, "source": source} for source in sources if not files.path(source).is_file()]
     logger.info("taps: %d of %d images to compute, into %s", len(missing), len(sources), files.folder)
-    own = Dataset(missing[idist.get_rank() :: idist.get_world_size()], transform=Compose(list(load)))
-    for batch in DataLoader(own, batch_size=batch_size):
+    current = Dataset(missing[idist.get_rank() :: idist.get_world_size()], transform=Compose(list(load)))
+    for batch in DataLoader(current, batch_size=batch_size):
         with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
             taps = torch.stack(clip(batch["image"].to(device)), dim=1)
         for source, values in zip(batch["source"], taps, strict=True):

@@ -86,8 +86,8 @@ class HFCN(nn.Module):
         self.ratio, self.random_crops, self.global_weight = ratio, random_crops, global_weight
         share = Fraction(ratio).limit_denominator(10_000)  # whole numbers, in which exporters keep a size free
         self.numerator, self.denominator = share.numerator, share.denominator
-        places = torch.tensor([[place // 3, place % 3] for place in GRIDS[crops]])
-        self.register_buffer("places", places / 2.0, persistent=False)  # (N, 2) in {0, 0.5, 1}
+        positions = torch.tensor([[position // 3, position % 3] for position in GRIDS[crops]])
+        self.register_buffer("places", positions / 2.0, persistent=False)  # (N, 2) in {0, 0.5, 1}
         self.register_buffer("threshold", torch.tensor(0.5))  # chosen on validation, saved with the weights
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -121,8 +121,8 @@ class HFCN(nn.Module):
         count = self.places.shape[0]
         room = torch.tensor([height - self.side(height), width - self.side(width)], device=features.device)
         if self.training and self.random_crops:
-            places = torch.rand(batch, count, 2, device=features.device)
-            return (places * (room + 1)).floor().long().minimum(room)
+            positions = torch.rand(batch, count, 2, device=features.device)
+            return (positions * (room + 1)).floor().long().minimum(room)
         return (self.places * room).round().long()[None].expand(batch, -1, -1)
 
     def side(self, length: int) -> int:

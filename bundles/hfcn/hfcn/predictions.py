@@ -53,12 +53,12 @@ def draw(image: np.ndarray, item: dict, side: Callable[[int], int], *, height: i
     width = round(grey.shape[1] * height / grey.shape[0])
     right = Image.fromarray(grey).convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
     pen = ImageDraw.Draw(right)
-    places = 2 * torch.tensor(activation.shape)  # the trunk's map has twice the activation's side
-    extent = [side(int(length)) for length in places]
+    positions = 2 * torch.tensor(activation.shape)  # the trunk's map has twice the activation's side
+    extent = [side(int(length)) for length in positions]
     for index, (window, prob) in enumerate(zip(item["windows"].tolist(), item["crop_probs"].tolist(), strict=True)):
-        down, across = (window[axis] / int(places[axis]) for axis in range(2))
-        box = [across * width, down * height, across * width + extent[1] / int(places[1]) * width - 1,
-               down * height + extent[0] / int(places[0]) * height - 1]  # fmt: skip
+        down, across = (window[axis] / int(positions[axis]) for axis in range(2))
+        box = [across * width, down * height, across * width + extent[1] / int(positions[1]) * width - 1,
+               down * height + extent[0] / int(positions[0]) * height - 1]  # fmt: skip
         pen.rectangle(box, outline=COLOURS[index % len(COLOURS)], width=2)
         label = (box[0] + 6 + 60 * (index % 3), box[1] + 4 + 18 * (index // 3))
         pen.text(label, f"{prob:.2f}", fill=COLOURS[index % len(COLOURS)], font=ImageFont.load_default(size=15))

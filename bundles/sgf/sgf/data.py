@@ -76,8 +76,8 @@ def save_labels(*, folder: str, distiller: Distiller, studies: Sequence[Mapping]
     if idist.get_rank() > 0:
         return
     reports, labels = [study["report"] for study in studies], np.array([study["label"] for study in studies])
-    found = topics(reports, labels, analyzer=analyzer, words=8)
-    write_json(Path(folder) / "topics.json", {str(label): words for label, words in found.items()})
+    results = topics(reports, labels, analyzer=analyzer, words=8)
+    write_json(Path(folder) / "topics.json", {str(label): words for label, words in results.items()})
     for name in FILES:
         (Path(folder) / name).unlink(missing_ok=True)
     if distiller.vectors is not None:

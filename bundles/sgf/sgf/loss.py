@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from common.engine.steps import report_loss
 
 from .data import UNKNOWN_LABEL
-from .network import Taught
+from .network import TeacherForced
 from .semantic_space import SemanticSpace
 
 
-def losses(taught: Taught, batch: dict[str, torch.Tensor], *, space: SemanticSpace, pad_id: int) -> dict:
+def losses(forced: TeacherForced, batch: dict[str, torch.Tensor], *, space: SemanticSpace, pad_id: int) -> dict:
     """Named terms, unweighted.
 
     Args:
@@ -20,9 +20,9 @@ def losses(taught: Taught, batch: dict[str, torch.Tensor], *, space: SemanticSpa
     """
     written = batch["target_ids"] != pad_id
     return {
-        "report": report_loss(taught.log_probs, batch["target_ids"], written),
-        "cluster": cluster_loss(taught.clusters, batch["label"]),
-        "comparison": 1 - F.cosine_similarity(space(taught.log_probs, written), batch["embedding"], dim=1).mean(),
+        "report": report_loss(forced.log_probs, batch["target_ids"], written),
+        "cluster": cluster_loss(forced.clusters, batch["label"]),
+        "comparison": 1 - F.cosine_similarity(space(forced.log_probs, written), batch["embedding"], dim=1).mean(),
     }
 
 

@@ -15,7 +15,7 @@ from common.nn.beam_search import BeamSearch, Hypotheses
 from common.nn.report_decoder import MemoryEncoder, ReportDecoder
 
 
-class Taught(NamedTuple):
+class TeacherForced(NamedTuple):
     """What training needs of a batch.
 
     Attributes:
@@ -128,14 +128,16 @@ class SGF(nn.Module):
         """
         if input_ids is None:
             input_ids = torch.full([image.shape[0], 1], self.report.begin_id, device=image.device)
-        return self.teach(image, input_ids, view_mask).log_probs
+        return self.teacher_forcing(image, input_ids, view_mask).log_probs
 
     @torch.jit.export
-    def teach(self, image: torch.Tensor, input_ids: torch.Tensor, view_mask: Optional[torch.Tensor] = None) -> Taught:
+    def teacher_forcing(
+        self, image: torch.Tensor, input_ids: torch.Tensor, view_mask: Optional[torch.Tensor] = None
+    ) -> TeacherForced:
         """Teacher forcing, with all that training needs."""
         memory, visible, clusters = self.encode(image, view_mask)
         hidden = self.report.decoder.hidden(input_ids, memory, visible)
-        return Taught(self.report.decoder.logit(hidden).float().log_softmax(dim=2), clusters, hidden)
+        return TeacherForced(self.report.decoder.logit(hidden).float().log_softmax(dim=2), clusters, hidden)
 
     @torch.jit.export
     def generate(self, image: torch.Tensor, view_mask: Optional[torch.Tensor] = None) -> Hypotheses:
@@ -158,15 +160,15 @@ class SGF(nn.Module):
         return weights.unflatten(2, [self.views, height, -1])
 
 
-class Teaching(nn.Module):
+class TeacherForcing(nn.Module):
     """Teacher forcing as a module of its own, which data parallel can wrap."""
 
     def __init__(self, network: SGF) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, image: torch.Tensor, input_ids: torch.Tensor, view_mask: torch.Tensor) -> Taught:
-        return self.network.teach(image, input_ids, view_mask)
+    def forward(self, image: torch.Tensor, input_ids: torch.Tensor, view_mask: torch.Tensor) -> TeacherForced:
+        return self.network.teacher_forcing(image, input_ids, view_mask)
 
 
 def parameter_groups(network: SGF, *, visual_learning_rate: float, learning_rate: float) -> list[dict]:

@@ -38,7 +38,7 @@ def describe(item: dict, sentences: list[Sentence], tokenizer: SentenceTokenizer
     """An entry of ``predictions.json``."""
     probabilities = item["cluster"].softmax(0)
     cluster = int(probabilities.argmax())
-    places = [place for sentence in sentences for place in sentence.tokens]
+    positions = [position for sentence in sentences for position in sentence.tokens]
     return {
         "study": item["study"],
         "report": item["text"],
@@ -50,7 +50,7 @@ def describe(item: dict, sentences: list[Sentence], tokenizer: SentenceTokenizer
             {"text": s.text, "probability": round(s.probability, 4), "view": 1 + int(s.attention.sum((1, 2)).argmax())}
             for s in sentences
         ],
-        "tokens": [token_entry(tokenizer, int(item["ids"][p]), float(item["log_probs"][p])) for p in places],
+        "tokens": [token_entry(tokenizer, int(item["ids"][p]), float(item["log_probs"][p])) for p in positions],
     }
 
 

@@ -27,7 +27,7 @@ def train_step(
     """Take one step.
 
     Args:
-        trained: :class:`sgf.network.Teaching` of the network, wrapped where there are several processes.
+        trained: :class:`sgf.network.TeacherForcing` of the network, wrapped where there are several processes.
         weights: of each term; 0 leaves it out.
         clip_value: largest absolute value of a gradient's entry (spec 2.3).
     """
@@ -35,14 +35,14 @@ def train_step(
     data = {key: value.to(device) for key, value in trim(batch, pad_id=0).items()}
     engine.network.train()
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
-        taught = trained(data["image"], data["input_ids"], data["view_mask"])
-    taught = type(taught)(*(part.float() for part in taught))
-    terms = losses(taught, data, space=space.to(device), pad_id=0)
+        forced = trained(data["image"], data["input_ids"], data["view_mask"])
+    forced = type(forced)(*(part.float() for part in forced))
+    terms = losses(forced, data, space=space.to(device), pad_id=0)
     parameters = [p for group in engine.optimizer.param_groups for p in group["params"]]
     return descend(engine, terms, weights=weights, parameters=parameters, clip_value=clip_value)
 
 
-def write_step(
+def generate_step(
     engine: SupervisedEvaluator, batch: dict, *, tokenizer: SentenceTokenizer, amp: bool, explain: bool = False
 ) -> dict:
     """Write each study's report: ``text``, ``score``, ``cluster`` (logits), and of the best hypothesis ``ids`` and
@@ -56,14 +56,14 @@ def write_step(
     image, view_mask = batch["image"].to(device), batch["view_mask"].to(device)
     with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
         memory, visible, clusters = network.encode(image, view_mask)
-        found = network.report(memory, visible)
-        ids = found.ids[:, 0]
+        results = network.report(memory, visible)
+        ids = results.ids[:, 0]
         attention = network.attention(ids, memory, visible, image) if explain else None
     output = {
         "text": [tokenizer.decode(row) for row in ids.tolist()],
         "ids": ids,
-        "log_probs": found.log_probs[:, 0].float(),
-        "score": found.scores[:, 0].float(),
+        "log_probs": results.log_probs[:, 0].float(),
+        "score": results.scores[:, 0].float(),
         "cluster": clusters.float(),
     }
     if attention is not None:

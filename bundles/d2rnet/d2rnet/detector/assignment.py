@@ -1,4 +1,4 @@
-"""Which place of the detector answers for which box, and the losses of its answers (FCOS, Tian et al. 2019)."""
+"""Which position of the detector is assigned to which box, and the losses (FCOS, Tian et al. 2019)."""
 
 from __future__ import annotations
 
@@ -11,88 +11,92 @@ from monai.data.box_utils import box_pair_giou
 
 from .network import Dense, boxes_of
 
-REACH = 4.0  # strides: a level answers for boxes whose longest side from the place is up to twice this many
+REACH = 4.0  # strides: a level takes boxes whose largest distance from the position is up to twice this many
 RADIUS = 1.5  # strides around the centre of a box
 GAMMA, ALPHA = 2.0, 0.25  # of the focal loss
 
 
 class Assigned(NamedTuple):
-    """For each place: the box it answers for.
+    """For each position: the box it is assigned to.
 
     Attributes:
         box: int64 (B, N), index of the box; -1: none.
-        sides: (B, N, 4), distances to its sides in strides.
+        distances: (B, N, 4), ltrb distances to it, in strides.
     """
 
     box: torch.Tensor
-    sides: torch.Tensor
+    distances: torch.Tensor
 
 
 def assign(dense: Dense, boxes: list[torch.Tensor]) -> Assigned:
-    """Assign each place the smallest of the boxes near whose centre it lies and whose size fits its level.
+    """Assign each position the smallest of the boxes near whose centre it lies and whose size fits its level.
 
     Args:
-        boxes: of each image, (M, 4), x1, y1, x2, y2 in pixels.
+        boxes: of each image, (M, 4), xyxy, pixels.
     """
-    found = [_assign_one(dense.places, dense.strides, own.to(dense.places)) for own in boxes]
-    return Assigned(torch.stack([box for box, _ in found]), torch.stack([sides for _, sides in found]))
+    parts = [_assign_one(dense.positions, dense.strides, image_boxes.to(dense.positions)) for image_boxes in boxes]
+    return Assigned(torch.stack([box for box, _ in parts]), torch.stack([distances for _, distances in parts]))
 
 
-def _assign_one(places: torch.Tensor, strides: torch.Tensor, boxes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _assign_one(
+    positions: torch.Tensor, strides: torch.Tensor, boxes: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     if len(boxes) == 0:
-        return torch.full_like(strides, -1, dtype=torch.long), places.new_zeros(len(places), 4)
-    sides = torch.cat([places[:, None] - boxes[None, :, :2], boxes[None, :, 2:] - places[:, None]], dim=2)
-    scaled = sides / strides[:, None, None]  # (N, M, 4)
+        return torch.full_like(strides, -1, dtype=torch.long), positions.new_zeros(len(positions), 4)
+    distances = torch.cat([positions[:, None] - boxes[None, :, :2], boxes[None, :, 2:] - positions[:, None]], dim=2)
+    scaled = distances / strides[:, None, None]  # (N, M, 4)
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2
-    near = ((places[:, None] - centre[None]).abs() <= RADIUS * strides[:, None, None]).all(2)
+    near = ((positions[:, None] - centre[None]).abs() <= RADIUS * strides[:, None, None]).all(2)
     longest = scaled.amax(2)
     lowest, highest = strides == strides.min(), strides == strides.max()
     fits = ((longest > REACH) | lowest[:, None]) & ((longest <= 2 * REACH) | highest[:, None])
-    area = (boxes[:, 2:] - boxes[:, :2]).prod(1).expand(len(places), -1)
-    cost = torch.where((sides > 0).all(2) & near & fits, area, torch.inf)
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(1).expand(len(positions), -1)
+    cost = torch.where((distances > 0).all(2) & near & fits, area, torch.inf)
     smallest, index = cost.min(1)
-    own = scaled.gather(1, index[:, None, None].expand(-1, 1, 4))[:, 0]
-    return index.masked_fill(smallest.isinf(), -1), own
+    nearest = scaled.gather(1, index[:, None, None].expand(-1, 1, 4))[:, 0]
+    return index.masked_fill(smallest.isinf(), -1), nearest
 
 
-def losses(dense: Dense, boxes: list[torch.Tensor], labels: list[torch.Tensor], *, spread_weight: float) -> dict:
-    """Named terms: ``class`` (focal), ``box`` (1 - GIoU, plus the likelihood of the sides), ``centre``.
+def losses(dense: Dense, boxes: list[torch.Tensor], labels: list[torch.Tensor], *, std_weight: float) -> dict:
+    """Named terms: ``class`` (focal), ``box`` (1 - GIoU, plus the likelihood of the distances), ``centerness``.
 
-    Each is a sum over places, divided by the places that answer for a box.
+    Each is a sum over positions, divided by the number of positions with a box.
 
     Args:
-        spread_weight: of the sides' negative log-likelihood; published: 0.05.
+        std_weight: of the distances' negative log-likelihood; published: 0.05.
     """
     assigned = assign(dense, boxes)
     positive = assigned.box >= 0
     count = positive.sum().clamp(min=1)
     target = torch.zeros_like(dense.logits)
-    image, place = positive.nonzero(as_tuple=True)
+    image, position = positive.nonzero(as_tuple=True)
     if len(image) == 0:
-        nothing = dense.sides.sum() * 0 + dense.spread.sum() * 0 + dense.centre.sum() * 0
-        return {"class": focal(dense.logits, target), "box": nothing, "centre": nothing}
-    owner = assigned.box[image, place]
-    target[image, place, of_owners(labels, image, owner)] = 1.0
-    wanted, sides = assigned.sides[positive], dense.sides[positive]
-    middle = centredness(wanted)
-    giou = _giou(dense, positive, wanted)
-    likelihood = side_likelihood(sides, dense.spread[positive], wanted, giou.detach().clamp(min=0))
-    box = ((1 - giou) * middle).sum() / middle.sum().clamp(min=1e-6) + spread_weight * likelihood / count
-    centre = F.binary_cross_entropy_with_logits(dense.centre[positive], middle, reduction="sum") / count
-    return {"class": focal(dense.logits, target) / count, "box": box, "centre": centre}
+        nothing = dense.distances.sum() * 0 + dense.std_logits.sum() * 0 + dense.centerness.sum() * 0
+        return {"class": focal(dense.logits, target), "box": nothing, "centerness": nothing}
+    owner = assigned.box[image, position]
+    target[image, position, gather_assigned(labels, image, owner)] = 1.0
+    targets, distances = assigned.distances[positive], dense.distances[positive]
+    target_centerness = centerness(targets)
+    giou = _giou(dense, positive, targets)
+    likelihood = distance_nll(distances, dense.std_logits[positive], targets, giou.detach().clamp(min=0))
+    box = ((1 - giou) * target_centerness).sum() / target_centerness.sum().clamp(
+        min=1e-6
+    ) + std_weight * likelihood / count
+    centre = F.binary_cross_entropy_with_logits(dense.centerness[positive], target_centerness, reduction="sum") / count
+    return {"class": focal(dense.logits, target) / count, "box": box, "centerness": centre}
 
 
-def of_owners(values: list[torch.Tensor], image: torch.Tensor, owner: torch.Tensor) -> torch.Tensor:
+def gather_assigned(values: list[torch.Tensor], image: torch.Tensor, owner: torch.Tensor) -> torch.Tensor:
     """The row of ``values[image[k]]`` with index ``owner[k]``, for each k."""
-    ends = torch.tensor([len(own) for own in values], device=image.device).cumsum(0)
+    ends = torch.tensor([len(part) for part in values], device=image.device).cumsum(0)
     starts = torch.cat([ends.new_zeros(1), ends[:-1]])
     return torch.cat(values).to(image.device)[starts[image] + owner]
 
 
-def _giou(dense: Dense, positive: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    places = dense.places.expand(len(positive), -1, -1)[positive]
+def _giou(dense: Dense, positive: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    positions = dense.positions.expand(len(positive), -1, -1)[positive]
     strides = dense.strides.expand(len(positive), -1)[positive][:, None]
-    true = torch.cat([places - wanted[:, :2] * strides, places + wanted[:, 2:] * strides], dim=1)
+    true = torch.cat([positions - targets[:, :2] * strides, positions + targets[:, 2:] * strides], dim=1)
     return box_pair_giou(boxes_of(dense)[positive], true)  # type: ignore[return-value]
 
 
@@ -103,19 +107,19 @@ def focal(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return (torch.where(target > 0, ALPHA, 1 - ALPHA) * miss**GAMMA * cross_entropy).sum()
 
 
-def centredness(sides: torch.Tensor) -> torch.Tensor:
-    """1 in the middle of a box, 0 on its border; ``sides`` (..., 4)."""
-    across, along = sides[..., 0::2], sides[..., 1::2]
+def centerness(distances: torch.Tensor) -> torch.Tensor:
+    """1 at the centre of a box, 0 on its border; ``distances`` (..., 4)."""
+    across, along = distances[..., 0::2], distances[..., 1::2]
     return (across.amin(-1) / across.amax(-1) * along.amin(-1) / along.amax(-1)).clamp(min=0).sqrt()
 
 
-def side_likelihood(
-    sides: torch.Tensor, spread: torch.Tensor, target: torch.Tensor, weight: torch.Tensor
+def distance_nll(
+    distances: torch.Tensor, std_logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor
 ) -> torch.Tensor:
-    """Negative log-likelihood of the four sides under normal distributions, weighted by box, summed.
+    """Negative log-likelihood of the four distances under normal distributions, weighted by box, summed.
 
-    Unbiased Teacher v2 with its constant: 2 log(2 pi) for a box. ``spread`` (M, 4) are logits, ``weight`` (M,).
+    Unbiased Teacher v2 with its constant: 2 log(2 pi) for a box. ``std_logits`` is (M, 4), ``weight`` (M,).
     """
-    deviation = spread.sigmoid()
-    each = (target - sides) ** 2 / (2 * deviation**2) + deviation.log()
+    std = std_logits.sigmoid()
+    each = (target - distances) ** 2 / (2 * std**2) + std.log()
     return ((each.sum(1) + 2 * math.log(2 * math.pi)) * weight).sum()

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 HOLES = ((0.7, (0.05, 0.2), (0.3, 3.3)), (0.5, (0.02, 0.2), (0.1, 6.0)), (0.3, (0.02, 0.2), (0.05, 8.0)))
 
 
-def learned_cases(
+def training_cases(
     root: str, *, classes: Sequence[str], share: float = 1.0, unlabelled_dir: str | None = None
 ) -> dict[str, list[dict]]:
     """``labelled`` and ``unlabelled`` images of the training split.
@@ -105,11 +105,11 @@ def _mark(name: str) -> str:
 
 
 def epoch_length(learned: Mapping[str, Sequence[dict]]) -> int:
-    """Images of the longer list of :func:`learned_cases`."""
+    """Images of the longer list of :func:`training_cases`."""
     return max(map(len, learned.values()))
 
 
-class LoadChestd(Transform):
+class LoadSquared(Transform):
     """``image``, a path, to ``pixels``, uint8 (size, size): scaled to fit, black to the right or below.
 
     ``boxes`` are scaled alike; ``factor`` is the scale, canvas pixels an image pixel, ``size`` the image's width and
@@ -123,11 +123,11 @@ class LoadChestd(Transform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         grey = to_grey(open_image(data["image"]))
         factor = self.size / max(grey.size)
-        found = {**data, "pixels": on_canvas(grey, factor, self.size), "factor": factor, "size": grey.size}
+        results = {**data, "pixels": on_canvas(grey, factor, self.size), "factor": factor, "size": grey.size}
         if "boxes" in data:
-            found["boxes"] = torch.from_numpy(np.asarray(data["boxes"], dtype=np.float32) * np.float32(factor))
-            found["labels"] = torch.from_numpy(np.asarray(data["labels"], dtype=np.int64))
-        return found
+            results["boxes"] = torch.from_numpy(np.asarray(data["boxes"], dtype=np.float32) * np.float32(factor))
+            results["labels"] = torch.from_numpy(np.asarray(data["labels"], dtype=np.int64))
+        return results
 
 
 def on_canvas(grey: Image.Image, factor: float, size: int) -> np.ndarray:
@@ -139,7 +139,7 @@ def on_canvas(grey: Image.Image, factor: float, size: int) -> np.ndarray:
     return canvas
 
 
-class RandPlaced(RandomizableTransform):
+class RandFlipZoomd(RandomizableTransform):
     """Mirror ``pixels`` and ``boxes`` with probability ``flip``, and scale them by a factor of ``zoom`` to 1."""
 
     def __init__(self, *, flip: float, zoom: float) -> None:
@@ -150,13 +150,13 @@ class RandPlaced(RandomizableTransform):
         size = data["pixels"].shape[0]
         factor, mirrored = float(self.R.uniform(self.zoom, 1.0)), self.R.rand() < self.flip
         pixels = on_canvas(Image.fromarray(data["pixels"]), factor, size)
-        found = {**data, "pixels": pixels[:, ::-1].copy() if mirrored else pixels}
+        results = {**data, "pixels": pixels[:, ::-1].copy() if mirrored else pixels}
         if "boxes" in data:
             boxes = data["boxes"] * factor
-            found["boxes"] = torch.stack(
+            results["boxes"] = torch.stack(
                 [size - boxes[:, 2], boxes[:, 1], size - boxes[:, 0], boxes[:, 3]], dim=1
             ) if mirrored else boxes  # fmt: skip
-        return found
+        return results
 
 
 class RandStrongd(RandomizableTransform):
@@ -202,7 +202,7 @@ class Standardised(Transform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         rest = {key: value for key, value in data.items() if key != "pixels"}
-        return {**rest, "seen": standardised(data["pixels"].astype(np.float32) / 255)}
+        return {**rest, "image_tensor": standardised(data["pixels"].astype(np.float32) / 255)}
 
 
 def standardised(pixels: np.ndarray) -> torch.Tensor:
@@ -213,15 +213,15 @@ def standardised(pixels: np.ndarray) -> torch.Tensor:
 
 def training_transforms(*, size: int, flip: float, zoom: float) -> Compose:
     """``weak``, ``strong``, and, where there are, ``boxes`` and ``labels``; cut alike."""
-    return Compose([LoadChestd(size=size), RandPlaced(flip=flip, zoom=zoom), RandStrongd()])
+    return Compose([LoadSquared(size=size), RandFlipZoomd(flip=flip, zoom=zoom), RandStrongd()])
 
 
 def whole_transforms(*, size: int) -> Compose:
     """``seen``, ``factor``, and what the case has."""
-    return Compose([LoadChestd(size=size), Standardised()])
+    return Compose([LoadSquared(size=size), Standardised()])
 
 
-class Paired(torch.utils.data.Dataset):
+class PairedDataset(torch.utils.data.Dataset):
     """Labelled and unlabelled images side by side: ``labelled`` and, where there are any, ``unlabelled``.
 
     Args:

@@ -17,7 +17,7 @@ from common.cli.given import require_file
 from common.engine.distributed import is_first
 
 from .data import whole_transforms
-from .network import LesionDetector, suppress
+from .network import LesionDetector, nms
 from .steps import split_detections
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def class_count(settings: dict | None) -> int | None:
     return None if settings is None else len(settings["labels"])
 
 
-class LesionFinder:
+class TrainedDetector:
     """A trained detector.
 
     Args:
@@ -72,30 +72,30 @@ class LesionFinder:
 
     @torch.no_grad()
     def __call__(self, paths: Sequence[str]) -> list[dict]:
-        """``boxes`` float32 (M, 4), x1, y1, x2, y2 in pixels, ``scores`` (M,), ``box_labels`` of each image.
+        """``boxes`` float32 (M, 4), xyxy, pixels, ``scores`` (M,), ``box_labels`` of each image.
 
-        Of boxes of any class that lie on each other, the surest stays: a region has one slot in the report's network.
+        Of boxes of any class that overlap, the top-scoring one stays: a region has one slot in the report network.
         """
         cases = [self.transforms({"image": path}) for path in paths]
-        images = torch.stack([case["seen"] for case in cases]).to(self.device)
-        found = split_detections(self.detector(images), cases)
-        return [self._named(*own) for own in found]
+        images = torch.stack([case["image_tensor"] for case in cases]).to(self.device)
+        results = split_detections(self.detector(images), cases)
+        return [self._named(*current) for current in results]
 
     def _named(self, boxes: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> dict:
         sure = np.flatnonzero(scores >= self.score)
-        alike = suppress(torch.from_numpy(boxes[sure]), torch.zeros(len(sure)), overlap=OVERLAP, most=len(sure))
+        alike = nms(torch.from_numpy(boxes[sure]), torch.zeros(len(sure)), iou_thresh=OVERLAP, limit=len(sure))
         sure = sure[alike.numpy()]
         names = [self.labels[label] for label in labels[sure]]
         return {"boxes": boxes[sure].astype(np.float32), "scores": scores[sure], "box_labels": names}
 
 
-class FindLesionsd(Transform):
+class DetectLesionsd(Transform):
     """Add ``boxes``, ``scores`` and ``box_labels`` of the first of ``images``, where the data have none yet."""
 
-    def __init__(self, finder: LesionFinder | None) -> None:
-        self.finder = finder
+    def __init__(self, detector: TrainedDetector | None) -> None:
+        self.detector = detector
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        if self.finder is None or "boxes" in data:
+        if self.detector is None or "boxes" in data:
             return dict(data)
-        return {**data, **self.finder(data["images"][:1])[0]}
+        return {**data, **self.detector(data["images"][:1])[0]}

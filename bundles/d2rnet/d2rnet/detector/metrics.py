@@ -34,14 +34,15 @@ class AveragePrecision(Metric):
 
     def compute(self) -> float:
         items = gather(self.items)
-        found, wanted = ([item[side] for item in items] for side in ("found", "wanted"))
-        return detection_metrics(found, wanted, self.classes)["map"]
+        predictions, targets = ([item[side] for item in items] for side in ("predictions", "targets"))
+        return detection_metrics(predictions, targets, self.classes)["map"]
 
 
 class DetectionMetrics:
-    """Handler of the evaluation: :func:`common.metrics.detection.detection_metrics`, and in ``per_case.csv`` for each
-    image the boxes ``wanted``, those ``detected`` by a box of their label with ``score`` and an overlap of a half, and
-    the ``false_positives``.
+    """Handler of the evaluation: :func:`common.metrics.detection.detection_metrics`, and counts for ``per_case.csv``.
+
+    For each image ``targets``, those ``detected`` by a box of their label with ``score`` and an IoU of a half, and
+    ``false_positives``.
     """
 
     def __init__(self, *, classes: Sequence[str], score: float) -> None:
@@ -55,14 +56,16 @@ class DetectionMetrics:
 
     def _compute(self, engine: Engine) -> None:
         items = gather(self.items)
-        found, wanted = ([item[side] for item in items] for side in ("found", "wanted"))
-        engine.state.metrics.update(detection_metrics(found, wanted, self.classes))
-        rows = [self._counts(own, true) for own, true in zip(found, wanted, strict=True)]
-        columns = zip(("wanted", "detected", "false_positives"), torch.tensor(rows, dtype=torch.float32).T, strict=True)
+        predictions, targets = ([item[side] for item in items] for side in ("predictions", "targets"))
+        engine.state.metrics.update(detection_metrics(predictions, targets, self.classes))
+        rows = [self._counts(boxes, true) for boxes, true in zip(predictions, targets, strict=True)]
+        columns = zip(
+            ("targets", "detected", "false_positives"), torch.tensor(rows, dtype=torch.float32).T, strict=True
+        )
         engine.state.metric_details |= dict(columns)  # type: ignore[attr-defined]
 
-    def _counts(self, found: tuple[np.ndarray, ...], wanted: tuple[np.ndarray, ...]) -> tuple[int, int, int]:
-        (boxes, labels, scores), (true_boxes, true_labels) = found, wanted
+    def _counts(self, predictions: tuple[np.ndarray, ...], targets: tuple[np.ndarray, ...]) -> tuple[int, int, int]:
+        (boxes, labels, scores), (true_boxes, true_labels) = predictions, targets
         sure = scores >= self.score
         if not sure.any() or not len(true_boxes):
             return len(true_boxes), 0, int(sure.sum())

@@ -18,14 +18,14 @@ from common.images.files import check_image, image_size, open_image, to_grey
 from common.results import page
 from common.results.drawing import draw_boxes
 
-from .finder import LesionFinder
+from .finder import TrainedDetector
 
 logger = logging.getLogger(__name__)
 KEYS = ("boxes", "scores", "box_labels", "height", "width")
 
 
 def write_pseudo_labels(
-    finder: LesionFinder,
+    detector: TrainedDetector,
     *,
     root: str,
     annotation: str | None,
@@ -38,14 +38,14 @@ def write_pseudo_labels(
     """Add the boxes of each study's first image to its entry: ``boxes`` x, y, width, height in pixels, ``scores``,
     ``box_labels``, and the image's ``height`` and ``width``.
 
-    What is found is kept in ``OUTPUT.found.jsonl`` as it comes, so that a run that was interrupted goes on; the
+    Results are kept in ``OUTPUT.partial.jsonl`` as it comes, so that a run that was interrupted goes on; the
     annotation is replaced whole as the run ends. All other entries of the file stay. Returns the file's name.
 
     Args:
         root: folder of the studies. annotation: which of its files; None: the only one.
         output: the file to write; None: that of ``annotation`` itself.
         weights: file of the detector, by which a partial result is known to be its.
-        slots: boxes of a study, the surest first; free ones are -1, as published.
+        slots: boxes of a study, by falling score; free ones are -1, as published.
         overwrite: replace boxes that entries have already, or another file ``output``.
 
     Raises:
@@ -57,14 +57,14 @@ def write_pseudo_labels(
     entries = [entry for split in SPLITS.values() for entry in content[split]]
     target = file if output is None else Path(output)
     _check_overwriting(file, target, entries, overwrite)
-    partial = Path(f"{target}.found{f'.{idist.get_rank()}' if idist.get_rank() else ''}.jsonl")
-    key = {"weights": _digest(Path(weights)), "slots": slots, "score": finder.score, "annotation": _digest(file)}
-    key |= finder.settings
-    found = _found_so_far(target, partial, key)
+    partial = Path(f"{target}.partial{f'.{idist.get_rank()}' if idist.get_rank() else ''}.jsonl")
+    key = {"weights": _digest(Path(weights)), "slots": slots, "score": detector.score, "annotation": _digest(file)}
+    key |= detector.settings
+    results = _done_so_far(target, partial, key)
     idist.barrier()
-    missing = [entry for entry in entries if _image(entry) not in found]
-    own = missing[idist.get_rank() :: idist.get_world_size()]
-    _find(finder, own, image_folder(Path(root), entries), partial, slots, batch_size)
+    missing = [entry for entry in entries if _image(entry) not in results]
+    current = missing[idist.get_rank() :: idist.get_world_size()]
+    _detect(detector, current, image_folder(Path(root), entries), partial, slots, batch_size)
     idist.barrier()
     if is_first():
         _merge(target, content, entries)
@@ -73,11 +73,11 @@ def write_pseudo_labels(
 
 
 def _merge(target: Path, content: dict[str, list[dict]], entries: list[dict]) -> None:
-    """Write what all processes found into the annotation ``target``."""
+    """Write what all processes detected into the annotation ``target``."""
     parts = _partial_files(target)
-    found = dict(json.loads(line) for part in parts for line in part.read_text(encoding="utf-8").split("\n")[1:-1])
+    results = dict(json.loads(line) for part in parts for line in part.read_text(encoding="utf-8").split("\n")[1:-1])
     for entry in entries:
-        entry.update(found[_image(entry)])
+        entry.update(results[_image(entry)])
     save_annotation(target, content)
     for part in parts:
         part.unlink()
@@ -86,8 +86,8 @@ def _merge(target: Path, content: dict[str, list[dict]], entries: list[dict]) ->
 
 
 def _partial_files(target: Path) -> list[Path]:
-    """What processes have found so far, a file each."""
-    return sorted(target.parent.glob(f"{glob.escape(target.name)}.found*.jsonl"))
+    """What processes have done so far, a file each."""
+    return sorted(target.parent.glob(f"{glob.escape(target.name)}.partial*.jsonl"))
 
 
 def _check_overwriting(file: Path, target: Path, entries: list[dict], overwrite: bool) -> None:
@@ -101,53 +101,55 @@ def _check_overwriting(file: Path, target: Path, entries: list[dict], overwrite:
         raise ValueError(f"output: {str(target)!r} is there already; pass another name, or --overwrite true")
 
 
-def _find(finder: LesionFinder, entries: list[dict], folder: Path, partial: Path, slots: int, batch_size: int) -> None:
+def _detect(
+    detector: TrainedDetector, entries: list[dict], folder: Path, partial: Path, slots: int, batch_size: int
+) -> None:
     with open(partial, "a", encoding="utf-8") as file:
         for start in range(0, len(entries), batch_size):
-            own = entries[start : start + batch_size]
-            paths = [inside(folder, _image(entry)) for entry in own]
+            current = entries[start : start + batch_size]
+            paths = [inside(folder, _image(entry)) for entry in current]
             for path in paths:
                 check_image(path)
-            for entry, path, boxes in zip(own, paths, finder(paths), strict=True):
+            for entry, path, boxes in zip(current, paths, detector(paths), strict=True):
                 file.write(json.dumps([_image(entry), in_slots(boxes, image_size(path), slots)]) + "\n")
             file.flush()
             logger.info("%d of %d studies", min(start + batch_size, len(entries)), len(entries))
 
 
-def in_slots(found: dict, size: tuple[int, int], slots: int) -> dict:
-    """What an entry gets: the surest ``slots`` boxes as x, y, width, height, and -1 in free slots."""
-    best = np.argsort(-found["scores"], kind="stable")[:slots]
-    boxes = found["boxes"][best].astype(float)
+def in_slots(detections: dict, size: tuple[int, int], slots: int) -> dict:
+    """What an entry gets: the ``slots`` top-scoring boxes as x, y, width, height, and -1 in free slots."""
+    best = np.argsort(-detections["scores"], kind="stable")[:slots]
+    boxes = detections["boxes"][best].astype(float)
     boxes[:, 2:] -= boxes[:, :2]
     free = slots - len(best)
     return {
         "boxes": boxes.round(1).tolist() + [[-1, -1, -1, -1]] * free,
-        "scores": found["scores"][best].astype(float).round(4).tolist() + [-1] * free,
-        "box_labels": [found["box_labels"][index] for index in best] + [""] * free,
+        "scores": detections["scores"][best].astype(float).round(4).tolist() + [-1] * free,
+        "box_labels": [detections["box_labels"][index] for index in best] + [""] * free,
         "height": size[1],
         "width": size[0],
     }
 
 
-def _found_so_far(target: Path, partial: Path, key: dict) -> dict[str, dict]:
+def _done_so_far(target: Path, partial: Path, key: dict) -> dict[str, dict]:
     """Results of an interrupted run with the same ``key``; a last line that was cut is done again.
 
     Leaves ``partial``, this process's own file, whole, with ``key`` as its first line.
     """
-    found: dict[str, dict] = {}
+    results: dict[str, dict] = {}
     for file in _partial_files(target):
         first, *lines = file.read_text(encoding="utf-8").split("\n")
         if first != json.dumps(key):
             raise ValueError(
                 f"output: {str(file)!r} is of another detector, annotation or setting; finish that run or delete it"
             )
-        found |= dict(json.loads(line) for line in lines[:-1])
+        results |= dict(json.loads(line) for line in lines[:-1])
     idist.barrier()
-    own = partial.read_text(encoding="utf-8").split("\n")[:-1] if partial.is_file() else [json.dumps(key)]
+    current = partial.read_text(encoding="utf-8").split("\n")[:-1] if partial.is_file() else [json.dumps(key)]
     partial.parent.mkdir(parents=True, exist_ok=True)
-    partial.write_text("\n".join([*own, ""]), encoding="utf-8")
-    logger.info("%d studies were done before", len(found))
-    return found
+    partial.write_text("\n".join([*current, ""]), encoding="utf-8")
+    logger.info("%d studies were done before", len(results))
+    return results
 
 
 def _name(entry: dict) -> str:
@@ -176,9 +178,9 @@ def draw_studies(*, root: str, file: str, output_dir: str, pages: int) -> None:
         folder = image_folder(Path(root), content[split])
         for entry in content[split][:pages]:
             grey = np.asarray(to_grey(open_image(inside(folder, _image(entry)))))
-            there = [index for index, score in enumerate(entry["scores"]) if score >= 0]
-            texts = [f"{entry['box_labels'][index]} {entry['scores'][index]:.2f}" for index in there]
-            boxes = np.array([entry["boxes"][index] for index in there], dtype=float).reshape(-1, 4)
+            mask = [index for index, score in enumerate(entry["scores"]) if score >= 0]
+            texts = [f"{entry['box_labels'][index]} {entry['scores'][index]:.2f}" for index in mask]
+            boxes = np.array([entry["boxes"][index] for index in mask], dtype=float).reshape(-1, 4)
             boxes[:, 2:] += boxes[:, :2]
             figure = page.figure(draw_boxes(grey, boxes, texts), f"{_name(entry)}, {split}")
             sections.append(page.Section(_name(entry), [figure, page.text(str(entry[keys_of(entry)[1]]))]))

@@ -46,19 +46,19 @@ def match(
         sharpness: lambda of the softmax.
     """
     like = torch.einsum("ird,cwd->icwr", regions, words)
-    there = region_mask[:, None, None]
-    best = like.masked_fill(~there, -1.0).amax(3)
+    mask = region_mask[:, None, None]
+    best = like.masked_fill(~mask, -1.0).amax(3)
     mismatch = (best - boundary).clamp(max=0.0)
 
-    above = there & (like > boundary)
+    above = mask & (like > boundary)
     weights = torch.where(above, ((like - boundary) * sharpness).exp(), 0.0)
     weights = weights / (weights.sum(3, keepdim=True) + EPS)
-    found = torch.einsum("icwr,ird->icwd", weights, regions)
-    by_features = torch.einsum("icwd,cwd->icw", found, words) / found.norm(dim=3).clamp(min=EPS)
+    results = torch.einsum("icwr,ird->icwd", weights, regions)
+    by_features = torch.einsum("icwd,cwd->icw", results, words) / results.norm(dim=3).clamp(min=EPS)
 
     signed = F.leaky_relu(like, 0.1) * word_mask[None, :, :, None]
     signed = signed / (signed.pow(2).sum(2, keepdim=True) + EPS**2).sqrt()  # over the words of each region, as in NAAF
-    relevance = (signed * sharpness).masked_fill(~there, -torch.inf).softmax(dim=3)
+    relevance = (signed * sharpness).masked_fill(~mask, -torch.inf).softmax(dim=3)
     total = mismatch + by_features + (like * relevance).sum(3)
     return Matching((total * word_mask).sum(2) / word_mask.sum(1), best)
 
@@ -68,9 +68,9 @@ def hinge(scores: torch.Tensor, *, margin: float = 0.2) -> torch.Tensor:
 
     ``scores`` (B, B), pairs on the diagonal; 0 for a single pair.
     """
-    own = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
-    of_images = (margin + scores - scores.diag()[:, None]).clamp(min=0.0).masked_fill(own, 0.0)
-    of_reports = (margin + scores - scores.diag()[None]).clamp(min=0.0).masked_fill(own, 0.0)
+    current = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
+    of_images = (margin + scores - scores.diag()[:, None]).clamp(min=0.0).masked_fill(current, 0.0)
+    of_reports = (margin + scores - scores.diag()[None]).clamp(min=0.0).masked_fill(current, 0.0)
     return (of_images.amax(1) + of_reports.amax(0)).mean()
 
 
@@ -96,9 +96,9 @@ class Boundary(nn.Module):
         """Move by the likenesses ``best`` (B, B, W) of one batch; fewer than two pairs change nothing."""
         if len(best) < 2:
             return
-        own = torch.eye(len(best), dtype=torch.bool, device=best.device)
+        current = torch.eye(len(best), dtype=torch.bool, device=best.device)
         words = word_mask.expand(len(best), -1, -1)
-        parts = [best[own[:, :, None] & words].double(), best[~own[:, :, None] & words].double()]
+        parts = [best[current[:, :, None] & words].double(), best[~current[:, :, None] & words].double()]
         new = torch.stack([value for part in parts for value in (part.mean(), part.var())]).to(self.moments.dtype)
         known = torch.where(self.moments.isnan(), new, self.moments)
         self.moments.copy_(self.momentum * known + (1 - self.momentum) * new)
@@ -144,12 +144,17 @@ class Alignment(nn.Module):
         self.margin, self.sharpness, self.shrink = margin, sharpness, shrink
 
     def forward(
-        self, patches: torch.Tensor, there: torch.Tensor, regions: torch.Tensor, region_mask: torch.Tensor, text: dict
+        self,
+        patches: torch.Tensor,
+        patch_mask: torch.Tensor,
+        regions: torch.Tensor,
+        region_mask: torch.Tensor,
+        text: dict,
     ) -> dict[str, torch.Tensor]:
         """Named terms ``global`` and ``local``; 0 where fewer than two studies can be matched.
 
         Args:
-            patches: (B, P, width), of which ``there`` (B, P) exist; regions: (B, R, width) with ``region_mask``.
+            patches: (B, P, width), of which ``patch_mask`` (B, P) exist; regions: (B, R, width) with ``region_mask``.
             text: ``input_ids``, ``attention_mask``, ``sentence_ids`` (B, L) of the reports.
         """
         words = self.project(self.encoder(**text).tokens)
@@ -157,7 +162,7 @@ class Alignment(nn.Module):
         sentences, sentence_mask = mean_of_sentences(words, word_mask, text["sentence_ids"])
         shrunk = self.shrink * words[word_mask].pow(2).mean()
         return {
-            "global": self._term(patches, words, there, word_mask, self.of_patches) + shrunk,
+            "global": self._term(patches, words, patch_mask, word_mask, self.of_patches) + shrunk,
             "local": self._term(regions, sentences, region_mask, sentence_mask, self.of_regions),
         }
 
@@ -165,20 +170,20 @@ class Alignment(nn.Module):
         self,
         seen: torch.Tensor,
         words: torch.Tensor,
-        seen_mask: torch.Tensor,
+        rows_first_mask: torch.Tensor,
         word_mask: torch.Tensor,
         boundary: Boundary,
     ) -> torch.Tensor:
-        both = seen_mask.any(1) & word_mask.any(1)
+        both = rows_first_mask.any(1) & word_mask.any(1)
         if int(both.sum()) < 2:
             return seen.sum() * 0 + words.sum() * 0
         units = F.normalize(seen[both].float(), dim=2), F.normalize(words[both].float(), dim=2)
-        masks, limit = (seen_mask[both], word_mask[both]), boundary.value.clone()
+        masks, limit = (rows_first_mask[both], word_mask[both]), boundary.value.clone()
         with torch.autocast(seen.device.type, enabled=False):  # bfloat16 cannot tell close likenesses apart
-            found = match(*units, *masks, boundary=limit, sharpness=self.sharpness)
+            results = match(*units, *masks, boundary=limit, sharpness=self.sharpness)
             if self.training:
-                boundary.update(found.best, word_mask[both])
-            return hinge(found.scores, margin=self.margin)
+                boundary.update(results.best, word_mask[both])
+            return hinge(results.scores, margin=self.margin)
 
 
 def mean_of_sentences(

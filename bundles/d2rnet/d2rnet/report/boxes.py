@@ -21,7 +21,7 @@ from .metrics import side_of
 logger = logging.getLogger(__name__)
 
 
-def read_lesions(root: str, split: str, *, views: int = 1, annotation: str | None = None) -> list[dict]:
+def read_boxed_studies(root: str, split: str, *, views: int = 1, annotation: str | None = None) -> list[dict]:
     """:func:`common.datasets.studies.read_studies` with ``boxes`` float (M, 4), x1, y1, x2, y2, ``scores`` (M,),
     ``box_labels``, "" where there is none, and ``lesions``: "SIDE:LABEL" of each box with a label, joined by ";".
 
@@ -36,20 +36,20 @@ def read_lesions(root: str, split: str, *, views: int = 1, annotation: str | Non
     raw = [_numbers(study) for study in studies]
     sizes = [image_size(study["images"][0]) for study in studies]
     corners = as_corners([boxes for boxes, _ in raw], sizes, what=split)
-    found, dropped, cut = [], 0, 0
+    results, dropped, cut = [], 0, 0
     for study, boxes, (_, scores), size in zip(studies, corners, raw, sizes, strict=True):
         inside = np.clip(boxes, 0.0, [*size, *size])
         kept = (inside[:, 2:] - inside[:, :2] > 0).all(axis=1)
         dropped += int((~kept).sum())
         cut += int((np.abs(inside - boxes)[kept] > SLACK).any(axis=1).sum())
-        own, labels = inside[kept].astype(np.float32), _labels(study)[kept]
-        named = {"box_labels": labels.tolist(), "lesions": _named(own, labels, size[0])}
-        found.append({**study, "boxes": own, "scores": scores[kept].astype(np.float32), **named})
+        current, labels = inside[kept].astype(np.float32), _labels(study)[kept]
+        named = {"box_labels": labels.tolist(), "lesions": _named(current, labels, size[0])}
+        results.append({**study, "boxes": current, "scores": scores[kept].astype(np.float32), **named})
     if dropped or cut:
         logger.warning(
             "%s: %d boxes without area in their image left out, %d cut off at its border", split, dropped, cut
         )
-    return found
+    return results
 
 
 def _numbers(study: Mapping) -> tuple[np.ndarray, np.ndarray]:
@@ -67,8 +67,8 @@ def _numbers(study: Mapping) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(
             f"boxes of study {study['study']!r}: {boxes!r} hold a value that is no number; correct the entry"
         )
-    there = ~_empty(values)
-    return values[there], marks[there]
+    mask = ~_empty(values)
+    return values[mask], marks[mask]
 
 
 def _empty(values: np.ndarray) -> np.ndarray:
@@ -85,13 +85,13 @@ def _labels(study: Mapping) -> np.ndarray:
 
 
 def _named(boxes: np.ndarray, labels: np.ndarray, width: float) -> str:
-    middles = (boxes[:, 0] + boxes[:, 2]) / 2
-    return ";".join(f"{side_of(x, width)}:{label}" for x, label in zip(middles, labels, strict=True) if label)
+    centres = (boxes[:, 0] + boxes[:, 2]) / 2
+    return ";".join(f"{side_of(x, width)}:{label}" for x, label in zip(centres, labels, strict=True) if label)
 
 
 class CropRegionsd(Transform):
-    """``crops``, uint8 (M, size, size), and ``extents``, float (M, 4), of the surest ``count`` boxes of the first of
-    ``images``; M may be 0.
+    """``crops``, uint8 (M, size, size), and ``extents``, float (M, 4), of the ``count`` top-scoring boxes of the
+    first of ``images``; M may be 0.
 
     A region is cut from the image as stored and padded with its own mean to a square. ``extents`` are the square's
     corners, x1, y1, x2, y2, as shares of the image, 0 to 1; the padding may reach beyond.
@@ -103,12 +103,12 @@ class CropRegionsd(Transform):
         self.count, self.size = count, size
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        surest = np.argsort(-data["scores"], kind="stable")[: self.count]
-        crops, extents = np.zeros((len(surest), self.size, self.size), np.uint8), np.zeros((len(surest), 4), np.float32)
-        if len(surest):
+        top = np.argsort(-data["scores"], kind="stable")[: self.count]
+        crops, extents = np.zeros((len(top), self.size, self.size), np.uint8), np.zeros((len(top), 4), np.float32)
+        if len(top):
             pixels = np.asarray(to_grey(open_image(data["images"][0])))
-            for place, index in enumerate(surest):
-                crops[place], extents[place] = self._cut(pixels, data["boxes"][index])
+            for position, index in enumerate(top):
+                crops[position], extents[position] = self._cut(pixels, data["boxes"][index])
         return {**data, "crops": torch.from_numpy(crops), "extents": torch.from_numpy(extents)}
 
     def _cut(self, pixels: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -157,9 +157,10 @@ class StandardiseRegionsd(Transform, RandomizableTrait):
         return {**rest, "regions": regions, "region_mask": mask}
 
 
-class DescribeBoxesd(Transform):
-    """Add ``found``: JSON of ``boxes`` (x, y, width, height), their labels and scores, the surest first; one string can
-    be put into a batch.
+class DescribeDetectionsd(Transform):
+    """Add ``detections``: JSON of ``boxes`` (x, y, width, height), labels and scores, by falling score.
+
+    One string can be put into a batch.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -169,4 +170,4 @@ class DescribeBoxesd(Transform):
             box = [x1, y1, round(x2 - x1, 1), round(y2 - y1, 1)]
             score = round(float(data["scores"][index]), 4)
             entries.append({"label": data["box_labels"][index], "score": score, "box": box})
-        return {**data, "found": json.dumps(entries, ensure_ascii=False)}
+        return {**data, "detections": json.dumps(entries, ensure_ascii=False)}

@@ -10,8 +10,8 @@ from common.transforms.load import check_size
 from common.transforms.reports import TokenizeReportd, TokenizeTargetd
 from common.transforms.views import MARGIN, LoadViewsd, RandCropViewsd, StandardiseViewsd
 
-from ..detector.finder import FindLesionsd, LesionFinder
-from .boxes import CropRegionsd, DescribeBoxesd, StandardiseRegionsd, read_lesions
+from ..detector.finder import DetectLesionsd, TrainedDetector
+from .boxes import CropRegionsd, DescribeDetectionsd, StandardiseRegionsd, read_boxed_studies
 
 SEEN = ("image", "view_mask", "regions", "region_mask")
 TEXT = ("text_ids", "text_mask", "sentence_ids")
@@ -69,18 +69,20 @@ def validation_transforms(*, views: int, size: int, regions: int, region_size: i
 
 
 def inference_transforms(
-    *, views: int, size: int, regions: int, region_size: int, places: bool, finder: LesionFinder | None
+    *, views: int, size: int, regions: int, region_size: int, places: bool, detector: TrainedDetector | None
 ) -> Compose:
     """Lesions found where the data have none, whole views and regions.
 
-    ``images`` stays, to be drawn on, a line for each path; ``found`` describes the boxes.
+    ``images`` stays, to be drawn on, a line for each path; ``detections`` describes them.
 
     Raises:
         ValueError: ``size`` is no multiple of 32.
     """
     whole = _whole(views=views, size=size, regions=regions, region_size=region_size, places=places)
-    kept = SelectItemsd(keys=[*SEEN, "study", "images", "found"])
-    return Compose([FindLesionsd(finder), *whole, DescribeBoxesd(), Lambdad(keys="images", func="\n".join), kept])
+    kept = SelectItemsd(keys=[*SEEN, "study", "images", "detections"])
+    return Compose(
+        [DetectLesionsd(detector), *whole, DescribeDetectionsd(), Lambdad(keys="images", func="\n".join), kept]
+    )
 
 
 def inference_cases(*, image: str | None, data_dir: str | None, views: int, annotation: str | None) -> list[dict]:
@@ -88,7 +90,7 @@ def inference_cases(*, image: str | None, data_dir: str | None, views: int, anno
     is None, the test split of ``data_dir`` with its boxes.
     """
     if image is None:
-        return read_lesions(str(data_dir), "test", views=views, annotation=annotation)
+        return read_boxed_studies(str(data_dir), "test", views=views, annotation=annotation)
     return list_studies(image=image, data_dir=None, views=views)
 
 

@@ -68,8 +68,8 @@ class ScannedMemory(nn.Module):
             return [new, new.clone()]  # results may not share memory
 
         steps = [seen.movedim(3, 0).contiguous(), gates.movedim(1, 0).contiguous()]
-        last, found = scan_op(rewrite, [slots.clone()], steps, tuple(known))
-        return found.movedim(0, 1).flatten(2), last
+        last, results = scan_op(rewrite, [slots.clone()], steps, tuple(known))
+        return results.movedim(0, 1).flatten(2), last
 
 
 def export_network(

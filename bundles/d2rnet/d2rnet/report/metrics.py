@@ -50,14 +50,14 @@ def side_of(middle: float, width: float) -> str:
 
 def named_lesions(report: str) -> set[Named]:
     """Lesions that ``report``, in English, states; a sentence that denies anything states nothing."""
-    found = set()
+    results = set()
     for start, end in split_sentences(report):
         sentence = report[start:end].lower()
         if not DENIED.search(sentence):
             sides = [side for side in ("left", "right") if re.search(rf"\b{side}\b", sentence)] or [""]
             present = [label for label, phrase in PHRASES.items() if re.search(phrase, sentence)]
-            found |= {Named(label, side) for label in present for side in sides}
-    return found
+            results |= {Named(label, side) for label in present for side in sides}
+    return results
 
 
 class LesionMetrics(ReportMetrics):

@@ -14,24 +14,24 @@ from common.nn.attention import MultiHeadAttention
 from common.nn.beam_search import BeamSearch, Hypotheses
 from common.nn.report_decoder import MemoryEncoder, ReportDecoder
 
-from .visual import Seen, VisualSide
+from .visual import VisualEncoder, VisualFeatures
 
 
-class Taught(NamedTuple):
+class TeacherForced(NamedTuple):
     """What training needs of a batch.
 
     Attributes:
         log_probs: (B, T, vocab_size): place k predicts token k + 1.
-        patches, there, regions: of :class:`d2rnet.report.visual.Seen`.
+        patches, patch_mask, regions: of :class:`d2rnet.report.visual.VisualFeatures`.
     """
 
     log_probs: torch.Tensor
     patches: torch.Tensor
-    there: torch.Tensor
+    patch_mask: torch.Tensor
     regions: torch.Tensor
 
 
-class Looks(NamedTuple):
+class AttentionMaps(NamedTuple):
     """Where each token of a report looks; views and regions of a token sum to 1.
 
     Attributes:
@@ -44,19 +44,19 @@ class Looks(NamedTuple):
 
 
 class TokenNorm(nn.Module):
-    """Batch norm of tokens, over those that there are."""
+    """Batch norm of tokens, over those that exist."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm = nn.BatchNorm1d(width)
 
-    def forward(self, x: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
-        """(B, S, width), of which ``there`` (B, S) exist, to the same; what is not there has no meaning."""
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """(B, S, width), of which ``mask`` (B, S) exist, to the same; the rest has no meaning."""
         if not self.training:
             return self.norm(x.flatten(0, 1)).unflatten(0, [x.shape[0], -1])
-        found = torch.zeros_like(x)
-        found[there] = self.norm(x[there]).to(x.dtype)
-        return found
+        results = torch.zeros_like(x)
+        results[mask] = self.norm(x[mask]).to(x.dtype)
+        return results
 
 
 class RegionFusion(nn.Module):
@@ -79,7 +79,7 @@ class D2RNet(nn.Module):
     """The network.
 
     Args:
-        visual: its :class:`d2rnet.report.visual.VisualSide`.
+        visual: its :class:`d2rnet.report.visual.VisualEncoder`.
         token_norm: batch norm before the tokens are embedded (R2Gen's option ``use_bn``; published: off). Without it
             small features, as those of a network from scratch, let the encoder give one vector for all tokens.
         vocab_size: the tokenizer's.
@@ -93,7 +93,7 @@ class D2RNet(nn.Module):
     def __init__(
         self,
         *,
-        visual: VisualSide,
+        visual: VisualEncoder,
         vocab_size: int,
         token_norm: bool = False,
         dim: int = 512,
@@ -129,13 +129,13 @@ class D2RNet(nn.Module):
             block_ngram=block_ngram, **ids,
         )  # fmt: skip
 
-    def see(
+    def encode(
         self,
         image: torch.Tensor,
         regions: Optional[torch.Tensor] = None,
         region_mask: Optional[torch.Tensor] = None,
         view_mask: Optional[torch.Tensor] = None,
-    ) -> tuple[Seen, torch.Tensor, torch.Tensor]:
+    ) -> tuple[VisualFeatures, torch.Tensor, torch.Tensor]:
         """The visual side, the memory (B, S, dim) and which of its tokens there are (B, S).
 
         Args:
@@ -153,12 +153,12 @@ class D2RNet(nn.Module):
             region_mask = torch.ones([batch, regions.shape[1]], dtype=torch.bool, device=device)
         assert region_mask is not None  # TorchScript does not see it
         seen = self.visual(image, view_mask, regions, region_mask)
-        tokens, there = seen.patches, seen.there
+        tokens, mask = seen.patches, seen.patch_mask
         if self.fusion is not None:
-            tokens, there = self.fusion(tokens, seen.regions, region_mask), torch.cat([there, region_mask], dim=1)
+            tokens, mask = self.fusion(tokens, seen.regions, region_mask), torch.cat([mask, region_mask], dim=1)
         if self.token_norm is not None:
-            tokens = self.token_norm(tokens, there)
-        return seen, self.encoder(self.embed(tokens), there), there
+            tokens = self.token_norm(tokens, mask)
+        return seen, self.encoder(self.embed(tokens), mask), mask
 
     def forward(
         self,
@@ -174,20 +174,20 @@ class D2RNet(nn.Module):
         """
         if input_ids is None:
             input_ids = torch.full([image.shape[0], 1], self.report.begin_id, device=image.device)
-        return self.teach(image, input_ids, regions, region_mask, view_mask).log_probs
+        return self.teacher_forcing(image, input_ids, regions, region_mask, view_mask).log_probs
 
     @torch.jit.export
-    def teach(
+    def teacher_forcing(
         self,
         image: torch.Tensor,
         input_ids: torch.Tensor,
         regions: Optional[torch.Tensor] = None,
         region_mask: Optional[torch.Tensor] = None,
         view_mask: Optional[torch.Tensor] = None,
-    ) -> Taught:
+    ) -> TeacherForced:
         """Teacher forcing, with all that training needs."""
-        seen, memory, there = self.see(image, regions, region_mask, view_mask)
-        return Taught(self.report.decoder(input_ids, memory, there), seen.patches, seen.there, seen.regions)
+        seen, memory, mask = self.encode(image, regions, region_mask, view_mask)
+        return TeacherForced(self.report.decoder(input_ids, memory, mask), seen.patches, seen.patch_mask, seen.regions)
 
     @torch.jit.export
     def generate(
@@ -198,14 +198,16 @@ class D2RNet(nn.Module):
         view_mask: Optional[torch.Tensor] = None,
     ) -> Hypotheses:
         """The best reports of each study."""
-        _, memory, there = self.see(image, regions, region_mask, view_mask)
-        return self.report(memory, there)
+        _, memory, mask = self.encode(image, regions, region_mask, view_mask)
+        return self.report(memory, mask)
 
     @torch.jit.export
-    def attention(self, ids: torch.Tensor, memory: torch.Tensor, there: torch.Tensor, image: torch.Tensor) -> Looks:
+    def attention(
+        self, ids: torch.Tensor, memory: torch.Tensor, memory_mask: torch.Tensor, image: torch.Tensor
+    ) -> AttentionMaps:
         """Where each token of ``ids`` (B, T) looks: cross-attention of the decoder's last layer, mean over heads."""
         begin = torch.full_like(ids[:, :1], self.report.begin_id)
-        weights = self.report.decoder.attention(torch.cat([begin, ids[:, :-1]], dim=1), memory, there)
+        weights = self.report.decoder.attention(torch.cat([begin, ids[:, :-1]], dim=1), memory, memory_mask)
         views, height, width = image.shape[1], (image.shape[3] + 31) // 32, (image.shape[4] + 31) // 32
         patches = views * height * width
-        return Looks(weights[:, :, :patches].unflatten(2, [views, height, width]), weights[:, :, patches:])
+        return AttentionMaps(weights[:, :, :patches].unflatten(2, [views, height, width]), weights[:, :, patches:])

@@ -23,12 +23,12 @@ def prediction_files(
     """The handler of inference.
 
     Args:
-        regions: boxes that the network sees, the surest of those found.
+        regions: boxes that the network sees, the top-scoring ones.
     """
 
     def show(_: str, item: dict, data: dict) -> Shown:
         sentences = sentences_of(item, tokenizer)
-        boxes = json.loads(data["found"])
+        boxes = json.loads(data["detections"])
         shares = [item["region_attention"][s.tokens].mean(0).cpu().numpy()[: len(boxes)] for s in sentences]
         images = data["images"].split("\n")
         boxes = [box | box_size(corner, images[0]) for box, corner in zip(boxes, corners(boxes), strict=True)]
@@ -59,7 +59,7 @@ def findings_of(boxes: list[dict]) -> list[Finding]:
 
 def describe(item: dict, sentences: list[Sentence], shares: list[np.ndarray], tokenizer: SentenceTokenizer) -> dict:
     """An entry of ``predictions.json``; ``regions`` of a sentence are shares of its attention, in the boxes' order."""
-    places = [place for sentence in sentences for place in sentence.tokens]
+    positions = [position for sentence in sentences for position in sentence.tokens]
     return {
         "study": item["study"],
         "report": item["text"],
@@ -68,7 +68,7 @@ def describe(item: dict, sentences: list[Sentence], shares: list[np.ndarray], to
             {"text": s.text, "probability": round(s.probability, 4), "regions": [round(float(x), 4) for x in share]}
             for s, share in zip(sentences, shares, strict=True)
         ],
-        "tokens": [token_entry(tokenizer, int(item["ids"][p]), float(item["log_probs"][p])) for p in places],
+        "tokens": [token_entry(tokenizer, int(item["ids"][p]), float(item["log_probs"][p])) for p in positions],
     }
 
 
@@ -78,9 +78,9 @@ def _name(box: dict) -> str:
 
 def corners(boxes: list[dict]) -> np.ndarray:
     """Boxes (M, 4) as x1, y1, x2, y2."""
-    found = np.array([box["box"] for box in boxes], dtype=float).reshape(-1, 4)
-    found[:, 2:] += found[:, :2]
-    return found
+    results = np.array([box["box"] for box in boxes], dtype=float).reshape(-1, 4)
+    results[:, 2:] += results[:, :2]
+    return results
 
 
 def draw_boxes(grey: np.ndarray, boxes: list[dict]) -> Image.Image:
@@ -110,7 +110,7 @@ def draw(
         ]
         if boxes and len(share):
             title = f"{number}, regions: {share.sum():.0%}"
-            picture = drawing.seen_boxes(
+            picture = drawing.attention_boxes(
                 greys[0], corners(boxes), share, title=title, height=height, highest=max(float(share.max()), even)
             )
             cells.append(picture)

@@ -48,7 +48,7 @@ UNUSED = "visual_extractor.classifier."
 
 
 def visual_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Entries of the published visual side under the names of :class:`d2rnet.report.visual.VisualSide`.
+    """Entries of the published visual side under the names of :class:`d2rnet.report.visual.VisualEncoder`.
 
     The classifier, which the published network never uses, is left out.
     """
@@ -59,16 +59,16 @@ def visual_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         ("region_visual_extractor.", "", "regions.lera.", REGIONS),
         ("simple.", "", "regions.", CONVOLUTIONS),
     )
-    found = {}
+    results = {}
     for name, value in state.items():
         for old, inner, new, rules in parts:
             if name.startswith(old):
-                found[new + rename(inner + name.removeprefix(old), rules)] = value
+                results[new + rename(inner + name.removeprefix(old), rules)] = value
                 break
         else:
             if not name.startswith(UNUSED):
                 raise ValueError(f"weights: {name} is no entry of the published visual side")
-    return found
+    return results
 
 
 def load_published(network: D2RNet, state: dict[str, torch.Tensor]) -> None:

@@ -31,11 +31,11 @@ class LocalGlobalAttention(nn.Module):
         patches = x.unflatten(3, [-1, size]).unflatten(2, [-1, size])  # (N, C, h, p, w, q)
         # Published: the C p q values of a patch, channels first, are cut into p q runs of C and averaged.
         runs = patches.permute(0, 2, 4, 1, 3, 5).flatten(3).unflatten(3, [size * size, -1]).mean(4)
-        found = self.outer(self.norm(self.inner(runs)))  # (N, h, w, C)
-        found = found * found.float().softmax(dim=3)
-        alike = matmul_in_float32(F.normalize(found.float(), dim=3), F.normalize(self.prompt, dim=0))
-        found = (found * alike.clamp(0, 1)[..., None]) @ self.transform
-        whole = F.interpolate(found.permute(0, 3, 1, 2), size=[height, width], mode="bilinear", align_corners=False)
+        results = self.outer(self.norm(self.inner(runs)))  # (N, h, w, C)
+        results = results * results.float().softmax(dim=3)
+        alike = matmul_in_float32(F.normalize(results.float(), dim=3), F.normalize(self.prompt, dim=0))
+        results = (results * alike.clamp(0, 1)[..., None]) @ self.transform
+        whole = F.interpolate(results.permute(0, 3, 1, 2), size=[height, width], mode="bilinear", align_corners=False)
         return self.out(whole)
 
 
@@ -67,8 +67,8 @@ class LERA(nn.Module):
             total = total + x
         gates = self.channel(total.mean([2, 3])[:, None])[:, 0].sigmoid()
         total = total * gates[:, :, None, None]
-        places = self.place(torch.stack([total.mean(1), total.amax(1)], dim=1)).sigmoid()
-        return self.norm(self.dropout(total * places)).relu()
+        positions = self.place(torch.stack([total.mean(1), total.amax(1)], dim=1)).sigmoid()
+        return self.norm(self.dropout(total * positions)).relu()
 
 
 class RegionEncoder(nn.Module):
@@ -104,10 +104,10 @@ class RegionEncoder(nn.Module):
             if torch.compiler.is_compiling() and not self.training:  # no branch and no size may depend on the data
                 every = self.encode(regions.flatten(0, 1)).unflatten(0, [-1, mask.shape[1]])
                 return torch.where(mask[:, :, None], every, 0.0)
-        found = regions.new_zeros([mask.shape[0], mask.shape[1], self.width])
+        results = regions.new_zeros([mask.shape[0], mask.shape[1], self.width])
         if bool(mask.any()):
-            found[mask] = self.encode(regions[mask]).to(found.dtype)
-        return found
+            results[mask] = self.encode(regions[mask]).to(results.dtype)
+        return results
 
     def encode(self, regions: torch.Tensor) -> torch.Tensor:
         """Vectors (N, width) of ``regions`` (N, 3, S, S)."""

@@ -11,10 +11,10 @@ from common.text.tokenizer import SentenceTokenizer
 
 from .alignment import Alignment
 from .data import SEEN
-from .network import D2RNet, Taught
+from .network import D2RNet, TeacherForced
 
 
-class Teaching(nn.Module):
+class TeacherForcing(nn.Module):
     """Network and alignment as one module, which data parallel can wrap."""
 
     def __init__(self, network: D2RNet, alignment: Alignment | None) -> None:
@@ -22,16 +22,16 @@ class Teaching(nn.Module):
         self.network = network
         self.alignment = None if alignment is None else alignment.to(next(network.parameters()).device)
 
-    def forward(self, batch: dict[str, torch.Tensor]) -> tuple[Taught, dict[str, torch.Tensor]]:
-        taught = self.network.teach(
+    def forward(self, batch: dict[str, torch.Tensor]) -> tuple[TeacherForced, dict[str, torch.Tensor]]:
+        forced = self.network.teacher_forcing(
             batch["image"], batch["input_ids"], batch["regions"], batch["region_mask"], batch["view_mask"]
         )
         if self.alignment is None:
-            return taught, {}
+            return forced, {}
         text = {"input_ids": batch["text_ids"], "attention_mask": batch["text_mask"]}
         text["sentence_ids"] = batch["sentence_ids"]
-        parts = taught.patches.float(), taught.there, taught.regions.float(), batch["region_mask"]
-        return taught, self.alignment(*parts, text)
+        parts = forced.patches.float(), forced.patch_mask, forced.regions.float(), batch["region_mask"]
+        return forced, self.alignment(*parts, text)
 
 
 def train_step(
@@ -46,7 +46,7 @@ def train_step(
     """Take one step.
 
     Args:
-        trained: :class:`Teaching`, wrapped where there are several processes.
+        trained: :class:`TeacherForcing`, wrapped where there are several processes.
         weights: of ``report``, ``global``, ``local``.
         clip_value: largest absolute value of a gradient's entry (published: 0.1).
     """
@@ -54,12 +54,12 @@ def train_step(
     data = {key: value.to(device) for key, value in trim(batch, pad_id=0).items()}
     trained.train()
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
-        taught, terms = trained(data)
-    terms = {"report": report_loss(taught.log_probs.float(), data["target_ids"], data["target_ids"] != 0), **terms}
+        forced, terms = trained(data)
+    terms = {"report": report_loss(forced.log_probs.float(), data["target_ids"], data["target_ids"] != 0), **terms}
     return descend(engine, terms, weights=weights, parameters=trained.parameters(), clip_value=clip_value)
 
 
-def write_step(
+def generate_step(
     engine: SupervisedEvaluator, batch: dict, *, tokenizer: SentenceTokenizer, amp: bool, explain: bool = False
 ) -> dict:
     """Write each study's report: ``text``, ``score``, and of the best hypothesis ``ids`` and ``log_probs`` (T,).
@@ -71,15 +71,15 @@ def write_step(
     network: D2RNet = engine.network.eval()  # type: ignore[assignment]
     seen = {key: batch[key].to(device) for key in SEEN}
     with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
-        _, memory, there = network.see(seen["image"], seen["regions"], seen["region_mask"], seen["view_mask"])
-        found = network.report(memory, there)
-        ids = found.ids[:, 0]
-        looks = network.attention(ids, memory, there, seen["image"]) if explain else None
+        _, memory, mask = network.encode(seen["image"], seen["regions"], seen["region_mask"], seen["view_mask"])
+        results = network.report(memory, mask)
+        ids = results.ids[:, 0]
+        looks = network.attention(ids, memory, mask, seen["image"]) if explain else None
     output = {
         "text": [tokenizer.decode(row) for row in ids.tolist()],
         "ids": ids,
-        "log_probs": found.log_probs[:, 0].float(),
-        "score": found.scores[:, 0].float(),
+        "log_probs": results.log_probs[:, 0].float(),
+        "score": results.scores[:, 0].float(),
         **{key: batch[key] for key in ("report", "study", "lesions") if key in batch},
     }
     if looks is not None:

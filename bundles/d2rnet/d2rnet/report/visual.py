@@ -1,4 +1,4 @@
-"""The visual side of D2R-Net: patches and vector of the whole image, vectors of its lesion regions (spec 5.2)."""
+"""The visual encoder of D2R-Net: patches and vector of the whole image, vectors of its lesion regions (spec 5.2)."""
 
 from typing import NamedTuple, Optional
 
@@ -11,21 +11,21 @@ from .channel_prior import ChannelPriorAttention
 from .regions import RegionEncoder
 
 
-class Seen(NamedTuple):
-    """What the visual side gives.
+class VisualFeatures(NamedTuple):
+    """What the visual encoder gives.
 
     Attributes:
         patches: (B, views * h * w, width).
-        there: bool (B, views * h * w), false for the patches of missing views.
+        patch_mask: bool (B, views * h * w), false for the patches of missing views.
         regions: (B, R, width), zero in empty slots; R may be 0.
     """
 
     patches: torch.Tensor
-    there: torch.Tensor
+    patch_mask: torch.Tensor
     regions: torch.Tensor
 
 
-class VisualSide(nn.Module):
+class VisualEncoder(nn.Module):
     """ResNet, channel prior attention and a 1x1 convolution for the image; :class:`RegionEncoder` for its regions.
 
     Args:
@@ -65,8 +65,8 @@ class VisualSide(nn.Module):
 
     def forward(
         self, image: torch.Tensor, view_mask: torch.Tensor, regions: Optional[torch.Tensor], region_mask: torch.Tensor
-    ) -> Seen:
-        """See ``image`` (B, views, 3, H, W) and ``regions`` (B, R, 3, S, S); the masks say which there are.
+    ) -> VisualFeatures:
+        """Encode ``image`` (B, views, 3, H, W) and ``regions`` (B, R, 3, S, S); the masks say which there are.
 
         Without ``regions`` all slots of ``region_mask`` are empty.
         """
@@ -74,10 +74,10 @@ class VisualSide(nn.Module):
         if self.head is not None:
             last = self.head(last)
         patches = last.flatten(2).transpose(1, 2)
-        there = view_mask[:, :, None].expand(-1, -1, patches.shape[1]).flatten(1)
-        found = patches.new_zeros([image.shape[0], 0, self.width])
+        mask = view_mask[:, :, None].expand(-1, -1, patches.shape[1]).flatten(1)
+        results = patches.new_zeros([image.shape[0], 0, self.width])
         if self.regions is not None and regions is not None:
-            found = self.regions(regions, region_mask)
+            results = self.regions(regions, region_mask)
         elif self.regions is not None:
-            found = patches.new_zeros([region_mask.shape[0], region_mask.shape[1], self.width])
-        return Seen(patches.unflatten(0, [image.shape[0], -1]).flatten(1, 2), there, found)
+            results = patches.new_zeros([region_mask.shape[0], region_mask.shape[1], self.width])
+        return VisualFeatures(patches.unflatten(0, [image.shape[0], -1]).flatten(1, 2), mask, results)

@@ -23,15 +23,15 @@ def _heat_map(scores: np.ndarray, sizes: Sequence[int], dims: Sequence[int], siz
 def describe(distiller: Distiller, reports: Sequence[str], analyzer: Any) -> list[dict]:
     """Each cluster: ``label, reports`` (how many), ``words``, ``example``, the report nearest to the cluster's mean."""
     words = topics(reports, distiller.labels, analyzer=analyzer)
-    found = []
+    results = []
     for label in np.unique(distiller.labels):
-        places = np.flatnonzero(distiller.labels == label)
-        points = np.asarray(distiller.reduced[places])
-        nearest = places[np.square(points - points.mean(0)).sum(1).argmin()]
-        found.append(
-            {"label": int(label), "reports": len(places), "words": words[int(label)], "example": reports[nearest]}
+        positions = np.flatnonzero(distiller.labels == label)
+        points = np.asarray(distiller.reduced[positions])
+        nearest = positions[np.square(points - points.mean(0)).sum(1).argmin()]
+        results.append(
+            {"label": int(label), "reports": len(positions), "words": words[int(label)], "example": reports[nearest]}
         )
-    return found
+    return results
 
 
 def in_plane(points: np.ndarray) -> np.ndarray:

@@ -115,10 +115,10 @@ def distill(
     metrics |= write_labels(distiller, content, folder / file.name)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2))
     logger.info("%s: %s", file.name, " ".join(f"{name} {value:.3f}" for name, value in metrics.items()))
-    found = describe(distiller, reports, analyzer)
-    write_tables(folder, found, [size_name, *dims], dict(zip(sizes, scores.tolist(), strict=True)))
+    results = describe(distiller, reports, analyzer)
+    write_tables(folder, results, [size_name, *dims], dict(zip(sizes, scores.tolist(), strict=True)))
     heat = _heat_map(scores, sizes, dims, size_name)
-    write_page(folder, file.name, metrics, found, heat, scatter(in_plane(distiller.reduced), distiller.labels))
+    write_page(folder, file.name, metrics, results, heat, scatter(in_plane(distiller.reduced), distiller.labels))
 
 
 def write_tables(folder: Path, found: Sequence[dict], header: Sequence, grid: Mapping[int, Sequence]) -> None:
@@ -152,15 +152,15 @@ def write_labels(distiller: Distiller, content: Mapping[str, Sequence[dict]], pa
     for split in SPLITS.values():
         entries = content[split]
         texts = texts_of(entries)
-        places = [index for index, text in enumerate(texts) if text]
-        given = [texts[index] for index in places]
-        found = distiller.labels if split == "train" else distiller.assign(given) if given else np.empty(0)
-        label_of = dict(zip(places, found.astype(int).tolist(), strict=True))
+        positions = [index for index, text in enumerate(texts) if text]
+        given = [texts[index] for index in positions]
+        results = distiller.labels if split == "train" else distiller.assign(given) if given else np.empty(0)
+        label_of = dict(zip(positions, results.astype(int).tolist(), strict=True))
         bare = [{k: v for k, v in entry.items() if k != "labels"} for entry in entries]
         written[split] = [
             {**entry, "labels": label_of[index]} if index in label_of else entry for index, entry in enumerate(bare)
         ]
-        known = [entries[index].get("labels") for index in places]
+        known = [entries[index].get("labels") for index in positions]
         if known and None not in known:
             metrics[f"nmi_{split}"] = float(normalized_mutual_info_score(known, list(label_of.values())))
     save_annotation(path, written)

@@ -1,10 +1,10 @@
-from common.text.recent import Recent
+from common.text.cache import LRUCache
 from common.text.tokenizer import ReportTokenizer
 from common.transforms.reports import KEPT, TokenizeReportd
 
 
 def test_what_was_used_last_stays():
-    recent, made = Recent(2), []
+    recent, made = LRUCache(2), []
 
     def ask(key):
         return recent.get(key, lambda: made.append(key) or key.upper())

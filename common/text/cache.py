@@ -10,7 +10,7 @@ Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
 
-class Recent(Generic[Key, Value]):
+class LRUCache(Generic[Key, Value]):
     """At most ``most`` values; the one that was not asked for longest goes first."""
 
     def __init__(self, most: int) -> None:
