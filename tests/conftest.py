@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BUNDLES = {path.name for path in (ROOT / "bundles").iterdir()}
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several processes (``-n 2``), the tests of a file stay together, or those of a file and a bundle."""
     for item in items:
