@@ -20,12 +20,14 @@ collect_ignore = [] if importlib.util.find_spec("monailabel") else ["label"]  # 
 ROOT = Path(__file__).resolve().parents[1]
 
 
+LONGEST = ("test_demo", "test_bundle_contract")  # begin first, so that no process is left with them
 BUNDLES = {path.name for path in (ROOT / "bundles").iterdir()}
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several processes (``-n 2``), the tests of a file stay together, or those of a file and a bundle."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
     for item in items:
         item.add_marker(pytest.mark.xdist_group("-".join([item.path.stem, *_bundle_of(item)])))
 

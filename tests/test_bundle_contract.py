@@ -18,7 +18,7 @@ from PIL import Image
 
 from common.pack import CLIP, pack
 from tests.dicom_files import SECRETS, dicom_file, read
-from tests.warm import monai_bundle
+from tests.warm import alone, monai_bundle, on_ranks
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLES = sorted(path.parents[1].name for path in ROOT.glob("bundles/*/configs/metadata.json"))
@@ -322,7 +322,8 @@ def test_from_the_bundles_folder(made, bundle):
     program = [sys.executable, "-m", "monai.bundle", "run", "--config_file"]
     execute([*program, "configs/train.json", *common, *quick], here)
     evaluation = flags(ckpt_dir=folder / "here", output_dir=folder / "here_eval")
-    execute([*program, "['configs/train.json','configs/evaluate.json']", *common, *evaluation], here)
+    files = ["--config_file", "['configs/train.json','configs/evaluate.json']"]
+    checked(monai_bundle("run", *files, *common, *evaluation, cwd=here, before=alone), 0)
     assert (folder / "here_eval" / "metrics.json").is_file()
     assert {path for path in here.rglob("*") if "__pycache__" not in path.parts} == before
 
@@ -333,21 +334,25 @@ def test_the_unpacked_zip_needs_nothing_else(made, bundle, tmp_path):
         file.extractall(tmp_path / "empty")
     here, tiny = tmp_path / "empty" / bundle, TINY[bundle]
     assert not list(here.rglob("checkpoint.pt")) and (here / "LICENSE").is_file()
-    alone = [sys.executable, "-c", ALONE.format(root=str(ROOT), bundle=bundle)]
+
+    def run(*arguments):
+        return checked(monai_bundle(*arguments, cwd=here, before=alone), 0)
+
     quick = flags(tiny["network"], tiny["data"], {**tiny["train"], "epochs": 1})
-    done = execute([*alone, "run", "--config_file", "configs/train.json", *quick], here)
+    process = [sys.executable, "-c", ALONE.format(root=str(ROOT), bundle=bundle)]
+    done = execute([*process, "run", "--config_file", "configs/train.json", *quick], here)
     loaded = dict(re.findall(r"LOADED (\S+) (\S+)", done.stdout))
     assert all(Path(path).is_relative_to(here) for path in loaded.values()) and loaded.keys() == {"common", bundle}
     evaluate = "['configs/train.json','configs/evaluate.json']"
-    execute([*alone, "run", "--config_file", evaluate, *flags(tiny["network"], tiny["data"])], here)
-    train_also(bundle, lambda *arguments: execute([*alone, *arguments], here), "configs/")
+    run("run", "--config_file", evaluate, *flags(tiny["network"], tiny["data"]))
+    train_also(bundle, run, "configs/")
     arguments = flags(tiny["network"], image=here / "data" / "synthetic" / tiny["image"])
-    execute([*alone, "run", "--config_file", "configs/inference.json", *arguments], here)
+    run("run", "--config_file", "configs/inference.json", *arguments)
     assert {"metrics.json", "predictions.json"} <= {path.name for path in (here / "eval").iterdir()}
     export = flags(tiny["network"], filepath="models/model.ts", ckpt_file="models/model.pt")
     configs = ["--meta_file", "configs/metadata.json", "--config_file", "configs/inference.json"]
-    execute([*alone, "ckpt_export", "network_def", *configs, *export], here)
-    execute([*alone, "verify_net_in_out", "network_def", *configs, *flags(tiny["network"], n=2)], here)
+    run("ckpt_export", "network_def", *configs, *export)
+    run("verify_net_in_out", "network_def", *configs, *flags(tiny["network"], n=2))
     again = {Path(name) for name in zipfile.ZipFile(pack(here, tmp_path / "again")).namelist()}
     new = {
         name.relative_to(bundle).as_posix() for name in again - {Path(n) for n in zipfile.ZipFile(archive).namelist()}
@@ -358,23 +363,18 @@ def test_the_unpacked_zip_needs_nothing_else(made, bundle, tmp_path):
 def test_two_ranks_give_the_metrics_of_one_process(made, bundle):
     folder, common = made
     places = flags({**TINY[bundle]["train"], "epochs": 1}, ckpt_dir=folder / "ranks", output_dir=folder / "ranks_eval")
-    torchrun = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node=2",
-        "-m",
-        "monai.bundle",
-        "run",
-    ]
-    done = execute([*torchrun, "--config_file", train_files(bundle, "multi_gpu_train"), *common, *places], ROOT)
+    arguments = ["--config_file", train_files(bundle, "multi_gpu_train"), *common, *places]
+    if bundle == "sgf":  # torchrun itself; the others as it starts them
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+        done = execute([*torchrun, "-m", "monai.bundle", "run", *arguments], ROOT)
+    else:
+        done, _ = (checked(rank, 0) for rank in on_ranks(2, "run", *arguments))
     distributed = dict(re.findall(r"(\w+) (\d\.\d+)", done.stdout.split("| validation ")[-1].split("|")[0]))
     arguments = flags(ckpt_dir=folder / "ranks", output_dir=folder / "ranks_eval", split="validation")
     monai("run", "--config_file", train_files(bundle, "evaluate"), *common, *arguments)
-    alone = json.loads((folder / "ranks_eval" / "metrics.json").read_text())
+    single = json.loads((folder / "ranks_eval" / "metrics.json").read_text())
     key = next(iter(distributed))
-    assert float(distributed[key]) == pytest.approx(alone[key], abs=2e-3)
+    assert float(distributed[key]) == pytest.approx(single[key], abs=2e-3)
 
 
 def one_line(done):

@@ -13,7 +13,9 @@ from tests import published_numbers
 @pytest.fixture
 def detector():
     torch.manual_seed(0)
-    return LesionDetector(classes=3, depth=18, resnet_width=8, levels=(0, 1, 2), width=16, layers=1, most=20)
+    return LesionDetector(
+        classes=3, depth=18, resnet_width=8, levels=(0, 1, 2), width=16, layers=1, detections_per_img=20
+    )
 
 
 def test_side_likelihood_equals_the_published():
@@ -55,7 +57,7 @@ def test_suppression_equals_monais():
     boxes, labels = torch.cat([low, low + 5 + torch.rand(200, 2) * 30], 1), torch.randint(0, 3, (200,))
     scores = torch.linspace(1, 0, 200)
     wanted = batched_nms(boxes, scores, labels, 0.5)
-    assert nms(boxes, labels, overlap=0.5, most=200).tolist() == wanted.tolist()
+    assert nms(boxes, labels, iou_thresh=0.5, limit=200).tolist() == wanted.tolist()
 
 
 def test_an_image_without_boxes_teaches_the_classes_alone(detector):

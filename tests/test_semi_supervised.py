@@ -13,7 +13,7 @@ WEIGHTS = {"std": 0.05, "classes": 2.0, "boxes": 3.0}
 def pair():
     torch.manual_seed(0)
     student = LesionDetector(classes=2, depth=18, resnet_width=8, levels=(0, 1), width=16, layers=1)
-    return TeacherAndStudent(student, burn_in=2, keep=0.9, threshold=0.3, weights=WEIGHTS)
+    return TeacherAndStudent(student, burn_in=2, ema_decay=0.9, threshold=0.3, weights=WEIGHTS)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_the_teacher_starts_as_a_copy_and_follows(pair):
 
 def test_a_longer_training_does_not_burn_in_again(pair, batch):
     pair.update(1)
-    longer = TeacherAndStudent(pair.student, burn_in=50, keep=0.9, threshold=0.3, weights=WEIGHTS)
+    longer = TeacherAndStudent(pair.student, burn_in=50, ema_decay=0.9, threshold=0.3, weights=WEIGHTS)
     assert longer.is_burning_in(2)
     longer.load_state_dict(pair.state_dict())
     assert not longer.is_burning_in(2) and "unlabelled classes" in longer(batch, 2)

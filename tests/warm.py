@@ -51,6 +51,17 @@ def monai_bundle(*arguments: object, cwd: Path = ROOT, before: Callable[[], None
     return Running(arguments, cwd=cwd, before=before).wait()
 
 
+def alone() -> None:
+    """``before`` of a fork: it knows no code of this repository but what lies in its folder."""
+    sys.meta_path = [finder for finder in sys.meta_path if "editable" not in getattr(finder, "__module__", "")]
+    sys.path = [
+        path for path in sys.path if path == os.getcwd() or not Path(path or ".").resolve().is_relative_to(ROOT)
+    ]
+    bundles = {path.name for path in (ROOT / "bundles").iterdir()}
+    for name in [name for name in sys.modules if name.split(".")[0] in {"common", *bundles}]:
+        del sys.modules[name]
+
+
 def on_ranks(count: int, *arguments: object, cwd: Path = ROOT, before: Callable[[], None] = lambda: None) -> list[Done]:
     """Run it as ``count`` processes of torchrun; what each came to."""
     with socket.socket() as probe:

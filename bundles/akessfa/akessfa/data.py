@@ -117,7 +117,7 @@ def _places(sentence: dict, start: int) -> list[tuple[int, int]]:
     return [(start + position, start + position + length) for position, length in results if position >= 0]
 
 
-def read_cases(*, root: str, split: str, reports: str = "about_image") -> list[dict]:
+def read_cases(*, root: str, split: str, reports: str = "own") -> list[dict]:
     """Cases of a data set with ``reports`` "about_image", "wrong" (the next patient's) or "empty", for ablations.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 
@@ -13,7 +14,10 @@ from .frozen_clip import FrozenClip
 
 
 class TextConditions:
-    """Conditions of phrases; those of the last ``most`` phrases are kept."""
+    """Conditions of phrases, each computed alone; those of the last ``most`` phrases are kept.
+
+    In a batch, rounding would depend on the other phrases of the batch, and a resumed training would differ.
+    """
 
     def __init__(self, clip: FrozenClip, *, most: int = 4096) -> None:
         self.clip = clip
@@ -22,14 +26,14 @@ class TextConditions:
     @torch.no_grad()
     def __call__(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Conditions (B, E) of ids (B, L)."""
-        keys = [tuple(row) for row in input_ids.tolist()]
-        ready = {key: self.known.values[key] for key in keys if key in self.known.values}
-        new = {key: index for index, key in enumerate(keys) if key not in ready}
-        if new:
-            ready |= dict(zip(new, self.clip.condition(input_ids[list(new.values())]).float(), strict=True))
-        for key, value in ready.items():
-            self.known.get(key, lambda value=value: value)  # type: ignore[misc]
-        return torch.stack([ready[key] for key in keys])
+        keys = [tuple(ids) for ids in input_ids.tolist()]
+        rows = input_ids.split(1)
+        return torch.stack(
+            [self.known.get(key, partial(self._condition, row)) for key, row in zip(keys, rows, strict=True)]
+        )
+
+    def _condition(self, input_ids: torch.Tensor) -> torch.Tensor:
+        return self.clip.condition(input_ids)[0].float()
 
 
 class VisualConditions:
