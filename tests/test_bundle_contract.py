@@ -86,6 +86,8 @@ def train_tiny(bundle, folder):
     """Train from the repository's root."""
     tiny = TINY[bundle]
     places = {name: folder / place for name, place in PLACES.items()}
+    if bundle == "clip_tnseg":
+        places["clip_dir"] = folder / "models" / "clip"  # pre-trained once for all trainings
     common = flags(tiny["network"], tiny["data"], places)
     done = monai("run", "--config_file", f"bundles/{bundle}/configs/train.json", *common, *flags(tiny["train"]))
     assert re.search(r"epoch 2/2 \| loss .* \| validation ", done.stdout), done.stdout
