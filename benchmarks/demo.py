@@ -20,7 +20,8 @@ from PIL import Image
 from common.cli.atomic import discard, folder_beside, replace_folder, require_own
 from common.datasets.layouts import read_dataset
 from common.results import drawing, page
-from common.text.tokenizer import ReportTokenizer, encode_report
+from common.text.encoding import encode_report
+from common.text.tokenizer import ReportTokenizer
 
 logger = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[1]

@@ -22,16 +22,25 @@ def formatted(value: object, *, indent: int = 0, lead: int = 0, trail: int = 0) 
     inner = " " * (indent + 4)
     pairs = value.items() if isinstance(value, dict) else ((None, part) for part in value)
     lines: list[str] = []
+    flowing = False  # whether the last line takes more
     for key, part in pairs:
         head = "" if key is None else f"{json.dumps(key, ensure_ascii=False)}: "
         text = head + formatted(part, indent=len(inner), lead=len(inner) + len(head), trail=1)
-        joins = indent and lines and not isinstance(part, dict | list) and not lines[-1].endswith(("}", "]"))
-        if joins and len(inner) + len(lines[-1]) + len(text) + 3 <= WIDTH and not lines[-1].startswith('"_desc_"'):
+        plain = indent > 0 and key != "_desc_" and "\n" not in text and is_plain(part)
+        if plain and flowing and len(inner) + len(lines[-1]) + len(text) + 3 <= WIDTH:
             lines[-1] += f", {text}"
         else:
             lines.append(text)
+        flowing = plain
     first, last = ("{", "}") if isinstance(value, dict) else ("[", "]")
     return "\n".join([first, ",\n".join(inner + line for line in lines), " " * indent + last])
+
+
+def is_plain(value: object) -> bool:
+    """A number or a text, or a list of them."""
+    return not isinstance(value, dict) and not (
+        isinstance(value, list) and any(isinstance(v, dict | list) for v in value)
+    )
 
 
 def main() -> None:

@@ -6,7 +6,8 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from common.text.tokenizer import HuggingFaceTokenizer, ReportTokenizer, encode_report, fit_or_load, split_sentences
+from common.text.encoding import encode_report, split_sentences
+from common.text.tokenizer import HuggingFaceTokenizer, ReportTokenizer, fit_or_load
 from common.transforms.reports import TokenizeReportd
 
 ENGLISH = "A hypoechoic nodule, 1.2 x 0.8 cm, is taller-than-wide. No lymph node! Follow-up?"

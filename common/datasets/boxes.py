@@ -28,20 +28,6 @@ from common.images.files import check_image
 logger = logging.getLogger(__name__)
 
 
-def coco_of(entries: Sequence[dict], classes: Sequence[str]) -> dict:
-    """Entries of an annotation with boxes as the content of a COCO file; categories are 1 to the number of classes."""
-    images: list[dict] = []
-    annotations: list[dict] = []
-    for number, entry in enumerate(entries, start=1):
-        size = {"height": entry["height"], "width": entry["width"]}
-        images.append({"id": number, "file_name": entry["image_path"][0], **size})
-        for box, label in zip(entry["boxes"], entry["box_labels"], strict=True):
-            current = {"id": len(annotations) + 1, "image_id": number, "category_id": 1 + classes.index(label)}
-            annotations.append({**current, "bbox": box, "area": round(box[2] * box[3], 2), "iscrowd": 0})
-    categories = [{"id": number, "name": name} for number, name in enumerate(classes, start=1)]
-    return {"images": images, "annotations": annotations, "categories": categories}
-
-
 # VinDr-CXR's local labels, in the official order
 LABELS = (
     "Aortic enlargement", "Atelectasis", "Calcification", "Cardiomegaly", "Clavicle fracture", "Consolidation", "Edema",

@@ -22,7 +22,8 @@ from pathlib import Path
 import numpy as np
 
 from common.cli.atomic import whole_folder
-from common.datasets.boxes import LABELS, NOTHING, coco_of, key_of, read_boxes, split_images
+from common.datasets.boxes import LABELS, NOTHING, key_of, read_boxes, split_images
+from common.datasets.coco import coco_of
 from common.datasets.studies import SPLITS, load_annotation, save_annotation
 from common.images.files import image_size, open_image, to_grey
 

@@ -8,8 +8,10 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import torch
 from ignite.engine import Engine, Events
-from monai.transforms import SaveImaged
+from monai.transforms import Activationsd, AsDiscreted, Compose, Invertd, SaveImaged
 from monai.utils import ImageMetaKey
 from PIL import Image
 
@@ -18,6 +20,7 @@ from common.engine.distributed import data_order, gather, is_first
 from common.engine.failures import FAILURES, line_of
 from common.images.dicom import burned_in, is_dicom
 from common.images.files import stem_of
+from common.images.nifti import AsSliced
 from common.results.evaluation import name_of
 from common.results.findings import Finding
 from common.results.page import write_page
@@ -53,6 +56,25 @@ class SaveImagedOrTell(SaveImaged):
             name = str(data[self.keys[0]].meta.get(ImageMetaKey.FILENAME_OR_OBJ))
             FAILURES.add(name, f"image: {name!r}: its mask could not be written ({type(error).__name__})")
             return dict(data)
+
+
+def mask_transforms(*, preprocessing: Compose, output_dir: str) -> Compose:
+    """Logits ``pred`` (1, size, size) to a binary mask of the image's own size, and into ``NAME_mask.png``.
+
+    Args:
+        preprocessing: of ``image``, which is inverted.
+    """
+    invert = {"orig_keys": "image", "nearest_interp": False, "to_tensor": True}
+    names = {"output_dir": output_dir, "output_postfix": "mask", "output_ext": ".png", "separate_folder": False}
+    return Compose(
+        [
+            Activationsd(keys="pred", sigmoid=True),
+            Invertd(keys="pred", transform=preprocessing, **invert),
+            AsDiscreted(keys="pred", threshold=0.5, dtype=torch.uint8),
+            AsSliced(keys="pred"),
+            SaveImagedOrTell(keys="pred", **names, output_dtype=np.uint8, scale=255, resample=False, print_log=False),
+        ]
+    )
 
 
 class PredictionFiles:

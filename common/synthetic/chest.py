@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from common.cli.atomic import whole_folder
-from common.datasets.boxes import LABELS, coco_of
+from common.datasets.boxes import LABELS
+from common.datasets.coco import coco_of
 from common.datasets.splits import split_ids
 from common.datasets.studies import SPLITS, save_annotation
 from common.synthetic.chest_phantom import ZONE_Y, Lesion, draw_chest, place

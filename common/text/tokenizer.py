@@ -14,7 +14,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -30,7 +29,6 @@ _CHINESE = r"[\u3400-\u4dbf\u4e00-\u9fff]"
 _WORD = re.compile(
     rf"_[A-Za-z0-9]+_|(?P<chinese>{_CHINESE}+)|[^\W\d_]+(?:[-'][^\W\d_]+)*|\d+(?:\.\d+)?|[^\w\s]|_", re.UNICODE
 )
-_SENTENCE_END = re.compile(r"(?<=[。！？；\n])|(?<=[.!?;])(?=\s|$)")
 
 
 class Token(NamedTuple):
@@ -257,39 +255,6 @@ def fit_or_load(
     if is_first():
         tokenizer.save(path)
     return tokenizer
-
-
-def split_sentences(report: str) -> list[tuple[int, int]]:
-    """Start and end of each sentence of ``report``: cut after 。！？； and line ends, and after .!?; before a space."""
-    cuts = [0, *(match.start() for match in _SENTENCE_END.finditer(report)), len(report)]
-    return [(start, end) for start, end in pairwise(cuts) if report[start:end].strip()]
-
-
-class EncodedReport(NamedTuple):
-    """Ids, the sentence (0, 1, ...) and the characters of each token of a report."""
-
-    input_ids: list[int]
-    sentence_ids: list[int]
-    spans: list[tuple[int, int]]
-
-
-def encode_report(tokenizer: SentenceTokenizer, report: str, max_length: int) -> EncodedReport:
-    """Encode ``report`` sentence by sentence; one longer than ``max_length`` tokens is cut after a sentence.
-
-    A first sentence that is too long alone is cut after its last token that fits. Each cut is logged by
-    :class:`TokenizeReportd` once.
-    """
-    encoded = EncodedReport([], [], [])
-    for index, (start, end) in enumerate(split_sentences(report)):
-        tokens = tokenizer.encode(report[start:end])
-        if index == 0:
-            tokens = tokens[:max_length]
-        if len(encoded.input_ids) + len(tokens) > max_length:
-            break
-        encoded.input_ids.extend(token.id for token in tokens)
-        encoded.sentence_ids.extend(index for _ in tokens)
-        encoded.spans.extend((start + token.start, start + token.end) for token in tokens)
-    return encoded
 
 
 def _backend(words: list[str]) -> PreTrainedTokenizerFast:

@@ -10,12 +10,8 @@ import torch
 from monai.transforms import Transform
 
 from common.text.cache import LRUCache
-from common.text.tokenizer import (
-    _WORD,
-    EncodedReport,
-    SentenceTokenizer,
-    encode_report,
-)
+from common.text.encoding import EncodedReport, encode_report
+from common.text.tokenizer import _WORD, SentenceTokenizer
 
 logger = logging.getLogger(__name__)
 KEPT = 4096  # encoded reports in memory

@@ -18,7 +18,8 @@ from monai.transforms import (
 
 from common.cli.given import text_or_file
 from common.datasets.layouts import list_each, read_dataset
-from common.text.tokenizer import SentenceTokenizer, encode_report
+from common.text.encoding import encode_report
+from common.text.tokenizer import SentenceTokenizer
 from common.transforms.augment import RandMirrorReportd
 from common.transforms.load import check_size, load_grey
 from common.transforms.reports import TokenizeReportd

@@ -11,7 +11,8 @@ from common.images.nifti import rows_first_mask
 from common.results import drawing
 from common.results.findings import Finding, measured
 from common.results.predictions import PredictionFiles, Shown
-from common.text.tokenizer import SentenceTokenizer, encode_report, split_sentences
+from common.text.encoding import encode_report, split_sentences
+from common.text.tokenizer import SentenceTokenizer
 
 
 def prediction_files(

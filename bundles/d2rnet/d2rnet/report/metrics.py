@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 
 from common.metrics.reports import ReportMetrics
-from common.text.tokenizer import split_sentences
+from common.text.encoding import split_sentences
 
 PHRASES = {  # of VinDr-CXR's local labels, as English reports put them; other labels are not counted
     "Aortic enlargement": r"aort\w*( knob)? is (enlarged|dilated)|enlarge\w* of the aort|(dilated|enlarged) aort",

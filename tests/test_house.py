@@ -1,0 +1,65 @@
+"""What keeps the house in order is counted: lines of files, of functions and of configs, and their form."""
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.format_configs import FILES, formatted
+
+ROOT = Path(__file__).resolve().parents[1]
+CODE = sorted(
+    path for folder in ("common", "bundles", "label_app", "benchmarks") for path in (ROOT / folder).rglob("*.py")
+)
+CONFIGS = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in FILES}
+FLAT = {"__init__.py", "pack.py", "visualize.py"}  # of common: the map of its rooms, and two commands
+
+
+def functions():
+    for path in CODE:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield f"{path.relative_to(ROOT)}: {node.name}", node.end_lineno - node.lineno + 1
+
+
+def test_no_file_has_more_than_300_lines():
+    lines = {path.relative_to(ROOT): len(path.read_text(encoding="utf-8").splitlines()) for path in CODE}
+    assert not {name: count for name, count in lines.items() if count > 300}
+
+
+def test_no_function_has_more_than_50_lines_and_half_have_at_most_12():
+    lengths = dict(functions())
+    assert not {name: count for name, count in lengths.items() if count > 50 and "__init__" not in name}
+    assert sorted(lengths.values())[len(lengths) // 2] <= 12
+
+
+def test_common_is_rooms():
+    assert {path.name for path in (ROOT / "common").glob("*.py")} == FLAT
+    for package in (path.parent for path in CODE if path.name == "__init__.py" and "common" in path.parts):
+        assert ast.get_docstring(ast.parse((package / "__init__.py").read_text(encoding="utf-8"))), package
+
+
+def test_configs_are_short():
+    assert sum(CONFIGS.values()) <= 2500
+    assert max(CONFIGS.values()) <= 180 and all(n <= 125 for path, n in CONFIGS.items() if path.stem == "inference")
+
+
+@pytest.mark.parametrize("config", FILES, ids=lambda path: "/".join(path.parts[-3:]))
+def test_configs_have_one_form(config):
+    text = config.read_text(encoding="utf-8")
+    assert text == formatted(json.loads(text)) + "\n", "run python -m tests.format_configs"
+
+
+@pytest.mark.parametrize("config", FILES, ids=lambda path: "/".join(path.parts[-3:]))
+def test_no_logic_in_configs(config):
+    expressions = [text for text in texts_of(json.loads(config.read_text(encoding="utf-8"))) if text.startswith("$")]
+    assert not [text for text in expressions if any(word in text for word in (" for ", " if ", "lambda", "sleep"))]
+
+
+def texts_of(value):
+    if isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from texts_of(part)
+    elif isinstance(value, str):
+        yield value
