@@ -1,4 +1,4 @@
-# make demo: train, evaluate and infer on synthetic data in minutes.  make test: the whole suite.
+# make demo: train, evaluate and infer on synthetic data in minutes.  make test: the whole suite.  make test-fast: without what trains.
 # make label: serve small bundles with MONAI Label.  make test-label: the server's tests.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -7,7 +7,7 @@ LABEL := .venv-label
 LABEL_BIN := $(LABEL)/bin
 WITHOUT_DEPENDENCIES := monailabel==0.8.5 torchvision==0.28.0 pydicom-seg==0.4.1
 
-.PHONY: demo test label test-label clean
+.PHONY: demo test test-fast label test-label clean
 
 demo: $(VENV)/ready
 	$(BIN)/python -m benchmarks.demo
@@ -16,7 +16,10 @@ test: $(VENV)/ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder
+
+test-fast: $(VENV)/ready-dev
+	$(BIN)/python -m pytest -n 2 -m "not training"
 
 label: $(LABEL)/ready
 	$(LABEL_BIN)/python -m label_app.examples --out runs/label

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -24,19 +25,30 @@ LONGEST = ("test_demo", "test_bundle_contract")  # begin first, so that no proce
 BUNDLES = {path.name for path in (ROOT / "bundles").iterdir()}
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several processes (``-n 2``), the tests of a file stay together, or those of a file and a bundle."""
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("-".join([item.path.stem, *_bundle_of(item)])))
 
 
-def _bundle_of(item: pytest.Item) -> list[str]:
-    """The bundle among a test's parameters: ``sgf`` of ``sgf`` and of ``sgf/distill``."""
-    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
-    heads = [str(value).split("/")[0] for value in parameters]
-    return [head for head in heads if head in BUNDLES][:1]
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """With several processes (``-n 2``), the tests of a file stay together, or those of a file and a bundle.
+
+    ``--dist loadgroup`` would do, but its groups are lost with pytest 9.2.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFileAndBundle(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    return ByFileAndBundle(config, log)
+
+
+def group_of(nodeid: str) -> str:
+    """``test_ranks.py sgf`` of ``tests/test_ranks.py::test_one[sgf]`` and of ``...[sgf/distill-1]``."""
+    file, _, name = nodeid.partition("::")
+    heads = re.split(r"[-/]", name.partition("[")[2].removesuffix("]"))
+    return " ".join([Path(file).name, *[head for head in heads if head in BUNDLES][:1]])
 
 
 @pytest.fixture(autouse=True)

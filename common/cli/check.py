@@ -71,13 +71,18 @@ def _config_of(flags: dict) -> dict:
     return {**tracking, **config}  # type: ignore[dict-item]
 
 
-def _check_override(override: str, parser: bundle.ConfigParser) -> None:
-    if (
+def is_known(override: str, parser: bundle.ConfigParser) -> bool:
+    """Whether an override names an id of the config, or an argument that one of its components takes."""
+    return (
         override in parser
         or override in ALWAYS_KNOWN
         or override.startswith("_meta_")
         or _is_argument(override, parser)
-    ):
+    )
+
+
+def _check_override(override: str, parser: bundle.ConfigParser) -> None:
+    if is_known(override, parser):
         return
     ids = list(_ids(parser.get()))
     nearest = difflib.get_close_matches(override.replace("::", "#"), ids, n=1, cutoff=0.0)[0]
