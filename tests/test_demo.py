@@ -17,7 +17,8 @@ from PIL import Image
 from akessfa.data import read_cases, validation_transforms
 from akessfa.keyword_metrics import Words, keyword_metrics
 from akessfa.phases import Phase
-from akessfa.steps import TEXT, to_device, word_scores
+from akessfa.steps import TENSORS, TEXT, word_scores
+from common.engine.steps import to_device
 from common.text.tokenizer import ReportTokenizer
 from tests.test_akessfa_game import step
 
@@ -88,7 +89,7 @@ def score(network, batches, *, shift=0):
     """Keyword metrics of the generator; ``shift`` gives each report the image of a case so many places on."""
     items = []
     for batch in batches:
-        data = to_device(batch, torch.device("cpu"))
+        data = to_device(batch, torch.device("cpu"), TENSORS)
         data["image"] = data["image"].roll(shift, 0)
         with torch.no_grad():
             scores = word_scores(network.eval(), data)["generator"].numpy()
@@ -115,7 +116,7 @@ def test_another_patients_report_lowers_dice(trained):
     for shift in (0, 9):
         metric = DiceMetric()
         for batch in batches:
-            data = {**to_device(batch, torch.device("cpu")), **{key: batch[key].roll(shift, 0) for key in TEXT}}
+            data = to_device(batch, torch.device("cpu"), TENSORS) | {key: batch[key].roll(shift, 0) for key in TEXT}
             with torch.no_grad():
                 logits = network.eval()(data["image"], *(data[key] for key in TEXT))
             metric((logits > 0).float(), data["label"])

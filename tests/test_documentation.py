@@ -1,14 +1,17 @@
 """What the documentation names is there: dotted paths, files, config files and the ids of their overrides."""
 
 import importlib
+import inspect
 import json
 import re
 from pathlib import Path
+from pydoc import locate
 
 import pytest
 from monai.bundle import ConfigParser
 
 from common.cli.check import ALWAYS_KNOWN, is_known
+from tests.format_configs import FILES
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("bundles/*/docs/README.md")]
@@ -68,3 +71,22 @@ def test_each_jump_of_the_tour_begins_in_the_config(bundle):
         named = json.dumps(ConfigParser(config).get(id))
         module = target.rpartition(".")[0]
         assert module in named, f"{id} of {name}.json names no part of {module}"
+
+
+@pytest.mark.parametrize("config", FILES, ids=lambda path: "/".join(path.parts[-3:]))
+def test_every_part_that_a_config_names_takes_the_arguments(config):
+    for component in components(json.loads(config.read_text(encoding="utf-8"))):
+        target = locate(component["_target_"])
+        assert target is not None, component["_target_"]
+        parameters = inspect.signature(target).parameters
+        names = {name for name in component if not name.startswith("_")}
+        anything = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
+        assert anything or names <= parameters.keys(), (component["_target_"], names - parameters.keys())
+
+
+def components(value):
+    """Every part of a config with a dotted path of ours."""
+    if isinstance(value, dict) and re.match(rf"({NAMES})\.", str(value.get("_target_"))):
+        yield value
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from components(part)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from pathlib import Path
+from types import ModuleType
 
 
 def require_file(path: str, *, id: str, remedy: str) -> str:
@@ -27,3 +29,17 @@ def text_or_file(text: str | None, *, id: str) -> str | None:
         return text
     path = require_file(text, id=id, remedy="pass the text itself or an existing .txt file")
     return Path(path).read_text(encoding="utf-8-sig")
+
+
+def import_package(name: str, *, package: str, extra: str) -> ModuleType:
+    """The module ``name`` of an optional ``package``.
+
+    Raises:
+        ValueError: it is not installed; the message says what to install.
+    """
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"{package} is not installed, which this needs; pip install {package}, or this project with [{extra}]"
+        ) from error

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from monai.data.box_utils import convert_box_mode
 
 from common.cli.atomic import whole_folder
 from common.datasets.boxes import LABELS, NOTHING, key_of, read_boxes, split_images
@@ -96,9 +97,7 @@ def described(case: dict, classes: Sequence[str]) -> dict:
 
 def as_wide(boxes: np.ndarray) -> list[list[float]]:
     """Corners (M, 4) as x, y, width, height."""
-    wide = boxes.astype(float)
-    wide[:, 2:] -= wide[:, :2]
-    return wide.round(2).tolist()
+    return convert_box_mode(boxes.astype(float), "xyxy", "xywh").round(2).tolist()
 
 
 def write_vindr(splits: dict[str, list[dict]], folder: Path, classes: Sequence[str]) -> None:

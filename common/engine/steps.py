@@ -57,6 +57,11 @@ def as_tensor(value: torch.Tensor) -> torch.Tensor:
     return value.as_tensor() if hasattr(value, "as_tensor") else value
 
 
+def to_device(batch: Mapping[str, Any], device: torch.device, keys: Iterable[str]) -> dict[str, torch.Tensor]:
+    """The tensors ``keys`` of a batch, those that it has, plain and on ``device``; pinned ones are copied meanwhile."""
+    return {key: as_tensor(batch[key]).to(device, non_blocking=True) for key in keys if key in batch}
+
+
 def emit_training(engine: Engine, output: dict[str, Any], terms: Mapping[str, torch.Tensor]) -> list[dict[str, Any]]:
     """Leave the output of a training step in ``engine``: a list of one, as MONAI's handlers read losses from.
 

@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import Callable
 
 import numpy as np
+import torch
+from monai.metrics.calibration import calibration_binning
 from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
@@ -51,9 +53,9 @@ def calibration_error(label: np.ndarray, prob: np.ndarray, bins: int = 10) -> fl
 
     Guo et al. 2017, eq. 3, for the probability of malignant in ``bins`` equal bins of [0, 1].
     """
-    index = np.minimum((prob * bins).astype(int), bins - 1)
-    gaps = [abs(label[index == b].sum() - prob[index == b].sum()) for b in range(bins)]
-    return float(np.sum(gaps) / len(label))
+    tensors = (torch.from_numpy(np.asarray(values, dtype=np.float32))[None, None] for values in (prob, label))
+    mean_prob, share, counts = calibration_binning(*tensors, num_bins=bins)
+    return float(((mean_prob - share).abs() * counts).nansum() / len(label))
 
 
 def best_threshold(label: np.ndarray, prob: np.ndarray) -> float:

@@ -16,6 +16,7 @@ from monai.utils import ImageMetaKey
 from PIL import Image
 
 from common.cli.atomic import write_json
+from common.cli.given import import_package
 from common.engine.distributed import data_order, gather, is_first
 from common.engine.failures import FAILURES, line_of
 from common.images.dicom import burned_in, is_dicom
@@ -121,6 +122,8 @@ class PredictionFiles:
                     f"output_dir: {str(self.folder)!r} holds the images, such as {image!r}, and maybe masks, whose "
                     "place results might take; pass another folder"
                 )
+        if self.dicom:
+            import_package("highdicom", package="highdicom", extra="dicom")
         for image in images if self.dicom else ():
             if not is_dicom(image):
                 raise ValueError(

@@ -22,6 +22,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 
 from common.cli.atomic import whole_file, write_json
+from common.cli.given import import_package
 
 logger = logging.getLogger(__name__)
 COMMON = 0.5  # share of the reports above which a word tells no topic
@@ -130,6 +131,15 @@ def by_size(labels: np.ndarray) -> np.ndarray:
     return np.array([number.get(int(label), NOISE) for label in labels], dtype=np.int64)
 
 
+def umap_reducer(**options: Any) -> Any:
+    """``umap.UMAP`` (McInnes et al. 2018).
+
+    Raises:
+        ValueError: umap-learn is not installed.
+    """
+    return import_package("umap", package="umap-learn", extra="distill").UMAP(**options)
+
+
 def topics(reports: Sequence[str], labels: np.ndarray, *, analyzer: Any, words: int = 10) -> dict[int, list[str]]:
     """The words that set each cluster apart: class-based TF-IDF (Grootendorst 2022) over its joined reports.
 
@@ -198,8 +208,7 @@ def load(folder: str | Path, *, vectorizer: Any) -> Distiller:
         raise ValueError(f"vectorizer: {str(path)!r} was made with {content['vectorizer']}; use the same options")
     with np.load(Path(folder) / "distiller.npz", allow_pickle=False) as arrays:
         if content["vocabulary"]:
-            vectorizer.vocabulary = {word: index for index, word in enumerate(content["vocabulary"])}
-            vectorizer._validate_vocabulary()
+            vectorizer.set_params(vocabulary={word: index for index, word in enumerate(content["vocabulary"])})
         if "idf" in arrays:
             vectorizer.idf_ = arrays["idf"]
         shape = (len(arrays["labels"]), int(arrays["width"]))

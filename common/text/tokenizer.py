@@ -21,6 +21,7 @@ from tokenizers import Tokenizer, models
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from common.cli.atomic import write_json
+from common.cli.given import import_package
 from common.engine.distributed import is_first
 
 logger = logging.getLogger(__name__)
@@ -185,8 +186,7 @@ class ReportTokenizer:
 
     @cached_property
     def _jieba(self):  # type: ignore[no-untyped-def]
-        import jieba  # its dictionary takes a second to load: only where there is Chinese text
-
+        jieba = import_package("jieba", package="jieba", extra="chinese")  # a second to load: for Chinese text alone
         jieba.setLogLevel(logging.WARNING)
         segmenter = jieba.Tokenizer()
         for word in self.user_words:

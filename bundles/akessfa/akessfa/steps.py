@@ -6,7 +6,7 @@ import torch
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from torch import nn
 
-from common.engine.steps import as_tensor, clip_and_step, emit, emit_predictions, emit_training
+from common.engine.steps import clip_and_step, emit, emit_predictions, emit_training, to_device
 
 from .erasure import keyword_targets, random_keep
 from .generator import keyword_probabilities, sum_by_sentence
@@ -23,8 +23,8 @@ def evaluate_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool, top_k:
         sentences erased), ``pred_without_others`` (as many attribute words of other images' sentences erased), logits
         (B, 1, H, W); ``is_word`` and ``score_generator``, ``score_attention_mass``, ``score_leave_one_out``, (B, L).
     """
-    data = to_device(batch, engine.state.device)
-    truth = {name: batch[name].to(engine.state.device) for name in ("about_image", "about_nodule", "attribute")}
+    data = to_device(batch, engine.state.device, TENSORS)
+    truth = to_device(batch, engine.state.device, TRUTH)
     network: AKESSFA = engine.network  # type: ignore[assignment]
     network.eval()
     text = [data[key] for key in TEXT]
@@ -85,7 +85,7 @@ def infer_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool) -> dict:
 
     ``attention`` is that of stride 8; ``sentence_score`` (B, L) gives each word its sentence's mean keyword.
     """
-    data = to_device(batch, engine.state.device)
+    data = to_device(batch, engine.state.device, TENSORS)
     network: AKESSFA = engine.network  # type: ignore[assignment]
     network.eval()
     text = [data[key] for key in TEXT]
@@ -104,15 +104,8 @@ def infer_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool) -> dict:
 
 
 TEXT = ("input_ids", "attention_mask", "sentence_ids")
-
-
-def to_device(batch: dict, device: torch.device) -> dict[str, torch.Tensor]:
-    """The tensors of a batch on ``device``, images as plain float tensors."""
-    moved = {key: batch[key].to(device) for key in TEXT}
-    for key in ("image", "label"):
-        if key in batch:
-            moved[key] = as_tensor(batch[key]).to(device)
-    return moved
+TENSORS = (*TEXT, "image", "label")
+TRUTH = ("about_image", "about_nodule", "attribute")
 
 
 def train_step(
@@ -134,7 +127,7 @@ def train_step(
     those of the terms ``image_only, full, dropped, keywords, alignment`` (default 1); ``erasure`` the settings of
     :func:`akessfa.erasure.keyword_targets`; ``clip`` the largest gradient norm; ``amp`` bfloat16 autocast.
     """
-    data = to_device(batch, engine.state.device)
+    data = to_device(batch, engine.state.device, TENSORS)
     network: AKESSFA = engine.network  # type: ignore[assignment]
     autocast = torch.autocast(data["image"].device.type, dtype=torch.bfloat16, enabled=amp)
     terms, keywords = dict[str, torch.Tensor](), None
@@ -216,7 +209,7 @@ def _generator_step(
 
 def validate_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool) -> dict:
     """Segment with the report and without: ``image, label, pred, pred_without_report`` (logits)."""
-    data = to_device(batch, engine.state.device)
+    data = to_device(batch, engine.state.device, TENSORS)
     network: AKESSFA = engine.network  # type: ignore[assignment]
     network.eval()
     full = torch.ones_like(data["sentence_ids"]).float()

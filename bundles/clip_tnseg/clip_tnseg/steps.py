@@ -6,7 +6,7 @@ import torch
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from torch import nn
 
-from common.engine.steps import as_tensor, clip_and_step, emit, emit_predictions, emit_training
+from common.engine.steps import clip_and_step, emit, emit_predictions, emit_training, to_device
 
 from .conditions import TextConditions, VisualConditions, mix_prompts
 from .network import CLIPTNseg
@@ -43,7 +43,7 @@ def train_step(
         clip: largest gradient norm.
     """
     device = engine.state.device
-    image, label = (as_tensor(batch[key]).to(device) for key in ("image", "label"))
+    image, label = to_device(batch, device, ("image", "label")).values()
     network: CLIPTNseg = engine.network.train()  # type: ignore[assignment]
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
         with torch.no_grad():
@@ -63,7 +63,7 @@ def predict_step(
 ) -> dict:
     """Segment by the text condition: ``pred`` (logits), with ``label`` where there is one."""
     device = engine.state.device
-    image = as_tensor(batch["image"]).to(device)
+    (image,) = to_device(batch, device, ["image"]).values()
     network: CLIPTNseg = engine.network.eval()  # type: ignore[assignment]
     with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
         condition = _condition(batch, network, image, text_conditions)
@@ -71,7 +71,7 @@ def predict_step(
     output = {"image": batch["image"], "pred": logits.float()}
     if "label" not in batch:
         return emit_predictions(engine, output)
-    return emit(engine, output | {"label": as_tensor(batch["label"]).to(device)})
+    return emit(engine, output | to_device(batch, device, ["label"]))
 
 
 def _taps(batch: dict, network: CLIPTNseg, image: torch.Tensor) -> list[torch.Tensor]:

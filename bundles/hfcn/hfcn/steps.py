@@ -6,7 +6,7 @@ import torch
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from torch import nn
 
-from common.engine.steps import as_tensor, emit, emit_predictions, emit_training
+from common.engine.steps import emit, emit_predictions, emit_training, to_device
 
 from .loss import branch_losses
 from .network import HFCN, average
@@ -28,7 +28,7 @@ def train_step(
         weights: of the terms ``global``, ``crops`` and ``hybrid``.
         class_weights: of benign and malignant images, or None.
     """
-    image, label = _tensors(batch, engine.state.device)
+    image, label = to_device(batch, engine.state.device, ("image", "malignancy")).values()
     balance = None if class_weights is None else torch.tensor(class_weights, device=image.device)
     engine.network.train()
     with torch.autocast(image.device.type, dtype=torch.bfloat16, enabled=amp):
@@ -44,7 +44,7 @@ def train_step(
 
 def predict_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool) -> dict:
     """Classify: ``pred`` (B, 2) probabilities, ``prob`` (B, 1) of malignant, and what each branch says and sees."""
-    image = _image(batch, engine.state.device)
+    (image,) = to_device(batch, engine.state.device, ["image"]).values()
     network: HFCN = engine.network.eval()  # type: ignore[assignment]
     with torch.no_grad(), torch.autocast(image.device.type, dtype=torch.bfloat16, enabled=amp):
         branches = network.branches(image)
@@ -62,11 +62,3 @@ def predict_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool) -> dict
     if "malignancy" not in batch:
         return emit_predictions(engine, output)
     return emit(engine, output | {"label": batch["malignancy"][:, None].to(image.device)})
-
-
-def _image(batch: dict, device: torch.device) -> torch.Tensor:
-    return as_tensor(batch["image"]).to(device)
-
-
-def _tensors(batch: dict, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    return _image(batch, device), batch["malignancy"].to(device)

@@ -6,7 +6,7 @@ import torch
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from torch import nn
 
-from common.engine.steps import descend, emit_predictions, trim
+from common.engine.steps import descend, emit_predictions, to_device, trim
 from common.text.tokenizer import SentenceTokenizer
 
 from .loss import losses
@@ -32,7 +32,7 @@ def train_step(
         clip_value: largest absolute value of a gradient's entry (spec 2.3).
     """
     device = engine.state.device
-    data = {key: value.to(device) for key, value in trim(batch, pad_id=0).items()}
+    data = to_device(trim(batch, pad_id=0), device, batch)
     engine.network.train()
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
         forced = trained(data["image"], data["input_ids"], data["view_mask"])
@@ -53,7 +53,7 @@ def generate_step(
     """
     device = engine.state.device
     network: SGF = engine.network.eval()  # type: ignore[assignment]
-    image, view_mask = batch["image"].to(device), batch["view_mask"].to(device)
+    image, view_mask = to_device(batch, device, ("image", "view_mask")).values()
     with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
         memory, visible, clusters = network.encode(image, view_mask)
         results = network.report(memory, visible)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+from monai.data.box_utils import convert_box_mode
 from PIL import Image
 
 from common.images.files import open_image, to_grey
@@ -78,9 +79,8 @@ def _name(box: dict) -> str:
 
 def corners(boxes: list[dict]) -> np.ndarray:
     """Boxes (M, 4) as x1, y1, x2, y2."""
-    results = np.array([box["box"] for box in boxes], dtype=float).reshape(-1, 4)
-    results[:, 2:] += results[:, :2]
-    return results
+    boxed = np.array([box["box"] for box in boxes], dtype=float).reshape(-1, 4)
+    return convert_box_mode(boxed, "xywh", "xyxy")
 
 
 def draw_boxes(grey: np.ndarray, boxes: list[dict]) -> Image.Image:

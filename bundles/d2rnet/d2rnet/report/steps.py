@@ -6,7 +6,7 @@ import torch
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from torch import nn
 
-from common.engine.steps import descend, emit_predictions, report_loss, trim
+from common.engine.steps import descend, emit_predictions, report_loss, to_device, trim
 from common.text.tokenizer import SentenceTokenizer
 
 from .alignment import Alignment
@@ -51,7 +51,7 @@ def train_step(
         clip_value: largest absolute value of a gradient's entry (published: 0.1).
     """
     device = engine.state.device
-    data = {key: value.to(device) for key, value in trim(batch, pad_id=0).items()}
+    data = to_device(trim(batch, pad_id=0), device, batch)
     trained.train()
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
         forced, terms = trained(data)
@@ -69,7 +69,7 @@ def generate_step(
     """
     device = engine.state.device
     network: D2RNet = engine.network.eval()  # type: ignore[assignment]
-    seen = {key: batch[key].to(device) for key in SEEN}
+    seen = to_device(batch, device, SEEN)
     with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
         _, memory, mask = network.encode(seen["image"], seen["regions"], seen["region_mask"], seen["view_mask"])
         results = network.report(memory, mask)
