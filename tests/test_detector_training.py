@@ -73,7 +73,7 @@ def test_evaluation_measures_boxes(trained):
     assert {"map", "ap50", "ar", "froc"} <= set(metrics) and all(0 <= value <= 1 for value in metrics.values())
     rows = (folder / "eval" / "per_case.csv").read_text().splitlines()
     images = json.loads((folder / "set" / "coco_test.json").read_text())["images"]
-    assert rows[0] == "case,wanted,detected,false_positives" and len(rows) == 1 + len(images)
+    assert rows[0] == "case,targets,detected,false_positives" and len(rows) == 1 + len(images)
 
 
 @pytest.fixture

@@ -1,8 +1,21 @@
-"""Boxes as the content of a COCO file."""
+"""Boxes in the forms of COCO: x, y, width, height, and the content of a file."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+import numpy as np
+from monai.data.box_utils import convert_box_mode
+
+
+def to_xywh(boxes: np.ndarray) -> np.ndarray:
+    """Corners (M, 4) as x, y, width, height."""
+    return convert_box_mode(boxes, "xyxy", "xywh")  # type: ignore[return-value]
+
+
+def to_xyxy(boxes: np.ndarray) -> np.ndarray:
+    """x, y, width, height (M, 4) as corners."""
+    return convert_box_mode(boxes, "xywh", "xyxy")  # type: ignore[return-value]
 
 
 def coco_of(entries: Sequence[dict], classes: Sequence[str]) -> dict:

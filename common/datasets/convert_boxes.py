@@ -20,11 +20,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from monai.data.box_utils import convert_box_mode
 
 from common.cli.atomic import whole_folder
 from common.datasets.boxes import LABELS, NOTHING, key_of, read_boxes, split_images
-from common.datasets.coco import coco_of
+from common.datasets.coco import coco_of, to_xywh
 from common.datasets.studies import SPLITS, load_annotation, save_annotation
 from common.images.files import image_size, open_image, to_grey
 
@@ -97,7 +96,7 @@ def described(case: dict, classes: Sequence[str]) -> dict:
 
 def as_wide(boxes: np.ndarray) -> list[list[float]]:
     """Corners (M, 4) as x, y, width, height."""
-    return convert_box_mode(boxes.astype(float), "xyxy", "xywh").round(2).tolist()
+    return to_xywh(boxes.astype(float)).round(2).tolist()
 
 
 def write_vindr(splits: dict[str, list[dict]], folder: Path, classes: Sequence[str]) -> None:

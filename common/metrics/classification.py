@@ -53,8 +53,8 @@ def calibration_error(label: np.ndarray, prob: np.ndarray, bins: int = 10) -> fl
 
     Guo et al. 2017, eq. 3, for the probability of malignant in ``bins`` equal bins of [0, 1].
     """
-    tensors = (torch.from_numpy(np.asarray(values, dtype=np.float32))[None, None] for values in (prob, label))
-    mean_prob, share, counts = calibration_binning(*tensors, num_bins=bins)
+    probs, labels = (torch.from_numpy(np.asarray(values, dtype=np.float32))[None, None] for values in (prob, label))
+    mean_prob, share, counts = calibration_binning(probs, labels, num_bins=bins)
     return float(((mean_prob - share).abs() * counts).nansum() / len(label))
 
 

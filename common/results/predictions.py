@@ -65,17 +65,20 @@ def mask_transforms(*, preprocessing: Compose, output_dir: str) -> Compose:
     Args:
         preprocessing: of ``image``, which is inverted.
     """
-    invert = {"orig_keys": "image", "nearest_interp": False, "to_tensor": True}
-    names = {"output_dir": output_dir, "output_postfix": "mask", "output_ext": ".png", "separate_folder": False}
     return Compose(
         [
             Activationsd(keys="pred", sigmoid=True),
-            Invertd(keys="pred", transform=preprocessing, **invert),
+            Invertd(
+                keys="pred", transform=preprocessing, orig_keys="image", nearest_interp=False, to_tensor=True
+            ),
             AsDiscreted(keys="pred", threshold=0.5, dtype=torch.uint8),
             AsSliced(keys="pred"),
-            SaveImagedOrTell(keys="pred", **names, output_dtype=np.uint8, scale=255, resample=False, print_log=False),
+            SaveImagedOrTell(
+                keys="pred", output_dir=output_dir, output_postfix="mask", output_ext=".png", output_dtype=np.uint8,
+                scale=255, resample=False, separate_folder=False, print_log=False,
+            ),
         ]
-    )
+    )  # fmt: skip
 
 
 class PredictionFiles:

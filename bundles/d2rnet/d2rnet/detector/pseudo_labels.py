@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 from ignite import distributed as idist
-from monai.data.box_utils import convert_box_mode
 
+from common.datasets.coco import to_xywh, to_xyxy
 from common.datasets.splits import inside
 from common.datasets.studies import SPLITS, annotation_file, image_folder, keys_of, load_annotation, save_annotation
 from common.engine.distributed import is_first
@@ -120,7 +120,7 @@ def _detect(
 def in_slots(detections: dict, size: tuple[int, int], slots: int) -> dict:
     """What an entry gets: the ``slots`` top-scoring boxes as x, y, width, height, and -1 in free slots."""
     best = np.argsort(-detections["scores"], kind="stable")[:slots]
-    boxes = convert_box_mode(detections["boxes"][best].astype(float), "xyxy", "xywh")
+    boxes = to_xywh(detections["boxes"][best].astype(float))
     free = slots - len(best)
     return {
         "boxes": boxes.round(1).tolist() + [[-1, -1, -1, -1]] * free,
@@ -180,9 +180,7 @@ def draw_studies(*, root: str, file: str, output_dir: str, pages: int) -> None:
             grey = np.asarray(to_grey(open_image(inside(folder, _image(entry)))))
             mask = [index for index, score in enumerate(entry["scores"]) if score >= 0]
             texts = [f"{entry['box_labels'][index]} {entry['scores'][index]:.2f}" for index in mask]
-            boxes = convert_box_mode(
-                np.array([entry["boxes"][index] for index in mask], dtype=float).reshape(-1, 4), "xywh", "xyxy"
-            )
+            boxes = to_xyxy(np.array([entry["boxes"][index] for index in mask], dtype=float).reshape(-1, 4))
             figure = page.figure(draw_boxes(grey, boxes, texts), f"{_name(entry)}, {split}")
             sections.append(page.Section(_name(entry), [figure, page.text(str(entry[keys_of(entry)[1]]))]))
     folder_out = Path(output_dir)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import numpy as np
-from monai.data.box_utils import convert_box_mode
 from PIL import Image
 
+from common.datasets.coco import to_xyxy
 from common.images.files import open_image, to_grey
 from common.results import drawing
 from common.results.findings import Finding, box_size
@@ -80,7 +80,7 @@ def _name(box: dict) -> str:
 def corners(boxes: list[dict]) -> np.ndarray:
     """Boxes (M, 4) as x1, y1, x2, y2."""
     boxed = np.array([box["box"] for box in boxes], dtype=float).reshape(-1, 4)
-    return convert_box_mode(boxed, "xywh", "xyxy")
+    return to_xyxy(boxed)
 
 
 def draw_boxes(grey: np.ndarray, boxes: list[dict]) -> Image.Image:
