@@ -56,7 +56,7 @@ class MultiHeadAttention(nn.Module):
 
     def split(self, x: torch.Tensor) -> torch.Tensor:
         """(B, T, dim) to (B, heads, T, dim / heads)."""
-        return x.unflatten(2, [self.heads, -1]).transpose(1, 2)
+        return x.unflatten(2, [self.heads, -1]).transpose(1, 2)  # (B, heads, T, d)
 
     def keys_values(self, source: torch.Tensor) -> torch.Tensor:
         """Keys and values (2, B, heads, S, dim / heads) of ``source`` (B, S, dim)."""
@@ -78,7 +78,7 @@ class MultiHeadAttention(nn.Module):
             attn_mask=visible,
             dropout_p=self.dropout if self.training else 0.0,
         )
-        return self.out(results.transpose(1, 2).flatten(2))
+        return self.out(results.transpose(1, 2).flatten(2))  # (B, T, dim)
 
     def forward(self, x: torch.Tensor, source: torch.Tensor, visible: Optional[torch.Tensor] = None) -> torch.Tensor:
         """Attend from ``x`` (B, T, dim) to ``source`` (B, S, dim)."""
@@ -88,7 +88,7 @@ class MultiHeadAttention(nn.Module):
     def weights(self, x: torch.Tensor, source: torch.Tensor, visible: Optional[torch.Tensor] = None) -> torch.Tensor:
         """The attention itself, (B, heads, T, S), for pictures."""
         query, key = self.split(self.query(x)), self.split(self.key(source))
-        scores = query @ key.transpose(2, 3) / query.shape[3] ** 0.5
+        scores = query @ key.transpose(2, 3) / query.shape[3] ** 0.5  # (B, heads, T, S)
         if visible is not None:
             scores = scores.masked_fill(~visible, float("-inf"))
         return scores.softmax(dim=3)

@@ -125,7 +125,7 @@ class BeamSearch(nn.Module):
     def _extend(self, live: Hypotheses, log_probs: torch.Tensor, position: int) -> tuple[Hypotheses, torch.Tensor]:
         """The K best continuations, and the beam (b, K) that each continues."""
         vocabulary = log_probs.shape[2]
-        scores, place = (live.scores[:, :, None] + log_probs).flatten(1).topk(self.beams)
+        scores, place = (live.scores[:, :, None] + log_probs).flatten(1).topk(self.beams)  # (B, K), of K * V
         beam, token = torch.div(place, vocabulary, rounding_mode="floor"), place % vocabulary
         rows = torch.arange(beam.shape[0], device=beam.device)[:, None]
         ids, known = live.ids[rows, beam], live.log_probs[rows, beam]

@@ -40,9 +40,9 @@ class PackedModulation(nn.Module):
 
     def forward(self, slots: torch.Tensor) -> torch.Tensor:
         """As :meth:`common.nn.relational_memory.NormModulation.forward`."""
-        inner = self.inner(slots.flatten(0, 1)).relu().unflatten(1, [self.count, self.dim])
+        inner = self.inner(slots.flatten(0, 1)).relu().unflatten(1, [self.count, self.dim])  # (N * T, count, dim)
         outer = torch.stack([layer(inner[:, index]) for index, layer in enumerate(self.outer)])
-        return outer.unflatten(1, [slots.shape[0], slots.shape[1]]).unflatten(0, [-1, 2])
+        return outer.unflatten(1, [slots.shape[0], slots.shape[1]]).unflatten(0, [-1, 2])  # (norms, 2, N, T, dim)
 
 
 def _outer_layers(modulation: NormModulation) -> list[nn.Linear]:

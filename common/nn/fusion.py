@@ -27,7 +27,7 @@ class FiLM(nn.Module):
     def forward(self, features: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
         """Modulate ``features`` (B, C, ...) by ``condition`` (B, D)."""
         shape = [features.shape[0], features.shape[1]] + [1] * (features.dim() - 2)
-        return self.mul(condition).view(shape) * features + self.add(condition).view(shape)
+        return self.mul(condition).view(shape) * features + self.add(condition).view(shape)  # (B, C, ...)
 
 
 class PixelWordAttention(nn.Module):
@@ -70,7 +70,7 @@ class PixelWordAttention(nn.Module):
         scores = self.scale * matmul_in_float32(query, F.normalize(key, dim=2).transpose(1, 2))
         attention = torch.softmax(scores + bias, dim=-1)
         semantic = torch.matmul(attention.to(value.dtype), value)  # (B, HW, d)
-        return semantic.transpose(1, 2).reshape(batch, -1, height, width), attention
+        return semantic.transpose(1, 2).reshape(batch, -1, height, width), attention  # (B, d, H, W)
 
     def affinity(
         self,

@@ -33,7 +33,7 @@ class RelationalMemory(nn.Module):
         results = torch.jit.annotate(list[torch.Tensor], [])
         for position in range(words.shape[1]):
             slots = self.rewrite(slots, seen[:, :, :, position : position + 1], gates[:, position : position + 1])
-            results.append(slots.flatten(1))
+            results.append(slots.flatten(1))  # (N, slots * dim)
         return torch.stack(results, dim=1), slots
 
     @torch.jit.export
@@ -64,9 +64,9 @@ class NormModulation(nn.Module):
 
     def forward(self, slots: torch.Tensor) -> torch.Tensor:
         """``slots`` (N, T, inside) to (norms, 2, N, T, dim), scale and shift."""
-        inner = self.inner(slots.flatten(0, 1)).relu().unflatten(1, [self.count, self.dim])
+        inner = self.inner(slots.flatten(0, 1)).relu().unflatten(1, [self.count, self.dim])  # (N * T, count, dim)
         outer = torch.baddbmm(self.outer_bias, inner.transpose(0, 1), self.outer_weight)  # (count, N * T, dim)
-        return outer.unflatten(1, [slots.shape[0], slots.shape[1]]).unflatten(0, [-1, 2])
+        return outer.unflatten(1, [slots.shape[0], slots.shape[1]]).unflatten(0, [-1, 2])  # (norms, 2, N, T, dim)
 
 
 class RelationalNorms(nn.Module):
@@ -88,4 +88,4 @@ class RelationalNorms(nn.Module):
     def forward(self, words: torch.Tensor, slots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Modulation (layers, norms, 2, N, T, dim) at ``words`` (N, T, dim), and the slots after the last."""
         results, slots = self.memory(words, slots)
-        return self.modulation(results).unflatten(0, [self.layers, -1]), slots
+        return self.modulation(results).unflatten(0, [self.layers, -1]), slots  # (layers, norms, 2, N, T, dim)

@@ -120,8 +120,8 @@ class DecoderLayer(nn.Module):
         batch, beams = x.shape[0], x.shape[1]
         single = self.norms[0](x, modulation, 0).flatten(0, 1)[:, None]  # (B*K, 1, dim)
         self_kv[:, :, :, :, position] = self.self_attention.keys_values(single)[:, :, :, 0].unflatten(1, [batch, beams])
-        results = self.self_attention.attend(single, self_kv[:, :, :, :, : position + 1].flatten(1, 2))
-        x = x + results[:, 0].unflatten(0, [batch, beams])
+        results = self.self_attention.attend(single, self_kv[:, :, :, :, : position + 1].flatten(1, 2))  # (B*K, 1, dim)
+        x = x + results[:, 0].unflatten(0, [batch, beams])  # (B, K, dim)
         x = x + self.cross_attention.attend(self.norms[1](x, modulation, 1), cross_kv, visible[:, None, None])
         return x + self.feed_forward(self.norms[2](x, modulation, 2))
 
@@ -255,8 +255,8 @@ class ReportDecoder(nn.Module):
         slots, modulation = state.slots, torch.jit.annotate(Optional[torch.Tensor], None)
         if self.relational is not None:
             modulation, flat = self.relational(x.flatten(0, 1)[:, None], slots.flatten(0, 1))
-            modulation = modulation[:, :, :, :, 0].unflatten(3, [x.shape[0], x.shape[1]])
-            slots = flat.unflatten(0, [x.shape[0], x.shape[1]])
+            modulation = modulation[:, :, :, :, 0].unflatten(3, [x.shape[0], x.shape[1]])  # (layers, 3, 2, B, K, dim)
+            slots = flat.unflatten(0, [x.shape[0], x.shape[1]])  # (B, K, slots, dim)
         for index, layer in enumerate(self.layers):
             norms = None if modulation is None else modulation[index]
             x = layer.step(x, position, self_kv[index], state.cross_kv[index], state.visible, norms)
@@ -271,10 +271,10 @@ class ReportDecoder(nn.Module):
         if studies.shape[0] < state.self_kv.shape[2]:
             self_kv = state.self_kv[:, :, studies[:, None], beams]
             return DecoderState(self_kv, state.cross_kv[:, :, studies], state.visible[studies], slots)
-        rows = (studies[:, None] * beams.shape[1] + beams).flatten()
+        rows = (studies[:, None] * beams.shape[1] + beams).flatten()  # (b * K,)
         moved = (rows != torch.arange(rows.shape[0], device=rows.device)).nonzero()[:, 0]
         for layer in state.self_kv:  # one by one: the copies stay small enough to be kept by the allocator
-            filled = layer.flatten(1, 2)[:, :, :, :used]
+            filled = layer.flatten(1, 2)[:, :, :, :used]  # (2, B * K, heads, used, d)
             filled.index_copy_(1, moved, filled.index_select(1, rows[moved]))
         return DecoderState(state.self_kv, state.cross_kv, state.visible, slots)
 

@@ -164,11 +164,11 @@ class Segmenter(nn.Module):
         versions = keep.shape[1]
         wide = [f.repeat_interleave(versions, dim=0) for f in features] if versions > 1 else features
         ids = [t.repeat_interleave(versions, dim=0) for t in (input_ids, attention_mask, sentence_ids)]
-        kept = keep.flatten(0, 1) * self.is_word(ids[0], ids[1])
+        kept = keep.flatten(0, 1) * self.is_word(ids[0], ids[1])  # (B * V, L)
         words = self.text_encoder(ids[0], ids[1], ids[2], kept).tokens
         logits = self.decode(wide, words, kept)[0][:, 0]
         split = [-1, versions]
-        return logits.unflatten(0, split), words.unflatten(0, split), kept.unflatten(0, split)
+        return logits.unflatten(0, split), words.unflatten(0, split), kept.unflatten(0, split)  # each (B, V, ...)
 
     def affinity(
         self,
@@ -225,10 +225,10 @@ class Segmenter(nn.Module):
         attention = []
         for stage, weight in enumerate(weights):
             height, width = features[stage + 1].shape[2], features[stage + 1].shape[3]
-            seen = F.adaptive_avg_pool2d(foreground, [height, width]).flatten(1)
+            seen = F.adaptive_avg_pool2d(foreground, [height, width]).flatten(1)  # (B, h * w)
             looked = matmul_in_float32(seen[:, None], weight[:, :, 1:])[:, 0]
             mass = mass + looked / seen.sum(1, keepdim=True).clamp(min=1e-6) / 3
-            attention.append(weight[:, :, 1:].reshape(weight.shape[0], height, width, -1))
+            attention.append(weight[:, :, 1:].reshape(weight.shape[0], height, width, -1))  # (B, h, w, L)
         return Evidence(logits.float(), words, features[2].flatten(2).transpose(1, 2), mass, attention)
 
 

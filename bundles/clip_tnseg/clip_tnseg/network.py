@@ -46,9 +46,9 @@ class CoarseBranch(nn.Module):
         for index, (reduce, block) in enumerate(zip(self.reduce, self.blocks)):  # noqa: B905 (TorchScript)
             x = reduce(taps[len(taps) - 1 - index]) + x  # the deepest tap first
             if index == 0:
-                x = self.film(x.transpose(1, 2), condition).transpose(1, 2)
+                x = self.film(x.transpose(1, 2), condition).transpose(1, 2)  # over (B, D, T)
             x = block(x)
-        grid = x[:, 1:].transpose(1, 2).unflatten(2, [height, width])
+        grid = x[:, 1:].transpose(1, 2).unflatten(2, [height, width])  # (B, D, h, w)
         return self.upsample(grid)
 
 

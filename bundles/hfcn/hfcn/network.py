@@ -101,7 +101,7 @@ class HFCN(nn.Module):
         logits, maps = self.whole(features)
         windows = self.choose_windows(features)
         crops = self.crop(features, windows)  # (B*N, C, h, w)
-        local = self.local(crops)[0].unflatten(0, [-1, windows.shape[1]])
+        local = self.local(crops)[0].unflatten(0, [-1, windows.shape[1]])  # (B, N, 2)
         difference = self.whole.linear.weight[1] - self.whole.linear.weight[0]
         activation = (maps * difference[None, :, None, None]).sum(1)
         return Branches(F.log_softmax(logits.float(), dim=1), F.log_softmax(local.float(), dim=2), windows, activation)
@@ -136,7 +136,7 @@ class HFCN(nn.Module):
         columns = windows[:, :, 1, None] + torch.arange(self.side(width), device=features.device)
         image = torch.arange(features.shape[0], device=features.device)[:, None, None, None]
         cut = features.permute(0, 2, 3, 1)[image, rows[:, :, :, None], columns[:, :, None, :]]  # (B, N, k, k, C)
-        cut = cut.flatten(0, 1).permute(0, 3, 1, 2)
+        cut = cut.flatten(0, 1).permute(0, 3, 1, 2)  # (B * N, C, h, w)
         return F.interpolate(cut, size=[height, width], mode="bilinear", align_corners=False)
 
 

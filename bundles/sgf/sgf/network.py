@@ -41,7 +41,7 @@ class VisualExtractor(nn.Module):
     def forward(self, views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(N, 3, H, W) to tokens (N, h * w, channels) and vectors (N, pooled)."""
         last = self.features(views)[3]
-        return last.flatten(2).transpose(1, 2), self.reduce(last).mean([2, 3])
+        return last.flatten(2).transpose(1, 2), self.reduce(last).mean([2, 3])  # (N, h * w, C), (N, P)
 
 
 class SGF(nn.Module):
@@ -110,9 +110,9 @@ class SGF(nn.Module):
         """
         if view_mask is None:
             view_mask = torch.ones(image.shape[0], image.shape[1], dtype=torch.bool, device=image.device)
-        tokens, pooled = self.visual(image.flatten(0, 1))
-        pooled = pooled.unflatten(0, [-1, self.views]) * view_mask[:, :, None]
-        visible = view_mask[:, :, None].expand(-1, -1, tokens.shape[1]).flatten(1)
+        tokens, pooled = self.visual(image.flatten(0, 1))  # (B * views, h * w, C), (B * views, P)
+        pooled = pooled.unflatten(0, [-1, self.views]) * view_mask[:, :, None]  # (B, views, P)
+        visible = view_mask[:, :, None].expand(-1, -1, tokens.shape[1]).flatten(1)  # (B, S)
         memory = self.encoder(self.embed(tokens.unflatten(0, [-1, self.views]).flatten(1, 2)), visible)
         return memory, visible, self.cluster_head(pooled.flatten(1))
 
@@ -157,7 +157,7 @@ class SGF(nn.Module):
         begin = torch.full_like(ids[:, :1], self.report.begin_id)
         weights = self.report.decoder.attention(torch.cat([begin, ids[:, :-1]], dim=1), memory, visible)
         height = (image.shape[3] + 31) // 32
-        return weights.unflatten(2, [self.views, height, -1])
+        return weights.unflatten(2, [self.views, height, -1])  # (B, T, views, h, w)
 
 
 class TeacherForcing(nn.Module):

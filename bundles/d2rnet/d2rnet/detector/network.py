@@ -154,7 +154,7 @@ class LesionDetector(nn.Module):
         limits = torch.tensor([width, height, width, height], device=boxes.device, dtype=boxes.dtype)
         boxes = torch.minimum(boxes.clamp(min=0.0), limits)
         count = min(4 * self.detections_per_img, scores.shape[1] * scores.shape[2])
-        best, index = scores.flatten(1).topk(count, dim=1)
+        best, index = scores.flatten(1).topk(count, dim=1)  # (B, count), of N * classes
         batch = scores.shape[0]
         kept = boxes.new_zeros([batch, self.detections_per_img, 9])  # box, score, deviations
         labels = torch.zeros([batch, self.detections_per_img], dtype=torch.long, device=boxes.device)

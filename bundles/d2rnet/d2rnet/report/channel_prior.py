@@ -14,8 +14,8 @@ class ChannelGate(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         pooled = torch.stack([x.mean([2, 3], keepdim=True), x.amax([2, 3], keepdim=True)])
-        results = self.excite(self.squeeze(pooled.flatten(0, 1)).relu()).sigmoid()
-        return results.unflatten(0, [2, -1]).sum(0)
+        results = self.excite(self.squeeze(pooled.flatten(0, 1)).relu()).sigmoid()  # (2 * N, C, 1, 1)
+        return results.unflatten(0, [2, -1]).sum(0)  # (N, C, 1, 1)
 
 
 class ChannelPriorAttention(nn.Module):

@@ -53,7 +53,7 @@ class TokenNorm(nn.Module):
     def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """(B, S, width), of which ``mask`` (B, S) exist, to the same; the rest has no meaning."""
         if not self.training:
-            return self.norm(x.flatten(0, 1)).unflatten(0, [x.shape[0], -1])
+            return self.norm(x.flatten(0, 1)).unflatten(0, [x.shape[0], -1])  # (B, S, width)
         results = torch.zeros_like(x)
         results[mask] = self.norm(x[mask]).to(x.dtype)
         return results

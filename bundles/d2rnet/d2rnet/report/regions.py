@@ -4,6 +4,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from einops.layers.torch import Rearrange
 from torch import nn
 
 from common.nn.attention import matmul_in_float32
@@ -21,16 +22,16 @@ class LocalGlobalAttention(nn.Module):
     def __init__(self, channels: int, *, patch: int) -> None:
         super().__init__()
         self.patch = patch
+        self.to_patches = Rearrange("n c (h p) (w q) -> n h w (c p q)", p=patch, q=patch)
         self.inner, self.norm = nn.Linear(patch * patch, channels // 2), nn.LayerNorm(channels // 2)
         self.outer, self.out = nn.Linear(channels // 2, channels), nn.Conv2d(channels, channels, 1)
         self.prompt, self.transform = nn.Parameter(torch.randn(channels)), nn.Parameter(torch.eye(channels))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W), sides multiples of ``patch``, to the same."""
-        size, (height, width) = self.patch, x.shape[2:]
-        patches = x.unflatten(3, [-1, size]).unflatten(2, [-1, size])  # (N, C, h, p, w, q)
+        height, width = x.shape[2:]
         # Published: the C p q values of a patch, channels first, are cut into p q runs of C and averaged.
-        runs = patches.permute(0, 2, 4, 1, 3, 5).flatten(3).unflatten(3, [size * size, -1]).mean(4)
+        runs = self.to_patches(x).unflatten(3, [self.patch * self.patch, -1]).mean(4)  # (N, h, w, p * q)
         results = self.outer(self.norm(self.inner(runs)))  # (N, h, w, C)
         results = results * results.float().softmax(dim=3)
         alike = matmul_in_float32(F.normalize(results.float(), dim=3), F.normalize(self.prompt, dim=0))

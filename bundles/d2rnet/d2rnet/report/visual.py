@@ -70,11 +70,11 @@ class VisualEncoder(nn.Module):
 
         Without ``regions`` all slots of ``region_mask`` are empty.
         """
-        last = self.features(image.flatten(0, 1))[3]
+        last = self.features(image.flatten(0, 1))[3]  # (B * views, C, h, w)
         if self.head is not None:
             last = self.head(last)
-        patches = last.flatten(2).transpose(1, 2)
-        mask = view_mask[:, :, None].expand(-1, -1, patches.shape[1]).flatten(1)
+        patches = last.flatten(2).transpose(1, 2)  # (B * views, h * w, width)
+        mask = view_mask[:, :, None].expand(-1, -1, patches.shape[1]).flatten(1)  # (B, P)
         results = patches.new_zeros([image.shape[0], 0, self.width])
         if self.regions is not None and regions is not None:
             results = self.regions(regions, region_mask)
