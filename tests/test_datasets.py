@@ -10,6 +10,7 @@ from monai.data import MetaTensor
 from monai.transforms import LoadImaged
 from PIL import Image
 
+from common.datasets import splits as splits_by_case
 from common.datasets.ddti import measure_nodules, read_ddti, read_ddti_xml
 from common.datasets.layouts import list_images, read_dataset
 from common.datasets.tn3k import read_tg3k, read_tn3k
@@ -123,7 +124,7 @@ def test_ratn_table(tmp_path):
 def test_ddti_splits_by_case_and_composes_templated_reports(ddti):
     splits = {split: read_dataset(str(ddti), split) for split in ("train", "validation", "test")}
     assert sum(map(len, splits.values())) == 60
-    assert all(files.fold(case["case"]) == 0 for case in splits["test"])
+    assert all(splits_by_case.fold(case["case"]) == 0 for case in splits["test"])
     by_case = {}
     for case in splits["train"]:
         by_case.setdefault(case["case"], set()).add(case["report"])

@@ -154,7 +154,7 @@ def test_compiled_without_a_break(network):
 
 @pytest.mark.parametrize("kind", ["onnx", "pt2"])
 def test_the_exported_detector_runs_at_other_sizes(kind, tmp_path):
-    from d2rnet.detector.export import Places, export_detector
+    from d2rnet.detector.export import DenseBoxes, export_detector
     from d2rnet.detector.network import LesionDetector
 
     torch.manual_seed(0)
@@ -164,7 +164,7 @@ def test_the_exported_detector_runs_at_other_sizes(kind, tmp_path):
     for rows, height, width in ((3, 64, 96), (1, 128, 64)):
         image = torch.rand(rows, 3, height, width)
         with torch.no_grad():
-            expected = Places(detector)(image)
+            expected = DenseBoxes(detector)(image)
         if kind == "pt2":
             found = torch.export.load(path).module()(image=image)
         else:

@@ -16,10 +16,10 @@ from monai.bundle import ConfigExpression, ConfigItem, ConfigParser, ReferenceRe
 
 TEXTS = ("report", "phrase", "fixed_phrase")  # any text, "None" and the empty one included
 NAMES = {
-    "annotation", "base", "best_path", "bundle_root", "code_root", "encoder", "experiment_name", "file", "folder",
-    "image", "language", "load_path", "mask", "onnx", "organ", "output", "output_ext", "output_postfix", "path",
-    "pooling", "pretrained", "program", "remedy", "reports", "root", "run_name", "size_name", "source", "split",
-    "tracking_uri", "user_dictionary", "weights", "what",
+    "alone", "annotation", "base", "best_path", "bundle_root", "code_root", "encoder", "experiment_name", "file",
+    "folder", "image", "language", "load_path", "mask", "name", "onnx", "organ", "output", "output_ext",
+    "output_postfix", "path", "pooling", "prefix", "pretrained", "program", "remedy", "reports", "root", "run_name",
+    "schedule", "size_name", "source", "split", "tracking_uri", "trained_by", "user_dictionary", "weights", "what",
 }  # fmt: skip
 ENDINGS = ("_dir", "_file", "_path", "_settings", "_source", "_weights")
 

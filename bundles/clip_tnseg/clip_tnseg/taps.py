@@ -106,6 +106,7 @@ def write_taps(
     sources = dict.fromkeys(str(case["source"]) for case in cases)
     missing = [{"image": source, "source": source} for source in sources if not files.path(source).is_file()]
     logger.info("taps: %d of %d images to compute, into %s", len(missing), len(sources), files.folder)
+    idist.barrier()  # all have looked before one writes
     current = Dataset(missing[idist.get_rank() :: idist.get_world_size()], transform=Compose(list(load)))
     for batch in DataLoader(current, batch_size=batch_size):
         with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
