@@ -22,10 +22,21 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 LONGEST = ("test_demo", "test_bundle_contract")  # begin first, so that no process is left with them
+TRAINING = {  # files whose tests train, export or start processes: not in make test-fast
+    f"test_{name}"
+    for name in (
+        "demo", "bundle_contract", "export", "ranks", "on_a_gpu", "mlflow", "failures", "metadata_packages", "ecosystem",
+        "detector_training", "clip_pretraining", "clip_tnseg_training", "sgf_training", "d2rnet_training",
+        "akessfa_game", "deploy", "typed_text", "run_page", "workers", "clip_tnseg", "dicom",
+    )
+}  # fmt: skip
 BUNDLES = {path.name for path in (ROOT / "bundles").iterdir()}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.stem in TRAINING:
+            item.add_marker(pytest.mark.training)
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
