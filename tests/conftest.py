@@ -25,8 +25,8 @@ LONGEST = ("test_demo", "test_bundle_contract")  # begin first, so that no proce
 TRAINING = {  # files whose tests train, export or start processes: not in make test-fast
     f"test_{name}"
     for name in (
-        "demo", "bundle_contract", "export", "ranks", "on_a_gpu", "mlflow", "failures", "metadata_packages", "ecosystem",
-        "detector_training", "clip_pretraining", "clip_tnseg_training", "sgf_training", "d2rnet_training",
+        "demo", "bundle_contract", "export", "ranks", "on_a_gpu", "mlflow", "failures", "metadata_packages",
+        "ecosystem", "detector_training", "clip_pretraining", "clip_tnseg_training", "sgf_training", "d2rnet_training",
         "akessfa_game", "deploy", "typed_text", "run_page", "workers", "clip_tnseg", "dicom",
     )
 }  # fmt: skip
