@@ -117,7 +117,8 @@ def deliver(parser: ConfigParser, texts: Mapping[str, str]) -> None:
         holder: Any = parser["::".join(parents)] if parents else parser.config
         if not isinstance(holder, dict | list):
             raise SystemExit(f"--{id}: --{'#'.join(parents)} replaces the part that it belongs to; leave one out")
-        holder[name if isinstance(holder, dict) else int(name)] = literal(text)
+        key: Any = name if isinstance(holder, dict) else int(name)
+        holder[key] = literal(text)
         normal = ReferenceResolver.normalize_id(id)
         item = parser.ref_resolver.items.setdefault(normal, ConfigItem(config=None, id=normal))
         item.update_config(literal(text))
