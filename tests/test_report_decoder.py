@@ -325,3 +325,14 @@ def test_published_d2r_decoder():
         assert network["report"](memory).ids[:, 0].tolist() == outputs["greedy"]["ids"]
     with pytest.raises(ValueError, match="1 entries missing"):
         load_into(network, own_names(case["entries"][1:]))
+
+
+def test_weights_of_version_0_1_load():
+    decoder = ReportDecoder(vocab_size=20, dim=16, hidden=16, heads=4, layers=2)
+    former = {
+        name.replace(".self_attention.", ".own.").replace(".cross_attention.", ".cross."): torch.full_like(value, 0.5)
+        for name, value in decoder.state_dict().items()
+    }
+    assert former.keys() != decoder.state_dict().keys()
+    decoder.load_state_dict(former)
+    assert all((value == 0.5).all() for value in decoder.state_dict().values())
