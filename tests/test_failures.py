@@ -128,3 +128,14 @@ def test_a_spacing_that_no_pixel_has_is_none(tmp_path, spacing):
 
 def test_an_error_that_says_nothing_is_told_by_its_kind():
     assert line_of(ZeroDivisionError()) == "ZeroDivisionError" and line_of(ValueError("a\nb")) == "a"
+
+
+def test_a_package_that_is_not_installed_is_named_and_a_broken_one_is_not_taken_for_it(tmp_path, monkeypatch):
+    from common.cli.given import import_package
+
+    with pytest.raises(ValueError, match=r"some-package is not installed, .* pip install some-package, or .*\[extra\]"):
+        import_package("nowhere_to_be_found", package="some-package", extra="extra")
+    (tmp_path / "broken_package.py").write_text("import nowhere_to_be_found\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ModuleNotFoundError, match="nowhere_to_be_found"):
+        import_package("broken_package", package="broken", extra="extra")

@@ -40,6 +40,8 @@ def import_package(name: str, *, package: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
+        if error.name != name:  # it is there, and lacks something itself
+            raise
         raise ValueError(
             f"{package} is not installed, which this needs; pip install {package}, or this project with [{extra}]"
         ) from error

@@ -77,7 +77,7 @@ class TrainingHandlers:
                 best_path=weights,
                 objects=dict(state),
                 evaluator=evaluator,
-                network=best or state["network"],
+                network=state["network"] if best is None else best,
                 resume=resume,
             )
             self.handlers.append(saved)
