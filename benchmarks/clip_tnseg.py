@@ -84,8 +84,8 @@ def retrieve(clip_dir: str, data: str, *, size: int, max_length: int) -> str:
         )
         batches = list(DataLoader(Dataset(cases, transform=transform), batch_size=64))
         pairs = [(*embeddings(clip, batch, torch.device("cpu")), batch["input_ids"]) for batch in batches]
-        found = retrieval(*(torch.cat(parts) for parts in zip(*pairs, strict=True)))
-        lines.append(" | ".join([f"{kind}, {len(cases)} images", *(f"{k} {v:.3f}" for k, v in found.items())]))
+        metrics = retrieval(*(torch.cat(parts) for parts in zip(*pairs, strict=True)))
+        lines.append(" | ".join([f"{kind}, {len(cases)} images", *(f"{k} {v:.3f}" for k, v in metrics.items())]))
     return "\n".join(lines)
 
 

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 VARIANTS = {
     "r2gen": ["ablations/r2gen.json"],
     "regions": ["ablations/regions.json"],
-    "without places": ["ablations/without_places.json"],
+    "without coordinates": ["ablations/without_coordinates.json"],
     "with local": ["ablations/with_local.json"],
     "with global": ["ablations/with_global.json"],
     "full": [],

@@ -53,17 +53,17 @@ def agreement(content: dict, clusters: int, embedding: str, reduction: str, word
     """One row: NMI of both splits, silhouette, stability, seconds."""
     training, test = (texts_of(content[split]) for split in ("train", "test"))
     known, known_test = ([entry["labels"] for entry in content[split]] for split in ("train", "test"))
-    found, scores, taken = [], [], []
+    clusterings, scores, taken = [], [], []
     for seed in range(seeds):
         start = time.perf_counter()
         clusterer = KMeans(clusters, n_init=10, random_state=seed)
         made = Distiller(vectorizer=vectorizer(embedding, words), reducer=reducer(reduction, seed), clusterer=clusterer)
         labels, assigned = made.fit(training), made.assign(test)
         taken.append(time.perf_counter() - start)
-        found.append(labels)
+        clusterings.append(labels)
         nmi = normalized_mutual_info_score
         scores.append((nmi(known, labels), nmi(known_test, assigned), made.silhouette()))
-    pairs = [normalized_mutual_info_score(a, b) for a, b in itertools.combinations(found, 2)]
+    pairs = [normalized_mutual_info_score(a, b) for a, b in itertools.combinations(clusterings, 2)]
     train, held, silhouette = np.array(scores).T
     cells = [f"{v.mean():.3f} ({v.min():.3f}-{v.max():.3f})" for v in (train, held, silhouette)]
     return " | ".join([*cells, f"{np.mean(pairs):.3f}" if pairs else "-", f"{np.median(taken):.1f}"])

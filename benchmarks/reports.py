@@ -44,12 +44,12 @@ def baseline(name: str, data: str, folder: Path, *, views: int, organ: str, anno
         written = [training[index]["report"] for index in nearest]
     else:
         written = [Counter(study["report"] for study in training).most_common(1)[0][0]] * len(test)
-    wanted = [study["report"] for study in test]
-    metrics = text_metrics(written, wanted) | entity_metrics(written, wanted, read_entities(organ))
+    references = [study["report"] for study in test]
+    metrics = text_metrics(written, references) | entity_metrics(written, references, read_entities(organ))
     metrics["distinct_reports"] = len(set(written)) / len(written)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2))
-    sides = [tokens_of(text) for text in written], [tokens_of(text) for text in wanted]
+    sides = [tokens_of(text) for text in written], [tokens_of(text) for text in references]
     scores = [rouge_l([w], [r]) for w, r in zip(*sides, strict=True)]
     with open(folder / "per_case.csv", "w", newline="") as file:
         rows = zip((study["study"] for study in test), scores, cider_d_each(*sides), strict=True)

@@ -120,7 +120,7 @@ def check_size(picture: str) -> None:
 
 
 def write_mask(mask: Path, image: str, extension: str | None) -> str:
-    """The mask with value 1 for what was found, in the form of ``image``: PNG, or aligned with NIfTI; or as asked.
+    """The mask with value 1 for the nodule, in the form of ``image``: PNG, or aligned with NIfTI; or as asked.
 
     Raises:
         MONAILabelException: ``extension`` is no format for masks.

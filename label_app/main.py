@@ -33,10 +33,10 @@ class MyApp(MONAILabelApp):
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         folder = Path(conf.get("bundles") or ROOT / "bundles")
-        found = sorted(path.parents[1] for path in folder.glob("*/configs/inference.json"))
-        if not found:
+        folders = sorted(path.parents[1] for path in folder.glob("*/configs/inference.json"))
+        if not folders:
             raise FileNotFoundError(f"bundles: no bundle in {str(folder)!r}; pass --bundles FOLDER with bundles in it")
-        self.bundles = list(served(found))
+        self.bundles = list(served(folders))
         for bundle in self.bundles:
             if not bundle.weights.is_file():
                 logger.warning("%s: no models/model.pt yet; run its train.json, then it is served", bundle.name)

@@ -23,7 +23,7 @@ LOCAL = ("127.0.0.1", "localhost", "::1", "[::1]")
 def environment(arguments: argparse.Namespace) -> dict[str, str]:
     """What MONAI Label reads from the environment; what is set there already stays."""
     path = [str(HERE / "shim"), str(HERE.parent), os.environ.get("PYTHONPATH", "")]
-    wanted = {
+    defaults = {
         "MONAI_LABEL_DICOMWEB_SEARCH_FILTER": json.dumps({"Modality": arguments.modality}),
         "MONAI_LABEL_TRACKING_ENABLED": "false",
         "MONAI_LABEL_DATASTORE_FILE_EXT": '["*.nii.gz", "*.nii", "*.png", "*.jpg", "*.dcm"]',
@@ -39,7 +39,7 @@ def environment(arguments: argparse.Namespace) -> dict[str, str]:
         "LABEL_APP_MAX_UPLOAD_MB": str(arguments.max_upload_mb),
         "TMPDIR": tempfile.mkdtemp(prefix="label-app-"),  # uploads, and nothing else, are read from there
     }
-    return {**{key: os.environ.get(key, value) for key, value in wanted.items()}, **fixed}
+    return {**{key: os.environ.get(key, value) for key, value in defaults.items()}, **fixed}
 
 
 def is_loopback(host: str) -> bool:

@@ -21,6 +21,7 @@ import ignite.engine
 from monai.bundle import ConfigParser
 from monai.transforms import Compose
 
+from common.cli.model_file import adopt
 from common.cli.typed_text import literal
 from common.engine.failures import FAILURES
 from common.results.predictions import PredictionFiles
@@ -157,6 +158,7 @@ class _Inference:
             "evaluator#val_handlers": [],
         }.items():
             parser[key] = value
+        adopt(parser, {}, weights=bundle.weights)
         self.dataset, self.evaluator = (parser.get_parsed_content(key) for key in ("dataset", "evaluator"))
         self.prepare, self.dataset.transform = self.dataset.transform, Compose()  # bad images never reach the engine
         handlers = parser.get_parsed_content("handlers")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import re
@@ -27,10 +28,15 @@ TRAINING = {  # files whose tests train, export or start processes: not in make 
     for name in (
         "demo", "bundle_contract", "export", "ranks", "on_a_gpu", "mlflow", "failures", "metadata_packages",
         "ecosystem", "detector_training", "clip_pretraining", "clip_tnseg_training", "sgf_training", "d2rnet_training",
-        "akessfa_game", "deploy", "typed_text", "run_page", "workers", "clip_tnseg", "dicom",
+        "akessfa_game", "deploy", "typed_text", "documented_commands", "run_page", "workers", "clip_tnseg", "dicom",
     )
 }  # fmt: skip
 BUNDLES = {path.name for path in (ROOT / "bundles").iterdir()}
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()  # modules and tests stay: the collector need not look through them again and again
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -264,14 +264,14 @@ def test_batch_norm_of_tokens_sees_those_that_there_are():
 
 
 def test_a_regions_place_moves_its_vector_and_leaves_its_look_alone():
-    encoder = RegionEncoder(channels=4, widths=(4, 4, 8, 8, 8), places=True).eval()
+    encoder = RegionEncoder(channels=4, widths=(4, 4, 8, 8, 8), coordinates=True).eval()
     look, mask = torch.randn(1, 1, 1, 48, 48).expand(-1, -1, 3, -1, -1).clone(), torch.ones(1, 1, dtype=torch.bool)
     here, there = look.clone(), look.clone()
     here[:, :, 1:], there[:, :, 1:] = -0.5, 0.5
     moved = encoder(there, mask) - encoder(here, mask)
-    torch.testing.assert_close(moved[0, 0], encoder.place.weight.sum(1))
+    torch.testing.assert_close(moved[0, 0], encoder.corners.weight.sum(1))
     plain = RegionEncoder(channels=4, widths=(4, 4, 8, 8, 8)).eval()
-    plain.load_state_dict({k: v for k, v in encoder.state_dict().items() if not k.startswith("place.")})
+    plain.load_state_dict({k: v for k, v in encoder.state_dict().items() if not k.startswith("corners.")})
     torch.testing.assert_close(
-        encoder(here, mask)[0, 0], plain(look, mask)[0, 0] + encoder.place(torch.full((4,), -0.5))
+        encoder(here, mask)[0, 0], plain(look, mask)[0, 0] + encoder.corners(torch.full((4,), -0.5))
     )

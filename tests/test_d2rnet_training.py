@@ -17,7 +17,7 @@ from common.synthetic.chest import ChestOptions, write_chests
 from common.text.encoders import TransformerTextEncoder
 from common.text.tokenizer import ReportTokenizer
 
-SIZES = {"views": 1, "size": 64, "regions": 2, "region_size": 64, "places": True}
+SIZES = {"views": 1, "size": 64, "regions": 2, "region_size": 64, "coordinates": True}
 WEIGHTS = {"report": 1.0, "global": 1.0, "local": 1.0}
 
 

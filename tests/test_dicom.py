@@ -15,6 +15,7 @@ from common.images.nifti import read_slice, slice_size
 from common.images.reader import GreyReader
 from common.results.dicom import DicomResults
 from common.results.findings import Finding, box_size, mask_size, measured
+from common.results.names import result_names
 from tests.dicom_files import SECRETS, compressed, dicom_file, read, ultrasound_region
 
 SHAPE = (60, 80)
@@ -145,11 +146,10 @@ def test_names_of_archives_are_read(tmp_path, speckle):
     assert valid(tmp_path / "out" / results["dicom_sr"])
 
 
-def test_files_that_differ_by_suffix_alone_are_refused(tmp_path, speckle):
+def test_files_that_differ_by_suffix_alone_have_results_of_their_own(tmp_path, speckle):
     dicom_file(tmp_path / "a.dcm", speckle)
     Image.fromarray(speckle).save(tmp_path / "a.png")
-    with pytest.raises(ValueError, match="2 files named 'a'"):
-        list_images(str(tmp_path))
+    assert result_names(list_images(str(tmp_path)), are_files=True) == ["a", "a_2"]
 
 
 def test_unusual_headers_give_objects_or_one_line(tmp_path, speckle):

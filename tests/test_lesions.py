@@ -63,8 +63,8 @@ def test_bad_boxes_are_named(folder, boxes, more, message):
         read_boxed_studies(folder(boxes, **more), "train")
 
 
-def regions_of(count, size, places=True):
-    return Compose([CropRegionsd(count=count, size=size), StandardiseRegionsd(count=count, places=places)])
+def regions_of(count, size, coordinates=True):
+    return Compose([CropRegionsd(count=count, size=size), StandardiseRegionsd(count=count, coordinates=coordinates)])
 
 
 @pytest.mark.parametrize("box", [[95, 10, 99, 30], [-20, -20, -5, -5], [59.99999, 0, 60, 5]])
@@ -91,7 +91,7 @@ def test_a_study_without_boxes_has_none(folder):
 
 def test_regions_are_square_standardised_and_the_surest_first(folder):
     study = read_boxed_studies(folder([[0, 10, 20, 10], [20, 10, 10, 20], [40, 0, 10, 10]]), "train")[0]
-    found = regions_of(2, 48, places=False)({**study, "scores": np.array([0.2, 0.9, 0.5])})
+    found = regions_of(2, 48, coordinates=False)({**study, "scores": np.array([0.2, 0.9, 0.5])})
     assert found["region_mask"].tolist() == [True, True]
     torch.testing.assert_close(found["regions"].mean([1, 2, 3]), torch.zeros(2), atol=1e-4, rtol=0)
     torch.testing.assert_close(found["regions"].std([1, 2, 3]), torch.ones(2), atol=1e-2, rtol=0)
@@ -107,6 +107,6 @@ def test_a_region_knows_where_it_lies(folder):
     x, y = (region[1:].mean([1, 2]) + 1) / 2
     assert float(x * width) == pytest.approx(25, abs=0.1) and float(y * height) == pytest.approx(20, abs=0.1)
     assert float(region[1].amax() - region[1].amin()) / 2 * width == pytest.approx(20 * 47 / 48, abs=0.1)
-    plain = regions_of(1, 48, places=False)(study)["regions"][0]
+    plain = regions_of(1, 48, coordinates=False)(study)["regions"][0]
     torch.testing.assert_close(plain[0], region[0])
     assert torch.equal(plain[0], plain[2])

@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from d2rnet.report.regions import RegionEncoder
 from torch import nn
 
 from common.nn.attention import MultiHeadAttention, SampleLayerNorm
@@ -336,3 +337,15 @@ def test_weights_of_version_0_1_load():
     assert former.keys() != decoder.state_dict().keys()
     decoder.load_state_dict(former)
     assert all((value == 0.5).all() for value in decoder.state_dict().values())
+
+
+def test_regions_of_version_0_1_load():
+    encoder = RegionEncoder(channels=4, widths=(4, 4, 8, 8, 8), coordinates=True)
+    renamed = {"lera.spatial.": "lera.place.", "corners.": "place."}
+    former = {}
+    for name, value in encoder.state_dict().items():
+        prefix = next((prefix for prefix in renamed if name.startswith(prefix)), "")
+        former[renamed.get(prefix, "") + name.removeprefix(prefix)] = torch.full_like(value, 1)
+    assert {"lera.place.weight", "place.bias"} <= former.keys()
+    encoder.load_state_dict(former)
+    assert (encoder.lera.spatial.weight == 1).all() and (encoder.corners.bias == 1).all()

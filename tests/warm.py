@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import inspect
 import logging
 import os
 import runpy
@@ -25,14 +27,23 @@ class Done(NamedTuple):
 
 
 class Running:
-    """A command that runs in a fork of this process."""
+    """``python -m MODULE ARGUMENTS`` that runs in a fork of this process."""
 
-    def __init__(self, arguments: Sequence[object], *, cwd: Path = ROOT, before: Callable[[], None] = lambda: None):
+    def __init__(
+        self,
+        arguments: Sequence[object],
+        *,
+        module: str = "monai.bundle",
+        cwd: Path = ROOT,
+        before: Callable[[], None] = lambda: None,
+    ) -> None:
+        inspect.stack()  # Fire asks for it; the files of all modules are looked up once, here
         self.folder = tempfile.TemporaryDirectory()
         self.files = [Path(self.folder.name) / name for name in ("stdout", "stderr")]
+        gc.freeze()  # what lives here is no garbage of the child: it need not be looked through
         self.child = os.fork()
         if self.child == 0:
-            _run([str(argument) for argument in arguments], cwd, self.files, before)
+            _run(module, [str(argument) for argument in arguments], cwd, self.files, before)
 
     def wait(self, timeout: float = 280) -> Done:
         """What it came to.
@@ -77,7 +88,7 @@ def on_ranks(count: int, *arguments: object, cwd: Path = ROOT, before: Callable[
     return [command.wait() for command in running]
 
 
-def _run(arguments: list[str], cwd: Path, files: list[Path], before: Callable[[], None]) -> None:
+def _run(module: str, arguments: list[str], cwd: Path, files: list[Path], before: Callable[[], None]) -> None:
     """The child: never returns."""
     code = 1
     try:
@@ -88,11 +99,11 @@ def _run(arguments: list[str], cwd: Path, files: list[Path], before: Callable[[]
         _redirect_logs()
         os.chdir(cwd)
         sys.path.insert(0, str(cwd))
-        sys.argv = ["monai.bundle", *arguments]
+        sys.argv = [module, *arguments]
         sys.excepthook = sys.__excepthook__
         sys.modules.pop("common.cli.at_start", None)  # a new process has not imported it
         before()
-        runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
         code = 0
     except SystemExit as stopped:
         code = stopped.code if isinstance(stopped.code, int) else 0 if stopped.code is None else 1

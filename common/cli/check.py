@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from pydoc import locate
 from types import TracebackType
@@ -14,7 +15,11 @@ from fire.parser import DefaultParseValue
 from monai import bundle
 from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS
 
-from common.cli.typed_text import deliver, deliver_record, is_record, is_text, leaves, texts_of, typed
+from common.cli.location import bundle_root
+from common.cli.model_file import adopt
+from common.cli.running import running_parser
+from common.cli.typed_text import deliver, deliver_record, is_record, is_text, leaves, put, texts_of, typed
+from common.cli.typed_values import example_of, typed_values
 
 ALWAYS_KNOWN = ("bundle_root", "workflow_name")  # MONAI's tools set them whether or not a config reads them
 
@@ -39,28 +44,53 @@ def check_command_line() -> None:
     if sys.argv[1:2] == ["run"]:
         for override in flags.keys() - inspect.signature(bundle.run).parameters:
             _check_override(override, config)
-    parser = _running_parser()
+    parser = running_parser()
     if parser is not None:
-        values = dict(leaf for id, value in flags.items() for leaf in leaves(id, value))
+        values = dict(leaf for id, value in flags.items() for leaf in leaves_of(id, value, config))
+        for id, value in typed_values({id: values[id] for id in values if id in parser}, config).items():
+            put(parser, id, value)
         taken = {id for id in values if is_text(id, config.get(id)) or is_record(id, values[id])}
         texts = texts_of({id: values[id] for id in values if id in taken and id in parser}, arguments)
         deliver(parser, texts)
         if "output_dir" in texts and "tracking" in flags:
             deliver_record(parser, texts["output_dir"])
+        weights = _weights_of(parser, texts | {"ckpt_file": str(flags.get("ckpt_file") or "")})
+        if weights is not None:
+            adopt(parser, values, weights=weights)
+
+
+def leaves_of(id: str, value: object, config: bundle.ConfigParser) -> Iterator[tuple[str, object]]:
+    """Yield ``id`` and ``value``, whole where the config holds a list there; else each leaf of a dict or a list."""
+    if isinstance(example_of(id, config), list):
+        yield id, value
+    else:
+        yield from leaves(id, value)
+
+
+def _weights_of(parser: bundle.ConfigParser, texts: Mapping[str, str]) -> str | None:
+    """File of the trained network that a command goes on from; None: it goes on from none."""
+    if sys.argv[1:2] != ["run"]:
+        return texts["ckpt_file"] or None
+    if "weights" in parser:
+        return _path_at("weights", parser, texts)
+    if "pretrained" in parser and parser.get("resume") is not True:
+        return f"{_path_at('pretrained', parser, texts)}/model.pt"
+    return f"{_path_at('ckpt_dir', parser, texts)}/model.pt" if parser.get("resume") is True else None
+
+
+def _path_at(id: str, parser: bundle.ConfigParser, texts: Mapping[str, str]) -> str:
+    """The path at ``id``: as it was typed, or of the form ``$@folder + '/name'`` that the configs give theirs."""
+    if id in texts:
+        return texts[id]
+    value = parser.get(id)
+    if id == "bundle_root" and isinstance(value, dict):
+        return bundle_root(value["name"])
+    within = re.fullmatch(r"\$@(\w+) \+ '([^']*)'", str(value))
+    return str(value) if within is None else _path_at(within[1], parser, texts) + within[2]
 
 
 def _of_args_file(file: str | None) -> dict:
     return {} if file is None else bundle.ConfigParser.load_config_file(file)
-
-
-def _running_parser() -> bundle.ConfigParser | None:
-    """MONAI's parser that is evaluating the expression which called us; MONAI hands it to no expression."""
-    frame = inspect.currentframe()
-    while frame is not None:
-        if isinstance(frame.f_locals.get("self"), bundle.ConfigParser):
-            return frame.f_locals["self"]
-        frame = frame.f_back
-    return None
 
 
 def _config_of(flags: dict) -> dict:

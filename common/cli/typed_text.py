@@ -113,17 +113,30 @@ class TypedText(ConfigExpression):
 def deliver(parser: ConfigParser, texts: Mapping[str, str]) -> None:
     """Let each id of ``texts`` have its text, in a ``parser`` that has parsed its config and resolved none of them."""
     for id, text in texts.items():
-        *parents, name = ReferenceResolver.split_id(id)
-        holder: Any = parser["::".join(parents)] if parents else parser.config
-        if not isinstance(holder, dict | list):
-            raise SystemExit(f"--{id}: --{'#'.join(parents)} replaces the part that it belongs to; leave one out")
-        key: Any = name if isinstance(holder, dict) else int(name)
-        holder[key] = literal(text)
-        normal = ReferenceResolver.normalize_id(id)
-        item = parser.ref_resolver.items.setdefault(normal, ConfigItem(config=None, id=normal))
-        item.update_config(literal(text))
+        item = put(parser, id, literal(text))
         item.__class__, item.text = TypedText, text  # type: ignore[attr-defined]  # MONAI may hold the item already
-        parser.ref_resolver.resolved_content.pop(normal, None)
+
+
+def put(parser: ConfigParser, id: str, value: object) -> ConfigItem:
+    """Let ``id`` have ``value`` in a ``parser`` that has parsed its config and not resolved it; return its item.
+
+    Raises:
+        SystemExit: the part that ``id`` belongs to was replaced by a plain value.
+    """
+    *parents, name = ReferenceResolver.split_id(id)
+    holder: Any = parser["::".join(parents)] if parents else parser.config
+    if not isinstance(holder, dict | list):
+        raise SystemExit(f"--{id}: --{'#'.join(parents)} replaces the part that it belongs to; leave one out")
+    key: Any = name if isinstance(holder, dict) else int(name)
+    holder[key] = value
+    normal = ReferenceResolver.normalize_id(id)
+    resolver = parser.ref_resolver
+    item = resolver.items.get(normal) or ConfigItem(config=None, id=normal)
+    if normal not in resolver.items:
+        resolver.items = {**resolver.items, normal: item}  # MONAI may be going through the former ones
+    item.update_config(value)
+    resolver.resolved_content.pop(normal, None)
+    return item
 
 
 def deliver_record(parser: ConfigParser, output_dir: str) -> None:

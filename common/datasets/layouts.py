@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +19,6 @@ from common.images.files import (
     frames_of,
     image_files,
     open_image,
-    stem_of,
     to_grey,
 )
 
@@ -101,9 +99,9 @@ def list_images(image: str) -> list[str]:
 
     Raises:
         FileNotFoundError: neither a file nor a folder, or a folder without images.
-        ValueError: the file, or a file of the folder, is damaged, or two differ by their suffix alone.
+        ValueError: the file, or a file of the folder, is damaged.
     """
-    return _frames(list_files(image), image, check_image)
+    return _frames(list_files(image), check_image)
 
 
 def list_each(image: str) -> list[str]:
@@ -119,7 +117,7 @@ def list_each(image: str) -> list[str]:
     sound = [file for file in files if is_sound(file)]
     if not sound:
         raise ValueError(next(iter(FAILURES.take().values())))
-    return _frames(sound, image, lambda _: None)
+    return _frames(sound, lambda _: None)
 
 
 def is_sound(file: Path) -> bool:
@@ -150,12 +148,7 @@ def list_files(image: str) -> list[Path]:
     return files
 
 
-def _frames(files: list[Path], image: str, check: Callable[[str], object]) -> list[str]:
+def _frames(files: list[Path], check: Callable[[str], object]) -> list[str]:
     for file in files:
         check(str(file))
-    frames = [frame for file in files for frame in frames_of(file)]
-    stems = Counter(map(stem_of, frames))
-    twice = [stem for stem, count in stems.items() if count > 1]
-    if twice:
-        raise ValueError(f"image: {stems[twice[0]]} files named {twice[0]!r} in {image!r}: results would overwrite")
-    return frames
+    return [frame for file in files for frame in frames_of(file)]

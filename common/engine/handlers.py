@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,8 @@ from monai.engines import Evaluator
 from monai.handlers import ValidationHandler
 from torch.optim.lr_scheduler import LRScheduler
 
+from common.cli.model_file import settings_of
+from common.cli.running import running_parser
 from common.engine.distributed import EqualBuffers
 from common.engine.progress import EpochLine
 from common.engine.state import EpochSeed, StepSchedule, TrainingState
@@ -40,6 +43,7 @@ class TrainingHandlers:
         schedule: "iteration" or "epoch", after which the schedule takes a step.
         folder, prefix: of ``{prefix}history.csv`` and ``{prefix}checkpoint.pt``.
         weights: file of the best network; None: nothing is saved but the history.
+        companions: of :class:`common.engine.state.TrainingState`.
 
     Raises:
         ValueError: ``schedule`` is neither.
@@ -60,6 +64,7 @@ class TrainingHandlers:
         seed: int = 0,
         deterministic: bool = False,
         resume: bool = False,
+        companions: Sequence[Callable[[], Sequence[str | Path]]] = (),
     ) -> None:
         if schedule not in ("iteration", "epoch"):
             raise ValueError(f"schedule: {schedule!r} is neither 'iteration' nor 'epoch'")
@@ -79,6 +84,8 @@ class TrainingHandlers:
                 evaluator=evaluator,
                 network=state["network"] if best is None else best,
                 resume=resume,
+                settings={} if (parser := running_parser()) is None else settings_of(parser),
+                companions=companions,
             )
             self.handlers.append(saved)
 

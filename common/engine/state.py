@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +15,7 @@ from monai.utils import set_determinism
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DistributedSampler
 
+from common.cli import model_file
 from common.cli.atomic import whole_file
 from common.cli.given import require_file
 
@@ -76,11 +79,16 @@ class TrainingState:
     Attach it after the handlers that validate and step the schedule. Files are replaced whole, so a kill at any
     moment leaves the last good ones.
 
+    Beside the network lies ``model.json`` (:mod:`common.cli.model_file`). Nothing of a model that is there is touched
+    before the first epoch has ended; then everything that belongs to the new one is written, judged or not.
+
     Args:
         objects: what has a ``state_dict``: networks, optimizers, schedules, the trainer.
         evaluator: its ``best_metric`` is saved and restored, too.
         network: saved to ``best_path`` as a bare state dict; not wrapped for data parallel.
         resume: go on from ``path``.
+        settings: for ``model.json``.
+        companions: each writes files that belong to the network, such as its tokenizer, and returns their paths.
     """
 
     def __init__(
@@ -92,9 +100,13 @@ class TrainingState:
         evaluator: Engine,
         network: torch.nn.Module,
         resume: bool = False,
+        settings: Mapping[str, Any] | None = None,
+        companions: Sequence[Callable[[], Sequence[str | Path]]] = (),
     ) -> None:
         self.path, self.best_path, self.resume = path, best_path, resume
         self.objects, self.evaluator, self.network = objects, evaluator, network
+        self.settings, self.companions = settings or {}, companions
+        self.is_new = not resume  # nothing of this training was saved yet
 
     def attach(self, engine: Engine) -> None:
         self.objects = {**self.objects, "trainer": engine}
@@ -107,13 +119,28 @@ class TrainingState:
         if idist.get_rank() > 0:
             return
         best = self.evaluator.state
-        if best.best_metric_epoch == engine.state.epoch:  # type: ignore[attr-defined]
-            with whole_file(self.best_path) as part:
-                torch.save(self.network.state_dict(), part)
+        if self.is_new or best.best_metric_epoch == engine.state.epoch:  # type: ignore[attr-defined]
+            self._save_model()
         states = {name: item.state_dict() for name, item in self.objects.items()}
         states["best"] = (float(best.best_metric), best.best_metric_epoch)  # type: ignore[attr-defined]
         with whole_file(self.path) as part:
             torch.save(states, part)
+
+    def _save_model(self) -> None:
+        files: dict[str, Path] = {}
+        if self.is_new:
+            model_file.path_of(self.best_path).unlink(missing_ok=True)
+            files = {name: path for write in self.companions for name, path in self._beside(write())}
+        with whole_file(self.best_path) as part:
+            torch.save(self.network.state_dict(), part)
+            model_file.write(self.best_path, self.settings, files={**files, Path(self.best_path).name: part})
+        self.is_new = False
+
+    def _beside(self, paths: Sequence[str | Path]) -> list[tuple[str, Path]]:
+        """Those of ``paths`` that lie beside the network or below, with their names from there."""
+        folder = Path(self.best_path).resolve().parent
+        inside = [path for path in map(Path, paths) if path.resolve().is_relative_to(folder)]
+        return [(path.resolve().relative_to(folder).as_posix(), path) for path in inside]
 
     def load(self, engine: Engine) -> None:
         states = torch.load(self.path, map_location=engine.state.device, weights_only=True)  # type: ignore[attr-defined]

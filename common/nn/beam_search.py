@@ -125,8 +125,8 @@ class BeamSearch(nn.Module):
     def _extend(self, live: Hypotheses, log_probs: torch.Tensor, position: int) -> tuple[Hypotheses, torch.Tensor]:
         """The K best continuations, and the beam (b, K) that each continues."""
         vocabulary = log_probs.shape[2]
-        scores, place = (live.scores[:, :, None] + log_probs).flatten(1).topk(self.beams)  # (B, K), of K * V
-        beam, token = torch.div(place, vocabulary, rounding_mode="floor"), place % vocabulary
+        scores, index = (live.scores[:, :, None] + log_probs).flatten(1).topk(self.beams)  # (B, K), of K * V
+        beam, token = torch.div(index, vocabulary, rounding_mode="floor"), index % vocabulary
         rows = torch.arange(beam.shape[0], device=beam.device)[:, None]
         ids, known = live.ids[rows, beam], live.log_probs[rows, beam]
         ids[:, :, position], known[:, :, position] = token, log_probs[rows, beam, token]
@@ -146,8 +146,8 @@ class BeamSearch(nn.Module):
         best = live.scores.amax(1) / float(self.max_length) ** self.length_penalty
         return best > done.scores[:, -1]
 
-    def _trim(self, found: Hypotheses) -> Hypotheses:
+    def _trim(self, hypotheses: Hypotheses) -> Hypotheses:
         """End tokens become padding; hypotheses that do not exist are all padding."""
-        gone = (found.ids == self.end_id) | torch.isinf(found.scores)[:, :, None]
-        ids = found.ids.masked_fill(gone, self.pad_id)
-        return Hypotheses(ids, found.scores, found.log_probs)
+        gone = (hypotheses.ids == self.end_id) | torch.isinf(hypotheses.scores)[:, :, None]
+        ids = hypotheses.ids.masked_fill(gone, self.pad_id)
+        return Hypotheses(ids, hypotheses.scores, hypotheses.log_probs)

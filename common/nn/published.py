@@ -1,10 +1,12 @@
-"""Entries of published checkpoints of R2Gen's family (R2Gen, SGF, D2R-Net) under our names."""
+"""Entries of other checkpoints under our names: of R2Gen's family (R2Gen, SGF, D2R-Net), and of our version 0.1."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import torch
+from torch import nn
 
 TRANSFORMER = (
     (r"^encoder_decoder\.att_embed\.0\.", "embed.0."),
@@ -77,3 +79,14 @@ def load_into(network: torch.nn.Module, state: dict[str, torch.Tensor]) -> None:
         network.load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(f"weights: they do not fit this network: {error}") from error
+
+
+def accept_former_names(module: nn.Module, names: Mapping[str, str]) -> None:
+    """Let ``module`` load files of version 0.1: entries that begin with a key of ``names`` begin with its value now."""
+
+    def under_present_names(_: nn.Module, state: dict, prefix: str, *__: object) -> None:
+        for former, present in names.items():
+            for name in [name for name in state if name.startswith(prefix + former)]:
+                state[prefix + present + name.removeprefix(prefix + former)] = state.pop(name)
+
+    module.register_load_state_dict_pre_hook(under_present_names)

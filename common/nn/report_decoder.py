@@ -14,6 +14,7 @@ from torch import nn
 
 from common.nn.attention import MultiHeadAttention, SampleLayerNorm, xavier
 from common.nn.cpu_layout import by_columns
+from common.nn.published import accept_former_names
 from common.nn.relational_memory import RelationalNorms
 
 
@@ -77,7 +78,7 @@ class DecoderLayer(nn.Module):
         self.feed_forward = FeedForward(dim=dim, hidden=hidden, dropout=dropout)
         self.norms = nn.ModuleList(SampleLayerNorm(dim) for _ in range(3))
         self.dropout = nn.Dropout(dropout)
-        self.register_load_state_dict_pre_hook(_names_of_0_1)
+        accept_former_names(self, {"own.": "self_attention.", "cross.": "cross_attention."})
 
     def forward(
         self,
@@ -124,13 +125,6 @@ class DecoderLayer(nn.Module):
         x = x + results[:, 0].unflatten(0, [batch, beams])  # (B, K, dim)
         x = x + self.cross_attention.attend(self.norms[1](x, modulation, 1), cross_kv, visible[:, None, None])
         return x + self.feed_forward(self.norms[2](x, modulation, 2))
-
-
-def _names_of_0_1(_: nn.Module, state: dict, prefix: str, *__: object) -> None:
-    """Entries of files of version 0.1, under their present names."""
-    for former, present in (("own.", "self_attention."), ("cross.", "cross_attention.")):
-        for name in [name for name in state if name.startswith(prefix + former)]:
-            state[prefix + present + name.removeprefix(prefix + former)] = state.pop(name)
 
 
 class DecoderState(NamedTuple):

@@ -47,7 +47,7 @@ class DicomResults:
     """Write what a network finds as DICOM objects: ``NAME_seg.dcm``, ``NAME_sr.dcm``, ``NAME_report.dcm``.
 
     Args:
-        network: name of what found it.
+        network: name of the network that detected it.
         orientation: of masks whose image has no place in the patient, for viewers that show none without; None: said
             to be unknown, as it is.
     """
@@ -55,23 +55,23 @@ class DicomResults:
     def __init__(self, *, folder: str | Path, network: str, orientation: Sequence[float] | None = None) -> None:
         self.folder, self.network, self.orientation = Path(folder), network, orientation
 
-    def write_findings(self, image: str, findings: Sequence[Finding]) -> dict[str, str]:
+    def write_findings(self, image: str, findings: Sequence[Finding], name: str | None = None) -> dict[str, str]:
         """File names of the Segmentation, ``dicom_seg``, None where no mask covers a pixel, and of the measurements,
-        ``dicom_sr``.
+        ``dicom_sr``; they begin with ``name``, by default the image's.
 
         Raises:
             ValueError: ``image`` is no DICOM file.
         """
-        header, stem = source_header(image), stem_of(image)
+        header, name = source_header(image), name or stem_of(image)
         frame = _frame(image, header)
         covered = [f for f in findings if f.mask is None or f.mask.any()] or [
             Finding(label="lesion", category="absent")
         ]
         masks = [finding.mask for finding in covered if finding.mask is not None]
         seg = self._segmentation(header, masks[0], frame, self._spacing(image, masks[0])) if masks else None
-        written = {} if seg is None else {"dicom_seg": self._save(seg, f"{stem}_seg.dcm")}
+        written = {} if seg is None else {"dicom_seg": self._save(seg, f"{name}_seg.dcm")}
         report = self._measurements(header, [_group(f, header, seg, frame) for f in covered], seg)
-        return {**written, "dicom_sr": self._save(report, f"{stem}_sr.dcm")}
+        return {**written, "dicom_sr": self._save(report, f"{name}_sr.dcm")}
 
     def write_report(self, text: str, images: Sequence[str], name: str) -> dict[str, str]:
         """File name, ``dicom_report``, of the report ``text`` of a study's ``images``.

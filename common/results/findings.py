@@ -18,7 +18,7 @@ class Finding(NamedTuple):
 
     Attributes:
         values: ``area_mm2, long_axis_mm, short_axis_mm, width_mm, height_mm``; probabilities ``malignant, score``.
-        label: what was found: "nodule", the class of a lesion.
+        label: "nodule", or the class of a lesion.
         mask: boolean (H, W).
         box: x1, y1, x2, y2 in pixels.
         category: "benign", "malignant" or "absent".

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from ignite import distributed as idist
 from ignite.engine import Engine, Events
-from monai.transforms import Activationsd, AsDiscreted, Compose, Invertd, SaveImaged
-from monai.utils import ImageMetaKey
+from monai.transforms import Activationsd, AsDiscreted, Compose, Invertd
 from PIL import Image
 
-from common.cli.atomic import write_json
+from common.cli.atomic import whole_file, write_json
 from common.cli.given import import_package
 from common.engine.distributed import data_order, gather, is_first
 from common.engine.failures import FAILURES, line_of
 from common.images.dicom import burned_in, is_dicom
-from common.images.files import stem_of
 from common.images.nifti import AsSliced
 from common.results.evaluation import name_of
 from common.results.findings import Finding
+from common.results.names import result_names
 from common.results.page import write_page
 
 logger = logging.getLogger(__name__)
@@ -34,8 +33,8 @@ class Shown(NamedTuple):
 
     Attributes:
         entry: for ``predictions.json``.
-        pictures: file ``NAME_<key>.png`` for each.
-        findings: for DICOM: what was found in the first of ``images``.
+        pictures: file ``NAME_<key>.png`` for each; "mask" is the mask itself.
+        findings: for DICOM: findings in the first of ``images``.
         report: for DICOM: the written report.
         images: files; empty: the one that the prediction is named by.
     """
@@ -47,20 +46,8 @@ class Shown(NamedTuple):
     images: Sequence[str] = ()
 
 
-class SaveImagedOrTell(SaveImaged):
-    """MONAI's transform; a file that cannot be written is named as the run ends, and the others are done."""
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        try:
-            return super().__call__(data)
-        except Exception as error:  # MONAI makes a RuntimeError of whatever its writers meet
-            name = str(data[self.keys[0]].meta.get(ImageMetaKey.FILENAME_OR_OBJ))
-            FAILURES.add(name, f"image: {name!r}: its mask could not be written ({type(error).__name__})")
-            return dict(data)
-
-
-def mask_transforms(*, preprocessing: Compose, output_dir: str) -> Compose:
-    """Logits ``pred`` (1, size, size) to a binary mask of the image's own size, and into ``NAME_mask.png``.
+def mask_transforms(*, preprocessing: Compose) -> Compose:
+    """Logits ``pred`` (1, size, size) to a binary mask of the image's own size, which :class:`PredictionFiles` writes.
 
     Args:
         preprocessing: of ``image``, which is inverted.
@@ -73,19 +60,21 @@ def mask_transforms(*, preprocessing: Compose, output_dir: str) -> Compose:
             ),
             AsDiscreted(keys="pred", threshold=0.5, dtype=torch.uint8),
             AsSliced(keys="pred"),
-            SaveImagedOrTell(
-                keys="pred", output_dir=output_dir, output_postfix="mask", output_ext=".png", output_dtype=np.uint8,
-                scale=255, resample=False, separate_folder=False, print_log=False,
-            ),
         ]
     )  # fmt: skip
+
+
+def mask_picture(mask: np.ndarray) -> Image.Image:
+    """Boolean ``mask`` (H, W) as a picture of 0 and 255."""
+    return Image.fromarray(np.uint8(255) * mask.astype(np.uint8))
 
 
 class PredictionFiles:
     """Handler: write each prediction's pictures as it comes, the summary as inference ends.
 
     Args:
-        output_dir: for ``NAME_<key>.png``, ``predictions.json`` and ``index.html``.
+        output_dir: for ``NAME_<key>.png``, ``predictions.json`` and ``index.html``;
+            :func:`common.results.names.result_names` makes the names.
         show: from the image's file name, an item of the engine's output and one of its batch to what is shown.
         title, note: of the page.
         key: what a prediction is of: "image", named by its file, or an entry of the batch that is a name.
@@ -105,9 +94,10 @@ class PredictionFiles:
         self.folder, self.show, self.title, self.note = Path(output_dir), show, title, note
         self.key, self.dicom, self.files = key, dicom, True
         self.predictions: list[dict] = []
+        self.names: list[str] = []
 
     def attach(self, engine: Engine, *, files: bool = True) -> None:
-        """Without ``files`` nothing is written, and ``predictions`` holds the entries: what a server asks for."""
+        """Without ``files`` masks alone are written, and ``predictions`` holds the entries: what a server asks for."""
         self.files = files
         engine.add_event_handler(Events.STARTED, self._begin)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
@@ -116,8 +106,11 @@ class PredictionFiles:
 
     def _begin(self, engine: Engine) -> None:
         self.predictions = []
-        cases = getattr(engine.data_loader.dataset, "data", [])  # type: ignore[attr-defined]
+        dataset = engine.data_loader.dataset  # type: ignore[attr-defined]
+        cases = getattr(dataset, "data", dataset)
         images = [str(name) for case in cases for name in case.get("images", [case.get("image")])]
+        are_files = self.key == "image"
+        self.names = result_names([name_of(case[self.key]) for case in cases], are_files=are_files)
         here = self.folder.resolve()
         for image in images if self.files else ():
             if Path(image).resolve().parent == here:
@@ -138,20 +131,26 @@ class PredictionFiles:
         for item, data in zip(engine.state.output, engine.state.batch, strict=True):  # type: ignore[call-overload]
             name = name_of(data[self.key])
             try:
-                self.predictions.append(self._entry(name, item, data))
+                self.predictions.append(self._entry(name, self._result_name(), item, data))
             except Exception as error:  # whatever a header or a full folder does, the other cases are done
                 if not self.files:
                     raise
                 self.predictions.append({})  # keeps its place in the order
                 FAILURES.add(name, f"{self.key}: {name!r}: its results could not be written ({line_of(error)})")
 
-    def _entry(self, name: str, item: Any, data: Any) -> dict[str, Any]:
+    def _result_name(self) -> str:
+        """Name of the files of the next case, of which this process has every n-th."""
+        index = idist.get_rank() + idist.get_world_size() * len(self.predictions)
+        return self.names[min(index, len(self.names) - 1)]  # a process without a case has the last
+
+    def _entry(self, name: str, stem: str, item: Any, data: Any) -> dict[str, Any]:
         """What is told of one case; its files are written."""
         shown = self.show(name, item, data)
-        stem = stem_of(name) if self.key == "image" else re.sub(r"[^\w.-]", "_", name).lstrip(".")
         files = {key: f"{stem}_{key}.png" for key in shown.pictures}
-        for key, picture in shown.pictures.items() if self.files else ():
-            picture.save(self.folder / files[key])
+        for key, picture in shown.pictures.items():
+            if self.files or key == "mask":
+                with whole_file(self.folder / files[key]) as part:
+                    picture.save(part, compress_level=1)  # 6, the default, takes five times as long
         images = shown.images or [name]
         objects = self._dicom_of(shown, images, stem) if self.dicom else {}
         return {self.key: name, **files, **shown.entry, **text_in_pixels(images), **objects}
@@ -171,7 +170,7 @@ class PredictionFiles:
         results = DicomResults(folder=self.folder, network=self.title.partition(":")[0])
         written = {} if shown.report is None else results.write_report(shown.report, images, stem)
         if shown.findings or shown.report is None:
-            written |= results.write_findings(images[0], shown.findings)
+            written |= results.write_findings(images[0], shown.findings, stem)
         return written
 
     def _finish(self, engine: Engine) -> None:

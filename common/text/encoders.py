@@ -206,7 +206,7 @@ def clip_text_encoder(*, weights: str | CLIPTextModel, trainable_layers: Optiona
 class _BertLayers(nn.Module):
     """BertModel as tensors in, tensor out: embeddings, allowed attention (B, 1, L, L), positions (B, L).
 
-    RoBERTa counts places from behind its padding id, on which it has a place, too.
+    RoBERTa numbers positions from behind its padding id, which has a position, too.
     """
 
     def __init__(self, bert: PreTrainedModel) -> None:

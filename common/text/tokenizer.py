@@ -22,7 +22,6 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from common.cli.atomic import write_json
 from common.cli.given import import_package
-from common.engine.distributed import is_first
 
 logger = logging.getLogger(__name__)
 PAD, UNKNOWN, BEGIN, END = "[PAD]", "[UNK]", "[BOS]", "[EOS]"  # ids 0, 1, 2, 3
@@ -232,7 +231,7 @@ def fit_or_load(
     user_dictionary: str | None = None,
     base: str | None = None,
 ) -> ReportTokenizer:
-    """Fit a tokenizer on each ``report`` of ``cases`` and save it to ``path``; or, to resume, load it.
+    """Fit a tokenizer on each ``report`` of ``cases``; or, to resume, load that of ``path``.
 
     Cases without reports, as MONAI Label gives them, leave the tokenizer of ``path`` as it is.
 
@@ -245,16 +244,24 @@ def fit_or_load(
         logger.warning("%d training images without reports: the tokenizer of %s is kept", len(cases), path)
         return ReportTokenizer.load(path)
     known = ReportTokenizer.load(base) if base else None
-    tokenizer = ReportTokenizer.fit(
+    return ReportTokenizer.fit(
         dict.fromkeys(case.get("report", "") for case in cases),
         max_size=max_size,
         min_count=min_count,
         user_dictionary=user_dictionary,
         base=known,
     )
-    if is_first():
-        tokenizer.save(path)
-    return tokenizer
+
+
+def save_tokenizer(*, tokenizer: SentenceTokenizer, path: str) -> list[str]:
+    """Write ``tokenizer`` to ``path``, which is returned: a companion of a network's weights.
+
+    One of transformers stays in the folder that it came from.
+    """
+    if not isinstance(tokenizer, ReportTokenizer):
+        return []
+    tokenizer.save(path)
+    return [path]
 
 
 def _backend(words: list[str]) -> PreTrainedTokenizerFast:

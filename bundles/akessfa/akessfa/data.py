@@ -119,7 +119,7 @@ def _places(sentence: dict, start: int) -> list[tuple[int, int]]:
 
 
 def read_cases(*, root: str, split: str, reports: str = "own") -> list[dict]:
-    """Cases of a data set with ``reports`` "about_image", "wrong" (the next patient's) or "empty", for ablations.
+    """Cases of a data set with ``reports`` "own", "wrong" (the next patient's) or "empty", for ablations.
 
     Raises:
         ValueError: another word for ``reports``.

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from common.images.files import open_image, stem_of, to_grey
+from common.images.files import open_image, to_grey
 from common.images.nifti import rows_first_mask
 from common.results import drawing
 from common.results.findings import Finding, measured
-from common.results.predictions import PredictionFiles, Shown
+from common.results.predictions import PredictionFiles, Shown, mask_picture
 from common.text.encoding import encode_report, split_sentences
 from common.text.tokenizer import SentenceTokenizer
 
@@ -23,8 +23,8 @@ def prediction_files(
     def show(name: str, item: dict, data: dict) -> Shown:
         grey, mask = np.asarray(to_grey(open_image(name))), rows_first_mask(item["pred"])
         sizes = measured(name, mask)
-        entry = {**describe(name, data["report"], item, tokenizer, max_length), **sizes}
-        pictures = {"overlay": drawing.overlay(grey, mask)}
+        entry = {**describe(data["report"], item, tokenizer, max_length), **sizes}
+        pictures = {"mask": mask_picture(mask), "overlay": drawing.overlay(grey, mask)}
         if entry["words"]:
             pictures["attention"] = _attention_of_top_word(grey, entry["words"], item["attention"])
         return Shown(entry, pictures, [Finding(sizes, mask=mask)])
@@ -34,8 +34,8 @@ def prediction_files(
     return PredictionFiles(output_dir=output_dir, show=show, title=title, note=shading, dicom=dicom)
 
 
-def describe(name: str, report: str, item: dict, tokenizer: SentenceTokenizer, max_length: int) -> dict:
-    """An entry of ``predictions.json``: where the results are, the sentence and the words about this image."""
+def describe(report: str, item: dict, tokenizer: SentenceTokenizer, max_length: int) -> dict:
+    """An entry of ``predictions.json``: the sentence and the words about this image."""
     spans = encode_report(tokenizer, report, max_length).spans
     keywords = item["keywords"].float().cpu().tolist()
     words = [
@@ -45,7 +45,6 @@ def describe(name: str, report: str, item: dict, tokenizer: SentenceTokenizer, m
     ]
     limit = 0.5 * max(keywords[: len(spans)], default=1.0)
     return {
-        "mask": f"{stem_of(name)}_mask.png",
         "nodule_area_share": float(np.asarray(item["pred"]).astype(bool).mean()),
         "report": report,
         "sentence": _top_sentence(report, spans, item["sentence_score"]),

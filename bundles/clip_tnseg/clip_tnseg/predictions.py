@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from common.images.files import open_image, stem_of, to_grey
+from common.images.files import open_image, to_grey
 from common.images.nifti import rows_first_mask
 from common.results import drawing
 from common.results.findings import Finding, measured
-from common.results.predictions import PredictionFiles, Shown
+from common.results.predictions import PredictionFiles, Shown, mask_picture
 
 
 def prediction_files(*, output_dir: str, dicom: bool = False) -> PredictionFiles:
@@ -27,5 +27,5 @@ def show(name: str, item: dict, data: dict) -> Shown:
     mask = rows_first_mask(item["pred"])
     picture = drawing.overlay(np.asarray(to_grey(open_image(name))), mask)
     sizes = measured(name, mask)
-    entry = {"phrase": data["phrase"], "mask": f"{stem_of(name)}_mask.png", "nodule_area_share": float(mask.mean())}
-    return Shown(entry | sizes, {"overlay": picture}, [Finding(sizes, mask=mask)])
+    entry = {"phrase": data["phrase"], "nodule_area_share": float(mask.mean())}
+    return Shown(entry | sizes, {"mask": mask_picture(mask), "overlay": picture}, [Finding(sizes, mask=mask)])

@@ -18,7 +18,7 @@ from torch import nn
 
 from common.nn.backbones import ResNetFeatures
 
-GRIDS = {1: [4], 5: [0, 2, 4, 6, 8], 9: [0, 1, 2, 3, 4, 5, 6, 7, 8]}  # places of a 3 x 3 grid, row by row
+GRIDS = {1: [4], 5: [0, 2, 4, 6, 8], 9: [0, 1, 2, 3, 4, 5, 6, 7, 8]}  # cells of a 3 x 3 grid, row by row
 
 
 class Branches(NamedTuple):
@@ -87,7 +87,7 @@ class HFCN(nn.Module):
         share = Fraction(ratio).limit_denominator(10_000)  # whole numbers, in which exporters keep a size free
         self.numerator, self.denominator = share.numerator, share.denominator
         positions = torch.tensor([[position // 3, position % 3] for position in GRIDS[crops]])
-        self.register_buffer("places", positions / 2.0, persistent=False)  # (N, 2) in {0, 0.5, 1}
+        self.register_buffer("corners", positions / 2.0, persistent=False)  # (N, 2) in {0, 0.5, 1}
         self.register_buffer("threshold", torch.tensor(0.5))  # chosen on validation, saved with the weights
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -118,12 +118,12 @@ class HFCN(nn.Module):
     def choose_windows(self, features: torch.Tensor) -> torch.Tensor:
         """Top and left corners, int64 (B, N, 2): the grid's, or random ones in training."""
         batch, height, width = features.shape[0], features.shape[2], features.shape[3]
-        count = self.places.shape[0]
+        count = self.corners.shape[0]
         room = torch.tensor([height - self.side(height), width - self.side(width)], device=features.device)
         if self.training and self.random_crops:
             positions = torch.rand(batch, count, 2, device=features.device)
             return (positions * (room + 1)).floor().long().minimum(room)
-        return (self.places * room).round().long()[None].expand(batch, -1, -1)
+        return (self.corners * room).round().long()[None].expand(batch, -1, -1)
 
     def side(self, length: int) -> int:
         """Side of a crop of a map's side ``length``, ``length * ratio`` rounded: at least one position."""

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ignite import distributed as idist
 from monai.transforms import Compose, Lambdad, SelectItemsd
 
 from common.cli.atomic import write_json
@@ -68,20 +67,21 @@ def distil(distiller: Distiller, reports: Sequence[str]) -> np.ndarray:
     return labels
 
 
-def save_labels(*, folder: str, distiller: Distiller, studies: Sequence[Mapping], analyzer: Any) -> None:
-    """Keep beside the weights what names a topic (``topics.json``) and, if it was fitted, the distiller.
+def save_labels(*, folder: str, distiller: Distiller, studies: Sequence[Mapping], analyzer: Any) -> list[Path]:
+    """Keep beside the weights what names a topic (``topics.json``) and, if it was fitted, the distiller; return paths.
 
     A distiller that an earlier run left in ``folder`` is removed.
     """
-    if idist.get_rank() > 0:
-        return
     reports, labels = [study["report"] for study in studies], np.array([study["label"] for study in studies])
     results = topics(reports, labels, analyzer=analyzer, words=8)
-    write_json(Path(folder) / "topics.json", {str(label): words for label, words in results.items()})
-    for name in FILES:
-        (Path(folder) / name).unlink(missing_ok=True)
-    if distiller.vectors is not None:
-        save(distiller, folder)
+    paths = [Path(folder) / name for name in ("topics.json", *FILES)]
+    write_json(paths[0], {str(label): words for label, words in results.items()})
+    if distiller.vectors is None:
+        for path in paths[1:]:
+            path.unlink(missing_ok=True)
+        return paths[:1]
+    save(distiller, folder)
+    return paths
 
 
 def saved_distiller(*, folder: str, vectorizer: Any) -> Distiller | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 import torch
 from ignite import distributed as idist
@@ -17,7 +16,6 @@ from common.engine.steps import as_tensor
 from .model import at_unit_scale
 
 logger = logging.getLogger(__name__)
-HISTORY = "history.csv"
 
 
 def retrieval(
@@ -81,6 +79,4 @@ class Retrieval:
         scaled = at_unit_scale(self.clip, image.to(self.clip.device), ids.to(self.clip.device))
         scaled.save_pretrained(part)  # safetensors
         self.tokenizer.save_pretrained(part)
-        history = Path(self.folder) / HISTORY
-        (part / HISTORY).write_bytes(history.read_bytes() if history.is_file() else b"")
         replace_folder(part, self.folder, id="clip_dir")

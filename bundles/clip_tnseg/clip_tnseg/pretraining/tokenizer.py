@@ -74,6 +74,12 @@ def tokenizer_or_pretrain(
     return AutoTokenizer.from_pretrained(folder)
 
 
+def tokenizer_files(*, folder: str) -> list[str]:
+    """The tokenizer's file in the CLIP of ``folder``: a companion of a network's weights."""
+    path = os.path.join(folder, "tokenizer.json")
+    return [path] if os.path.isfile(path) else []
+
+
 def _run_pretraining(config: str, overrides: Mapping[str, object]) -> None:
     """Run ``config`` in a process of its own, and alone even where this one is one of several ranks."""
     flags = [f"--{name}={value}" for name, value in overrides.items() if value is not None]

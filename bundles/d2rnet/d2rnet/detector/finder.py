@@ -14,7 +14,6 @@ from monai.transforms import Transform
 
 from common.cli.atomic import write_json
 from common.cli.given import require_file
-from common.engine.distributed import is_first
 
 from .data import whole_transforms
 from .network import LesionDetector, nms
@@ -25,11 +24,10 @@ OVERLAP = 0.6  # of boxes of different classes that count as one region
 REMEDY = "run train_detector.json first, or pass its path"
 
 
-def save_settings(path: str, *, labels: Sequence[str], image_size: int) -> None:
-    """Write what belongs to a detector's weights beside them: the names of its classes, the size of its images."""
-    if not is_first():
-        return
+def save_settings(path: str, *, labels: Sequence[str], image_size: int) -> list[str]:
+    """Write what belongs to a detector's weights to ``path``, which is returned: class names, size of its images."""
     write_json(path, {"labels": list(labels), "image_size": image_size}, indent=1)
+    return [path]
 
 
 def load_settings(path: str) -> dict:

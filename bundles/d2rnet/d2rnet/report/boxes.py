@@ -133,12 +133,12 @@ class StandardiseRegionsd(Transform, RandomizableTrait):
 
     Args:
         count: R.
-        places: the second and third channel hold each pixel's x and y in the image, -1 to 1, for
+        coordinates: the second and third channel hold each pixel's x and y in the image, -1 to 1, for
             :class:`d2rnet.report.regions.RegionEncoder`. False: all three are alike, as published.
     """
 
-    def __init__(self, *, count: int, places: bool) -> None:
-        self.count, self.places = count, places
+    def __init__(self, *, count: int, coordinates: bool) -> None:
+        self.count, self.coordinates = count, coordinates
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         crops, size = data["crops"].float() / 255, data["crops"].shape[1]
@@ -149,7 +149,7 @@ class StandardiseRegionsd(Transform, RandomizableTrait):
             return {**rest, "regions": regions, "region_mask": mask}
         mean, std = crops.mean((1, 2), keepdim=True), crops.std((1, 2), keepdim=True).clamp(min=0.01)
         regions[: len(crops)] = ((crops - mean) / std)[:, None]
-        if self.places:
+        if self.coordinates:
             steps = (torch.arange(size) + 0.5) / size
             low, high = data["extents"][:, :2, None], data["extents"][:, 2:, None]
             x, y = (2 * (low + steps * (high - low)) - 1).unbind(1)  # (M, size) each

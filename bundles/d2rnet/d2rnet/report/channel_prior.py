@@ -19,7 +19,7 @@ class ChannelGate(nn.Module):
 
 
 class ChannelPriorAttention(nn.Module):
-    """Weight channels, then places by depth-wise strips of three lengths.
+    """Weight channels, then positions by depth-wise strips of three lengths.
 
     One 1x1 convolution serves three times, before, between and after, as published.
     """

@@ -25,7 +25,7 @@ def training_transforms(
     size: int,
     regions: int,
     region_size: int,
-    places: bool,
+    coordinates: bool,
     max_length: int,
     begin_id: int,
     end_id: int,
@@ -37,7 +37,7 @@ def training_transforms(
 
     Args:
         text_tokenizer: of the alignment's encoder.
-        places: of :class:`d2rnet.report.boxes.StandardiseRegionsd`.
+        coordinates: of :class:`d2rnet.report.boxes.StandardiseRegionsd`.
 
     Raises:
         ValueError: ``size`` is no multiple of 32.
@@ -52,24 +52,24 @@ def training_transforms(
             TokenizeTargetd(tokenizer, max_length=max_length, begin_id=begin_id, end_id=end_id),
             RandCropViewsd(size=size, mirror=0.0),
             StandardiseViewsd(),
-            StandardiseRegionsd(count=regions, places=places),
+            StandardiseRegionsd(count=regions, coordinates=coordinates),
             SelectItemsd(keys=[*SEEN, *TEXT, "input_ids", "target_ids"]),
         ]
     )
 
 
-def validation_transforms(*, views: int, size: int, regions: int, region_size: int, places: bool) -> Compose:
+def validation_transforms(*, views: int, size: int, regions: int, region_size: int, coordinates: bool) -> Compose:
     """Whole views and regions; the report stays text.
 
     Raises:
         ValueError: ``size`` is no multiple of 32.
     """
-    whole = _whole(views=views, size=size, regions=regions, region_size=region_size, places=places)
+    whole = _whole(views=views, size=size, regions=regions, region_size=region_size, coordinates=coordinates)
     return Compose([*whole, SelectItemsd(keys=[*SEEN, "report", "study", "lesions"])])
 
 
 def inference_transforms(
-    *, views: int, size: int, regions: int, region_size: int, places: bool, detector: TrainedDetector | None
+    *, views: int, size: int, regions: int, region_size: int, coordinates: bool, detector: TrainedDetector | None
 ) -> Compose:
     """Lesions found where the data have none, whole views and regions.
 
@@ -78,7 +78,7 @@ def inference_transforms(
     Raises:
         ValueError: ``size`` is no multiple of 32.
     """
-    whole = _whole(views=views, size=size, regions=regions, region_size=region_size, places=places)
+    whole = _whole(views=views, size=size, regions=regions, region_size=region_size, coordinates=coordinates)
     kept = SelectItemsd(keys=[*SEEN, "study", "images", "detections"])
     return Compose(
         [DetectLesionsd(detector), *whole, DescribeDetectionsd(), Lambdad(keys="images", func="\n".join), kept]
@@ -94,7 +94,7 @@ def inference_cases(*, image: str | None, data_dir: str | None, views: int, anno
     return list_studies(image=image, data_dir=None, views=views)
 
 
-def _whole(*, views: int, size: int, regions: int, region_size: int, places: bool) -> list:
+def _whole(*, views: int, size: int, regions: int, region_size: int, coordinates: bool) -> list:
     check_size(size)
     crops = [LoadViewsd(views=views, side=size), CropRegionsd(count=regions, size=region_size)]
-    return [*crops, StandardiseRegionsd(count=regions, places=places), StandardiseViewsd()]
+    return [*crops, StandardiseRegionsd(count=regions, coordinates=coordinates), StandardiseViewsd()]

@@ -25,7 +25,7 @@ REGIONS = (  # LERA
     (r"\bskip\.norm\.", "skip.1."),
     (r"\bc([123])\.conv\.", lambda match: f"chain.{int(match[1]) - 1}.0."),
     (r"\bc([123])\.norm\.", lambda match: f"chain.{int(match[1]) - 1}.1."),
-    (r"\bsa\.conv2d\.", "place."),
+    (r"\bsa\.conv2d\.", "spatial."),
     (r"\bcn\.conv\.0\.", "channel."),
     (r"\blga2\.", "patches.0."),
     (r"\blga4\.", "patches.1."),

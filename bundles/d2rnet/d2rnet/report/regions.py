@@ -8,6 +8,7 @@ from einops.layers.torch import Rearrange
 from torch import nn
 
 from common.nn.attention import matmul_in_float32
+from common.nn.published import accept_former_names
 
 
 def conv_norm(inside: int, outside: int, size: int, *, relu: bool) -> nn.Sequential:
@@ -17,7 +18,7 @@ def conv_norm(inside: int, outside: int, size: int, *, relu: bool) -> nn.Sequent
 
 
 class LocalGlobalAttention(nn.Module):
-    """Patches of ``patch`` x ``patch`` places, weighted by their likeness to a learned prompt."""
+    """Patches of ``patch`` x ``patch`` pixels, weighted by their likeness to a learned prompt."""
 
     def __init__(self, channels: int, *, patch: int) -> None:
         super().__init__()
@@ -54,8 +55,9 @@ class LERA(nn.Module):
         self.patches = nn.ModuleList(LocalGlobalAttention(channels, patch=size) for size in (2, 4))
         size = int(abs((math.log2(channels) + 1) / 2)) // 2 * 2 + 1
         self.channel = nn.Conv1d(1, 1, size, padding=size // 2, bias=False)  # efficient channel attention
-        self.place = nn.Conv2d(2, 1, 7, padding=3)
+        self.spatial = nn.Conv2d(2, 1, 7, padding=3)
         self.dropout, self.norm = nn.Dropout2d(dropout), nn.BatchNorm2d(channels)
+        accept_former_names(self, {"place.": "spatial."})
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, inside, H, W), sides multiples of 4, to (N, channels, H, W)."""
@@ -68,8 +70,8 @@ class LERA(nn.Module):
             total = total + x
         gates = self.channel(total.mean([2, 3])[:, None])[:, 0].sigmoid()
         total = total * gates[:, :, None, None]
-        positions = self.place(torch.stack([total.mean(1), total.amax(1)], dim=1)).sigmoid()
-        return self.norm(self.dropout(total * positions)).relu()
+        attention = self.spatial(torch.stack([total.mean(1), total.amax(1)], dim=1)).sigmoid()  # (N, 1, H, W)
+        return self.norm(self.dropout(total * attention)).relu()
 
 
 class RegionEncoder(nn.Module):
@@ -78,14 +80,14 @@ class RegionEncoder(nn.Module):
     Args:
         channels: of LERA; 3 is published.
         widths: of the convolutions, the first with stride 1, the others with 2; the last is the vector's.
-        places: the second and third channel of a region hold each pixel's x and y in the image
-            (:class:`d2rnet.report.boxes.StandardiseRegionsd`). They are not convolved: what a linear layer makes of
-            their corners is added to the vector (ours). False, as published: a region has three like channels and no
-            place.
+        coordinates: the second and third channel of a region hold each pixel's x and y in the image
+            (:class:`d2rnet.report.boxes.StandardiseRegionsd`). They are not convolved: a linear embedding of the
+            region's corners is added to its vector (ours). False, as published: a region has three equal channels and
+            no coordinates.
     """
 
     def __init__(
-        self, *, channels: int = 16, widths: tuple[int, ...] = (64, 128, 256, 512, 1024), places: bool = False
+        self, *, channels: int = 16, widths: tuple[int, ...] = (64, 128, 256, 512, 1024), coordinates: bool = False
     ) -> None:
         super().__init__()
         self.lera = LERA(channels)
@@ -93,7 +95,8 @@ class RegionEncoder(nn.Module):
         for index, (inside, outside) in enumerate(zip((channels, *widths[:-1]), widths, strict=True)):
             layers += [nn.Conv2d(inside, outside, 3, stride=1 if index == 0 else 2), nn.BatchNorm2d(outside), nn.ReLU()]
         self.layers, self.width = nn.Sequential(*layers), widths[-1]
-        self.place = nn.Linear(4, widths[-1]) if places else None
+        self.corners = nn.Linear(4, widths[-1]) if coordinates else None
+        accept_former_names(self, {"place.": "corners."})
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third of the time less on CPUs
 
     def forward(self, regions: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -112,7 +115,7 @@ class RegionEncoder(nn.Module):
 
     def encode(self, regions: torch.Tensor) -> torch.Tensor:
         """Vectors (N, width) of ``regions`` (N, 3, S, S)."""
-        if self.place is None:
+        if self.corners is None:
             return self.layers(self.lera(regions)).mean([2, 3])
         corners = torch.cat([regions[:, 1:, 0, 0], regions[:, 1:, -1, -1]], dim=1)  # x1, y1, x2, y2
-        return self.layers(self.lera(regions[:, :1].expand(-1, 3, -1, -1))).mean([2, 3]) + self.place(corners)
+        return self.layers(self.lera(regions[:, :1].expand(-1, 3, -1, -1))).mean([2, 3]) + self.corners(corners)

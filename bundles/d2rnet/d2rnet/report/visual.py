@@ -32,7 +32,7 @@ class VisualEncoder(nn.Module):
         depth, resnet_width, weights: of :class:`common.nn.backbones.ResNetFeatures`; published: 101, 64, ImageNet's.
         prior: False: the ResNet's map itself, without attention and convolution, as in R2Gen.
         region_channels: of LERA; 3 is published, and blind (spec 5.3); 0: no regions, as in R2Gen.
-        region_places: regions come with their place in the image; published: False.
+        region_coordinates: regions come with the coordinates of their pixels in the image; published: False.
         region_widths: of the region network; the last is the width of all that comes out with ``prior``.
 
     Raises:
@@ -47,7 +47,7 @@ class VisualEncoder(nn.Module):
         weights: Optional[str] = None,
         prior: bool = True,
         region_channels: int = 16,
-        region_places: bool = False,
+        region_coordinates: bool = False,
         region_widths: tuple[int, ...] = (64, 128, 256, 512, 1024),
     ) -> None:
         super().__init__()
@@ -61,7 +61,9 @@ class VisualEncoder(nn.Module):
             self.head = nn.Sequential(ChannelPriorAttention(channels), nn.Conv2d(channels, self.width, 1, bias=False))
         self.regions = None
         if region_channels > 0:
-            self.regions = RegionEncoder(channels=region_channels, widths=tuple(region_widths), places=region_places)
+            self.regions = RegionEncoder(
+                channels=region_channels, widths=tuple(region_widths), coordinates=region_coordinates
+            )
 
     def forward(
         self, image: torch.Tensor, view_mask: torch.Tensor, regions: Optional[torch.Tensor], region_mask: torch.Tensor

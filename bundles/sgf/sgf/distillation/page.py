@@ -39,12 +39,13 @@ def in_plane(points: np.ndarray) -> np.ndarray:
     return points if points.shape[1] == 2 else PCA(2, random_state=0).fit_transform(points)
 
 
-def write_page(folder: Path, name: str, metrics: dict, found: list[dict], heat: Any, points: Any) -> None:
+def write_page(folder: Path, name: str, metrics: dict, clusters: list[dict], heat: Any, points: Any) -> None:
     """``silhouette.png``, ``scatter.png``, ``index.html``."""
     heat.save(folder / "silhouette.png")
     points.save(folder / "scatter.png")
     rows = [
-        (c["label"] if c["label"] >= 0 else "noise", c["reports"], ", ".join(c["words"]), c["example"]) for c in found
+        (c["label"] if c["label"] >= 0 else "noise", c["reports"], ", ".join(c["words"]), c["example"])
+        for c in clusters
     ]
     sections = [
         page.Section("Figures", [page.table(list(metrics.items()))]),

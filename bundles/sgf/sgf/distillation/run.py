@@ -121,10 +121,10 @@ def distill(
     write_page(folder, file.name, metrics, results, heat, scatter(in_plane(distiller.reduced), distiller.labels))
 
 
-def write_tables(folder: Path, found: Sequence[dict], header: Sequence, grid: Mapping[int, Sequence]) -> None:
-    """``silhouette.csv``, a row for each size of ``grid``, and ``clusters.csv`` of what :func:`describe` found."""
+def write_tables(folder: Path, clusters: Sequence[dict], header: Sequence, grid: Mapping[int, Sequence]) -> None:
+    """``silhouette.csv``, a row for each size of ``grid``, and ``clusters.csv`` of what :func:`describe` returned."""
     _write_table(folder / "silhouette.csv", [header, *([size, *row] for size, row in grid.items())])
-    rows = [[c["label"], c["reports"], " ".join(c["words"]), c["example"]] for c in found]
+    rows = [[c["label"], c["reports"], " ".join(c["words"]), c["example"]] for c in clusters]
     _write_table(folder / "clusters.csv", [["label", "reports", "words", "example"], *rows])
 
 

@@ -1,0 +1,141 @@
+"""``model.json`` beside a network's weights: how it was trained, and which files belong to it.
+
+A network is built with the sizes that it was trained with, whatever the config says by default; an override that
+contradicts them is refused, and so is a file that another training wrote.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser, ReferenceResolver
+
+from common.cli.atomic import write_json
+from common.cli.typed_text import is_text, put
+
+ANYTIME = {  # of a network, and free to differ from its training's
+    "beams", "min_length", "length_penalty", "block_ngram", "crops", "score_thresh", "nms_thresh", "detections_per_img",
+}  # fmt: skip
+INPUTS = ("validate#preprocessing", "preprocessing")  # what makes the network's input
+
+
+def path_of(weights: str | Path) -> Path:
+    """``model.json`` of ``model.pt``."""
+    return Path(weights).with_suffix(".json")
+
+
+def settings_of(parser: ConfigParser) -> dict[str, Any]:
+    """Plain values by their ids that shape the network of ``parser`` and its input; paths and texts are left out."""
+    plain = {**_plain(parser, "network_def"), **{id: v for part in INPUTS for id, v in _referred(parser, part)}}
+    return {id: value for id, value in plain.items() if not is_text(id) and id.rpartition("#")[2] not in ANYTIME}
+
+
+def _plain(parser: ConfigParser, id: str) -> dict[str, Any]:
+    """Plain values inside ``id``, and those that it refers to."""
+    values = dict(_referred(parser, id))
+    for inner, value in _leaves(parser.get(id), id):
+        if not isinstance(value, str):
+            values[inner] = value
+    return values
+
+
+def _referred(parser: ConfigParser, id: str) -> Iterator[tuple[str, Any]]:
+    """Ids that ``id`` refers to and that hold plain values."""
+    for _, value in _leaves(parser.get(id), id):
+        name = value[1:] if isinstance(value, str) and re.fullmatch(r"@[\w#:]+", value) else None
+        if name is not None and _is_plain(parser.get(name)):
+            yield name, parser.get(name)
+
+
+def _leaves(value: Any, id: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, part in value.items():
+            if not key.startswith("_"):
+                yield from _leaves(part, f"{id}#{key}")
+    elif value is not None or "#" in id:
+        yield id, value
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float)
+
+
+def write(weights: str | Path, settings: Mapping[str, Any], *, files: Mapping[str, Path]) -> None:
+    """Write ``model.json``, before the weights are replaced.
+
+    What the file says of its model's other files stays; the digest that a file had by then stays valid beside its new
+    one, so that the model is whole at any moment.
+
+    Args:
+        files: by their names in the folder of ``weights``, where their new content lies.
+    """
+    path = path_of(weights)
+    digests = _read(path)["files"] if path.is_file() else {}
+    for name, file in files.items():
+        digests[name] = list(dict.fromkeys([_digest(file), *digests.get(name, [])[:1]]))
+    write_json(path, {"settings": dict(settings), "files": digests}, indent=1)
+
+
+def adopt(parser: ConfigParser, given: Mapping[str, object], *, weights: str) -> None:
+    """Give ``parser`` the settings that the model ``weights`` was trained with; none where it has no ``model.json``.
+
+    Args:
+        given: overrides of the command line, by id.
+
+    Raises:
+        ValueError: an override contradicts them, or a file is not that of this model.
+    """
+    path = path_of(weights)
+    if not path.is_file() or not Path(weights).is_file():
+        return
+    content = _read(path)
+    _require_whole(path, content["files"])
+    named = {ReferenceResolver.normalize_id(id) for id in given}
+    for id, value in content["settings"].items():
+        if not _holds(parser, id):
+            continue
+        if ReferenceResolver.normalize_id(id) not in named:
+            put(parser, id, value)
+        elif parser.get(id) != value:
+            raise ValueError(
+                f"--{id}: {parser.get(id)!r}, but the model {str(weights)!r} was trained with {value!r}; leave it out"
+            )
+
+
+def _holds(parser: ConfigParser, id: str) -> bool:
+    """Whether ``parser`` has the id, or the part that it is an argument of."""
+    parent = "#".join(map(str, ReferenceResolver.split_id(id)[:-1]))
+    return id in parser or (bool(parent) and parent in parser and isinstance(parser.get(parent), dict))
+
+
+def _require_whole(path: Path, files: Mapping[str, Sequence[str]]) -> None:
+    """Refuse files of another training; what is not there is missed by what reads it, or was left out of a zip."""
+    for name, digests in files.items():
+        file = path.parent / name
+        if file.is_file() and _digest(file) not in digests:
+            raise ValueError(
+                f"weights: {str(file)!r} is not the file that {path.name} was written with; restore the files of one "
+                f"training, or remove {path.name} to use them as they are"
+            )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"weights: {str(path)!r} is damaged ({error}); restore it, or remove it") from error
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), dict) for key in ("settings", "files")):
+        raise ValueError(f"weights: {str(path)!r} does not describe a model; restore it, or remove it")
+    return content
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
