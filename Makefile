@@ -7,7 +7,8 @@ LABEL := .venv-label
 LABEL_BIN := $(LABEL)/bin
 WITHOUT_DEPENDENCIES := monailabel==0.8.5 torchvision==0.28.0 pydicom-seg==0.4.1
 
-.PHONY: demo test test-fast label test-label clean
+# make coverage: the whole suite, with the share of lines and branches that it runs; below fail_under (setup.cfg) it fails.
+.PHONY: demo test test-fast coverage label test-label clean
 
 demo: $(VENV)/ready
 	$(BIN)/python -m benchmarks.demo
@@ -20,6 +21,12 @@ test: $(VENV)/ready-dev
 
 test-fast: $(VENV)/ready-dev
 	$(BIN)/python -m pytest -n 2 -m "not training"
+
+coverage: $(VENV)/ready-dev
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest -n 2 --no-loadscope-reorder
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
 
 label: $(LABEL)/ready
 	$(LABEL_BIN)/python -m label_app.examples --out runs/label

@@ -28,7 +28,8 @@ TRAINING = {  # files whose tests train, export or start processes: not in make 
     for name in (
         "demo", "bundle_contract", "export", "ranks", "on_a_gpu", "mlflow", "failures", "metadata_packages",
         "ecosystem", "detector_training", "clip_pretraining", "clip_tnseg_training", "sgf_training", "d2rnet_training",
-        "akessfa_game", "deploy", "typed_text", "documented_commands", "run_page", "workers", "clip_tnseg", "dicom",
+        "akessfa_game", "deploy", "typed_text", "documented_commands", "bad_inputs",
+        "run_page", "workers", "clip_tnseg", "dicom",
     )
 }  # fmt: skip
 BUNDLES = {path.name for path in (ROOT / "bundles").iterdir()}

@@ -246,7 +246,7 @@ def test_inference_lists_images_with_masks(tmp_path, synthetic):
     image = synthetic / "images" / "P0000_0.png"
     (case,) = list_cases(image=str(image), mask=str(synthetic / "masks" / "P0000_0.png"), data_dir=None)
     assert case["label"].endswith("masks/P0000_0.png")
-    with pytest.raises(FileNotFoundError, match=r"mask: \d+ in .* for 1 images"):
+    with pytest.raises(FileNotFoundError, match=r"has no file named .*; \d+ files are without a partner"):
         list_cases(image=str(image), mask=str(synthetic / "masks"), data_dir=None)
 
 

@@ -9,7 +9,8 @@ NEVER = {"torchvision", "timm", "open_clip", "torchxrayvision", "pickle"}
 
 
 FLOORS = (
-    "cli.atomic", "cli.given", "cli.running", "cli.typed_text", "cli.model_file",
+    "cli.atomic", "cli.running", "cli.lock", "cli.reading", "cli.given", "cli.typed_text",
+    "cli.model_file",
     "engine.distributed", "engine.failures",
     "images", "text", "nn", "datasets", "synthetic", "transforms", "metrics", "engine", "results", "cli",
 )  # fmt: skip

@@ -9,12 +9,12 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from pydoc import locate
-from types import TracebackType
 
 from fire.parser import DefaultParseValue
 from monai import bundle
 from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS
 
+from common.cli.errors import speak_plainly
 from common.cli.location import bundle_root
 from common.cli.model_file import adopt
 from common.cli.running import running_parser
@@ -36,7 +36,7 @@ def check_command_line() -> None:
     """
     if Path(sys.argv[0]).parts[-3:] != ("monai", "bundle", "__main__.py"):
         return
-    sys.excepthook = _bad_input_in_one_line
+    speak_plainly()
     arguments = sys.argv[2:]
     given = typed(arguments)
     flags = {**_of_args_file(given.pop("args_file", None)), **given}
@@ -137,28 +137,3 @@ def _ids(config: object, prefix: str = "") -> Iterator[str]:
         if isinstance(key, str):
             yield prefix + key
         yield from _ids(value, f"{prefix}{key}#")
-
-
-def _bad_input_in_one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print only the cause where our code refused a file or a value: MONAI wraps it in a hundred lines of traceback."""
-    cause = error
-    while cause.__cause__ is not None and not _is_refusal(cause):
-        cause = cause.__cause__
-    if _is_refusal(cause):
-        sys.stderr.write(f"{type(cause).__name__}: {cause}\n")
-    else:
-        sys.__excepthook__(kind, error, trace)
-
-
-def _is_refusal(error: BaseException) -> bool:
-    """A missing file, or a value that ``common`` or a bundle's code refused itself."""
-    if isinstance(error, FileNotFoundError):
-        return True
-    frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    origin = Path(frame.tb_frame.f_code.co_filename).parent if frame else Path()
-    ours = origin.is_relative_to(Path(__file__).parents[1]) or any(
-        (folder / "configs" / "metadata.json").is_file() for folder in origin.parents[:3]
-    )
-    return isinstance(error, ValueError) and ours

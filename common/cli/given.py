@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 import os
-from pathlib import Path
 from types import ModuleType
+
+from common.cli.reading import read_text
 
 
 def require_file(path: str, *, id: str, remedy: str) -> str:
@@ -28,7 +29,7 @@ def text_or_file(text: str | None, *, id: str) -> str | None:
     if text is None or not text.endswith(".txt"):
         return text
     path = require_file(text, id=id, remedy="pass the text itself or an existing .txt file")
-    return Path(path).read_text(encoding="utf-8-sig")
+    return read_text(path, what=id)
 
 
 def import_package(name: str, *, package: str, extra: str) -> ModuleType:

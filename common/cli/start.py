@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from common.cli.check import check_command_line
 from common.cli.given import require_file
 from common.engine.distributed import require_one_process, start
@@ -43,5 +45,15 @@ def require_weights(path: str, *, trained_by: str = "train.json", id: str = "wei
 
     Raises:
         FileNotFoundError: no such file; the message names the config that writes it.
+        ValueError: it holds no weights.
     """
-    return require_file(path, id=id, remedy=f"run {trained_by} first, or pass --{id} FILE")
+    require_file(path, id=id, remedy=f"run {trained_by} first, or pass --{id} FILE")
+    try:
+        torch.load(path, weights_only=True, map_location="meta")
+    except Exception as error:  # whatever pickle, zip and torch make of other bytes
+        reason = type(error).__name__
+        raise ValueError(
+            f"{id}: {path!r} is no file of weights, is damaged, or holds code, which is not run ({reason}); pass the "
+            f"model.pt of {trained_by}"
+        ) from error
+    return path

@@ -9,8 +9,6 @@ with ``test/``, if it is there. D2R-Net's ``annotation.json`` with ``boxes`` and
 
 from __future__ import annotations
 
-import csv
-import json
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
@@ -19,7 +17,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from common.cli.reading import read_json, read_table
 from common.datasets.box_fusion import fuse
+from common.datasets.coco import id_of, require_matched
 from common.datasets.splits import fold, inside
 from common.datasets.studies import image_folder, load_annotation
 from common.images.dicom import SUFFIXES
@@ -172,19 +172,21 @@ def _of_coco(folder: Path, split: str) -> list[Boxed]:
 
 
 def _of_coco_file(file: Path, images: Path) -> list[Boxed]:
+    content = read_json(file, what="dataset_dir")
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        names = {category["id"]: str(category["name"]) for category in content.get("categories", [])}
+        names = {id_of(category["id"]): str(category["name"]) for category in content.get("categories", [])}
         labels: dict = defaultdict(list)
         boxes: dict = defaultdict(list)
         for entry in content.get("annotations", []):
-            labels[entry["image_id"]].append(names[entry["category_id"]])
-            boxes[entry["image_id"]].append(_four(entry["bbox"]))
+            labels[id_of(entry["image_id"])].append(names[id_of(entry["category_id"])])
+            boxes[id_of(entry["image_id"])].append(_four(entry["bbox"]))
+        known = [id_of(entry["id"]) for entry in content["images"]]
+        require_matched(known, boxes, where=str(file))
         return [
-            Boxed(inside(images, entry["file_name"]), labels[entry["id"]], _array(boxes[entry["id"]]))
-            for entry in content["images"]
+            Boxed(inside(images, entry["file_name"]), labels[id], _array(boxes[id]))
+            for id, entry in zip(known, content["images"], strict=True)
         ]
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{str(file)!r} is no COCO file of boxes: {error!r}; export it again") from error
 
 
@@ -230,15 +232,10 @@ def _of_vindr(folder: Path, split: str) -> list[Boxed]:
 
 def _of_csv(table: Path, images: Path, folds: set[int]) -> list[Boxed]:
     votes: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))
-    with open(table, newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        missing = set(COLUMNS) - set(reader.fieldnames or [])
-        if missing:
-            raise ValueError(f"{str(table)!r} has no columns {sorted(missing)}; it must have {COLUMNS}")
-        for row in reader:
-            current = votes[row["image_id"]]
-            if row["class_name"] != NOTHING:
-                current[row["class_name"]].append(_corners_of(row, table))
+    for row in read_table(table, what="dataset_dir", columns=COLUMNS):
+        current = votes[row["image_id"]]
+        if row["class_name"] != NOTHING:
+            current[row["class_name"]].append(_corners_of(row, table))
     results = []
     for name in (name for name in votes if fold(name) in folds):
         path = _first(images, *(name + end for end in ENDS))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from monai.data.box_utils import convert_box_mode
+
+logger = logging.getLogger(__name__)
 
 
 def to_xywh(boxes: np.ndarray) -> np.ndarray:
@@ -16,6 +20,42 @@ def to_xywh(boxes: np.ndarray) -> np.ndarray:
 def to_xyxy(boxes: np.ndarray) -> np.ndarray:
     """x, y, width, height (M, 4) as corners."""
     return convert_box_mode(boxes, "xywh", "xyxy")  # type: ignore[return-value]
+
+
+def id_of(value: object) -> str:
+    """An id by its value: 7, 7.0 and "7" are one.
+
+    Raises:
+        TypeError: none is there, or no text and no number.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise TypeError(f"{value!r} is no id")
+    if isinstance(value, str):
+        return value.strip()
+    return str(int(value)) if float(value).is_integer() else str(value)
+
+
+def require_matched(images: Sequence[str], boxes: Mapping[str, Sequence], *, where: str) -> None:
+    """Count boxes of images that a file does not list.
+
+    Args:
+        images: ids of its images.
+        boxes: of each image's id.
+
+    Raises:
+        ValueError: an id stands twice, or no box belongs to any image.
+    """
+    twice = next((id for id, count in Counter(images).items() if count > 1), None)
+    if twice is not None:
+        raise ValueError(f"{where}: two images have the id {twice!r}; give each its own")
+    orphans = {id: len(current) for id, current in boxes.items() if id not in set(images)}
+    if orphans and len(orphans) == len(boxes):
+        raise ValueError(f"{where}: no box belongs to an image: image_id {next(iter(orphans))!r} is no id of an image")
+    if orphans:
+        logger.warning(
+            "%s: %d boxes of %d images that it does not list, such as %r, are left out",
+            where, sum(orphans.values()), len(orphans), next(iter(orphans)),
+        )  # fmt: skip
 
 
 def coco_of(entries: Sequence[dict], classes: Sequence[str]) -> dict:

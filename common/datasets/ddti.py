@@ -8,7 +8,6 @@ it says "templated reports". They describe the true masks, better than any radio
 
 from __future__ import annotations
 
-import csv
 import json
 import xml.etree.ElementTree as ElementTree
 import zlib
@@ -16,11 +15,12 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from scipy import ndimage
 
+from common.cli.reading import read_table, read_xml, visible
 from common.datasets.splits import inside, three_way_split
-from common.images.masks import draw_polygons
+from common.images.files import image_size
+from common.images.masks import draw_polygons, read_mask
 from common.text import thyroid
 
 SMALLEST_NODULE = 0.001  # of the image's area; smaller components are slips of the pen
@@ -33,10 +33,7 @@ def read_ddti(root: str, split: str) -> list[dict]:
         ValueError: ``cases.csv`` lacks a column.
     """
     folder = Path(root)
-    with open(folder / "cases.csv", newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
-    if not rows or not {"image", "case"} <= rows[0].keys():
-        raise ValueError(f"{folder / 'cases.csv'}: no columns image, case[, tirads]; see the reader's description")
+    rows = read_table(folder / "cases.csv", what="dataset_dir", columns=("image", "case"))
     cases = [
         {
             "image": inside(folder, f"image/{row['image']}"),
@@ -58,11 +55,8 @@ def read_ddti_xml(root: str, split: str) -> list[dict]:
         ValueError: an XML file is damaged.
     """
     cases = []
-    for path in sorted(Path(root).glob("*.xml"), key=lambda file: (len(file.stem), file.stem)):
-        try:
-            element = ElementTree.parse(path).getroot()
-        except ElementTree.ParseError as error:
-            raise ValueError(f"DDTI: {str(path)!r} is damaged ({error}); replace the file") from error
+    for path in sorted(visible(root, "*.xml"), key=lambda file: (len(file.stem), file.stem)):
+        element = read_xml(path, what="dataset_dir")
         number = (element.findtext("number") or path.stem).strip()
         if three_way_split(number) != split:
             continue
@@ -163,7 +157,5 @@ def _describe(nodule: dict[str, float], rng: np.random.Generator) -> dict:
 
 def _mask(case: dict) -> np.ndarray:
     if isinstance(case["label"], list):
-        with Image.open(case["image"]) as image:
-            return draw_polygons(case["label"], image.size)
-    with Image.open(case["label"]) as image:
-        return np.asarray(image.convert("L")) > 127
+        return draw_polygons(case["label"], image_size(case["image"]))
+    return read_mask(case["label"])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from common.cli.reading import header_of, visible
 from common.datasets.ddti import read_ddti, read_ddti_xml
 from common.datasets.phrasecut import phrasecut_folder, read_phrasecut
 from common.datasets.ratn import read_ratn, read_ratn_table
@@ -32,10 +32,7 @@ class Layout(NamedTuple):
 
 
 def _columns(folder: Path) -> set[str]:
-    if not (folder / "cases.csv").is_file():
-        return set()
-    with open(folder / "cases.csv", newline="", encoding="utf-8-sig") as file:
-        return set(next(csv.reader(file), []))
+    return header_of(folder / "cases.csv")
 
 
 LAYOUTS = (
@@ -48,7 +45,7 @@ LAYOUTS = (
         lambda f: (f / "mask").is_dir() and {"image", "case"} <= _columns(f),
         read_ddti,
     ),
-    Layout("DDTI XML: {n}.xml, {n}_{k}.jpg", lambda f: any(f.glob("*.xml")), read_ddti_xml),
+    Layout("DDTI XML: {n}.xml, {n}_{k}.jpg", lambda f: bool(visible(f, "*.xml")), read_ddti_xml),
     Layout(
         "TN3K: trainval-image/, trainval-mask/, test-image/, ...", lambda f: (f / "trainval-image").is_dir(), read_tn3k
     ),
@@ -86,7 +83,7 @@ def read_dataset(root: str, split: str) -> list[dict]:
 
 
 def _recognise(root: Path) -> tuple[Path, Layout]:
-    for folder in (root, *sorted(path for path in root.iterdir() if path.is_dir())):
+    for folder in (root, *(path for path in visible(root, "*") if path.is_dir())):
         for layout in LAYOUTS:
             if layout.matches(folder):
                 return folder, layout

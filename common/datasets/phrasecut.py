@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 from contourpy import contour_generator
-from PIL import Image
 
+from common.cli.reading import read_json
 from common.datasets.phrases import phrase_of
 from common.datasets.splits import inside
-from common.images.files import to_grey
+from common.images.files import open_image, to_grey
+from common.images.masks import read_mask
 
 FOLDERS = (".", "data/VGPhraseCut_v0", "third_party/thyroid/data")
 SPLITS = {"train": "train", "validation": "val", "test": "test"}
@@ -43,7 +44,7 @@ def read_phrasecut(root: str, split: str) -> list[dict]:
     path = folder / f"refer_{SPLITS[split]}.json"
     if not path.is_file():
         raise FileNotFoundError(f"dataset_dir: no file {str(path)!r}; a PhraseCut folder has one for each split")
-    return [_case(folder, task) for task in json.loads(path.read_text(encoding="utf-8-sig"))]
+    return [_case(folder, task) for task in read_json(path, what="dataset_dir")]
 
 
 def _case(folder: Path, task: dict) -> dict:
@@ -71,14 +72,13 @@ def write_phrasecut(root: str, cases: dict[str, Sequence[dict]]) -> None:
     for split, group in cases.items():
         tasks = []
         for case in group:
-            with Image.open(case["label"]) as mask:
-                polygons = trace(np.asarray(mask.convert("L")) > 127)
+            polygons = trace(read_mask(case["label"]))
             if not polygons:
                 continue
             name = len(entries)
-            with Image.open(case["image"]) as image:
-                to_grey(image).save(folder / "images" / f"{name}.png")
-                width, height = image.size
+            image = to_grey(open_image(case["image"]))
+            image.save(folder / "images" / f"{name}.png")
+            width, height = image.size
             entries.append({"image_id": name, "width": width, "height": height, "split": SPLITS[split]})
             tasks.append(_task(name, phrase_of(case), polygons))
         (folder / f"refer_{SPLITS[split]}.json").write_text(json.dumps(tasks), encoding="utf-8")

@@ -9,11 +9,10 @@ and ``nodules`` with ``image`` and ``malignant``.
 
 from __future__ import annotations
 
-import csv
-import json
 from pathlib import Path
 
-from common.datasets.splits import inside, three_way_split
+from common.cli.reading import cell_of, read_json, read_table
+from common.datasets.splits import inside, require_apart, split_named, three_way_split
 
 
 def read_ratn(root: str, split: str) -> list[dict]:
@@ -41,10 +40,10 @@ def read_ratn(root: str, split: str) -> list[dict]:
 
 
 def _case(folder: Path, name: str, report: dict) -> dict:
-    case = {
+    case: dict = {
         "image": inside(folder, f"images/{name}"),
         "label": inside(folder, f"masks/{name}"),
-        "report": report["text"],
+        "report": cell_of(report["text"]),
         "case": str(report["report_id"]),
     }
     malignant = [nodule["malignant"] for nodule in report.get("nodules", []) if nodule["image"] == name]
@@ -65,11 +64,8 @@ def read_ratn_table(root: str, split: str) -> list[dict]:
         ValueError: a column is missing.
     """
     path = Path(root) / "cases.csv"
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
-    missing = {"image", "mask", "report_id", "report"} - set(rows[0] if rows else ())
-    if missing:
-        raise ValueError(f"{path}: no column {sorted(missing)}; expected image,mask,report_id,report[,split]")
+    rows = read_table(path, what="dataset_dir", columns=("image", "mask", "report_id", "report"))
+    require_apart([(row["image"], _split_of(row, path)) for row in rows], where=str(path))
     return [
         {
             "image": inside(Path(root), row["image"]),
@@ -79,11 +75,16 @@ def read_ratn_table(root: str, split: str) -> list[dict]:
             **{name: row[name] for name in ("tirads", "malignant") if name in row},
         }
         for row in rows
-        if (row.get("split") or three_way_split(row["report_id"])) == split
+        if _split_of(row, path) == split
     ]
+
+
+def _split_of(row: dict[str, str], path: Path) -> str:
+    """Of a row: what it says, else by the hash of its report's id."""
+    return split_named(row["split"], where=str(path)) if row.get("split") else three_way_split(row["report_id"])
 
 
 def _load(path: Path) -> list | dict:
     if not path.is_file():
         raise FileNotFoundError(f"dataset_dir: no file {str(path)!r}; a RATN folder has reports.json and splits.json")
-    return json.loads(path.read_text(encoding="utf-8-sig"))
+    return read_json(path, what="dataset_dir")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +19,10 @@ def inside(root: Path, name: str) -> str:
     Raises:
         ValueError: ``name``, read from a data file, leaves ``root``.
     """
-    path = root / name
-    if not path.resolve().is_relative_to(root.resolve()):
+    path = os.path.normpath(root / name)  # without "..", so that links lead where the data set's owner lets them
+    if not Path(os.path.abspath(path)).is_relative_to(os.path.abspath(root)):
         raise ValueError(f"{root}: the path {name!r} of a data file leaves the data set's folder; correct the entry")
-    return str(path)
+    return path
 
 
 def fold(case: str, folds: int = 5) -> int:
@@ -33,6 +35,26 @@ def three_way_split(case: str) -> str:
     return {0: "test", 1: "validation"}.get(fold(case), "train")
 
 
+NAMES = {  # what tables call the splits
+    "train": "train", "training": "train", "tr": "train",
+    "validation": "validation", "val": "validation", "valid": "validation", "validate": "validation",
+    "dev": "validation",
+    "test": "test", "testing": "test", "te": "test",
+}  # fmt: skip
+
+
+def split_named(name: str, *, where: str) -> str:
+    """ "train", "validation" or "test": what a table means by ``name``, in any case.
+
+    Raises:
+        ValueError: it names no split.
+    """
+    known = NAMES.get(str(name).strip().lower())
+    if known is None:
+        raise ValueError(f"{where}: split {name!r} is none of train, validation (val), test; correct the row")
+    return known
+
+
 SPLITS = {"train": 0.7, "validation": 0.15, "test": 0.15}
 
 
@@ -41,3 +63,20 @@ def split_ids(ids: list[str]) -> dict[str, list[str]]:
     ends = np.cumsum([round(share * len(ids)) for share in SPLITS.values()])
     parts = np.split(np.array(ids), ends[:-1])
     return {name: part.tolist() for name, part in zip(SPLITS, parts, strict=True)}
+
+
+def require_apart(cases: Iterable[tuple[str, str]], *, where: str) -> None:
+    """Refuse a case that stands in two splits, or twice in one: results on it would be worth nothing.
+
+    Args:
+        cases: name and split of each.
+
+    Raises:
+        ValueError: with the first such name.
+    """
+    known: dict[str, str] = {}
+    for name, split in cases:
+        if name in known:
+            places = f"in {known[name]!r} and in {split!r}" if known[name] != split else f"twice in {split!r}"
+            raise ValueError(f"{where}: {name!r} is {places}; keep it once")
+        known[name] = split

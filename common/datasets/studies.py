@@ -6,12 +6,12 @@ a folder ``*_report/``. R2Gen's annotation: ``"id", "report", "image_path"``, im
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from common.cli.atomic import write_json
+from common.cli.reading import cell_of, read_json, visible
 from common.datasets.layouts import list_images
 from common.datasets.splits import inside
 from common.engine.failures import FAILURES, line_of
@@ -20,7 +20,6 @@ from common.images.files import WITH_DICOM, check_image, image_files, open_image
 logger = logging.getLogger(__name__)
 SPLITS = {"train": "train", "validation": "val", "test": "test"}
 FORMS = (("uid", "finding"), ("id", "report"))  # keys of the study's name and of its text
-ENCODINGS = ("utf-8-sig", "gb18030")
 
 
 def read_studies(
@@ -71,7 +70,7 @@ def annotation_file(root: Path, name: str | None = None) -> Path:
             raise FileNotFoundError(f"annotation: no file {name!r}, nor in {str(root)!r}; pass an existing one")
         return file
     results, reasons = [], []
-    for file in sorted(root.glob("*.json")):
+    for file in visible(root, "*.json"):
         try:
             load_annotation(file)
             results.append(file)
@@ -89,30 +88,17 @@ def annotation_file(root: Path, name: str | None = None) -> Path:
 
 
 def load_annotation(file: Path) -> dict[str, list[dict]]:
-    """Content of an annotation file in UTF-8, with or without byte-order mark, or in GBK.
+    """Content of an annotation file.
 
     Raises:
-        ValueError: neither encoding fits, no JSON, or a split is missing or no list of studies.
+        ValueError: no text, no JSON, or a split is missing or no list of studies.
     """
-    try:
-        content = json.loads(_decode(file))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"annotation: {str(file)!r} is no JSON ({error}); export it again") from error
+    content = read_json(file, what="annotation")
     for split in SPLITS.values():
         entries = content.get(split) if isinstance(content, dict) else None
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise ValueError(f"annotation: {str(file)!r} has no list of studies {split!r}")
     return content
-
-
-def _decode(file: Path) -> str:
-    raw = file.read_bytes()
-    for encoding in ENCODINGS:
-        try:
-            return raw.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    raise ValueError(f"annotation: {str(file)!r} is neither UTF-8 nor GBK; save it as UTF-8")
 
 
 def save_annotation(file: Path, content: dict[str, list[dict]]) -> None:
@@ -155,7 +141,7 @@ def _study(entry: dict, folder: Path, file: Path, views: int) -> dict:
         raise ValueError(f"annotation: labels of study {entry[name]!r} of {str(file)!r} is {label!r}, no whole number")
     return {
         "study": str(entry[name]),
-        "report": str(entry[text] or "").strip(),
+        "report": cell_of(entry[text]),
         "images": images,
         "label": label,
     }
@@ -193,7 +179,7 @@ def list_studies(*, image: str | None, data_dir: str | None, views: int, annotat
     whole = Path(image)
     folders = [whole]
     if whole.is_dir() and not image_files(whole, WITH_DICOM):
-        folders = sorted(path for path in whole.iterdir() if path.is_dir()) or folders
+        folders = [path for path in visible(whole, "*") if path.is_dir()] or folders
     names = [path.name if path.is_dir() else path.stem for path in folders]
     studies = [
         {"study": name, "images": images}

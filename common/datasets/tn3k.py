@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from common.cli.reading import read_json
 from common.images.files import image_files
 
 
@@ -55,7 +55,7 @@ def _of_fold(root: Path, name: str, split: str, cases: list[dict]) -> list[dict]
     path = root / name if (root / name).is_file() else root.parent / name
     if not path.is_file():
         raise FileNotFoundError(f"dataset_dir: no file {str(root / name)!r}, which lists the split; put it there")
-    indices = json.loads(path.read_text())[keys[split]]
+    indices = read_json(path, what="dataset_dir")[keys[split]]
     if indices and max(indices) >= len(cases):
         raise ValueError(
             f"{path}: index {max(indices)} of {split!r}, but there are {len(cases)} images; complete the folder"

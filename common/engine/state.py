@@ -18,6 +18,7 @@ from torch.utils.data import DistributedSampler
 from common.cli import model_file
 from common.cli.atomic import whole_file
 from common.cli.given import require_file
+from common.engine.folders import lock_while_running
 
 ENDS = ("total_steps", "T_max")  # steps of a schedule, after which it has no rate or begins anew
 LENGTHS = (*ENDS, "step_size")  # of a schedule, in its state
@@ -114,6 +115,7 @@ class TrainingState:
             require_file(self.path, id="resume", remedy="train without --resume first")
             engine.add_event_handler(Events.STARTED, self.load)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+        lock_while_running(engine, Path(self.path).parent)
 
     def save(self, engine: Engine) -> None:
         if idist.get_rank() > 0:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import logging
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
+from common.cli.reading import visible
 from common.images.dicom import SUFFIXES as DICOM
 from common.images.dicom import dicom_size, frame_names, is_dicom, read_dicom, source_of
 from common.images.nifti import is_nifti, read_slice, slice_size
@@ -15,6 +20,13 @@ from common.images.nifti import is_nifti, read_slice, slice_size
 logger = logging.getLogger(__name__)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 WITH_DICOM = (*SUFFIXES, *DICOM)
+BROKEN = (  # what Pillow makes of damaged bytes
+    UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, AttributeError,
+    OverflowError, MemoryError, struct.error, zlib.error, Image.DecompressionBombError,
+)  # fmt: skip
+ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)  # of EXIF: rows and columns change places
+FEW = 16  # colours of a palette that numbers classes
+OUTLIERS, FAR = (0.1, 99.9), 4.0  # percentiles of what an image is, and how many times wider a range is not its own
 _converted: set[str] = set()
 
 
@@ -24,7 +36,7 @@ def image_files(folder: str | Path, suffixes: tuple[str, ...] = SUFFIXES) -> lis
     def is_image(file: Path) -> bool:
         return file.suffix.lower() in suffixes or (DICOM[0] in suffixes and is_dicom(file))
 
-    files = [file for file in Path(folder).iterdir() if is_image(file) and file.name != "DICOMDIR"]
+    files = [file for file in visible(folder, "*") if is_image(file) and file.name != "DICOMDIR"]
     return sorted(files, key=lambda file: (int(file.stem) if file.stem.isdigit() else -1, file.stem, file.name))
 
 
@@ -40,24 +52,77 @@ def stem_of(path: str) -> str:
 
 
 def open_image(path: str) -> Image.Image:
-    """The picture in an image file, DICOM and slices in NIfTI included."""
+    """The picture in an image file, DICOM and slices in NIfTI included, turned as its EXIF entry says.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, no image, or holds several.
+    """
     if is_dicom(path):
         return read_dicom(path)
     if is_nifti(path):
         return read_slice(path)[0]
-    with Image.open(path) as image:
-        image.load()
-        return image
+    with _opened(path) as image:
+        turn = _orientation(image)
+        try:
+            image.load()
+            return image if turn == 1 else _upright(image)
+        except BROKEN as error:
+            raise ValueError(_damaged(path, error)) from error
 
 
 def image_size(path: str) -> tuple[int, int]:
-    """Width and height of an image that was checked before; its header alone is read."""
+    """Width and height of an image that was checked before; its header alone is read.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`open_image`.
+    """
     if is_dicom(path):
         return dicom_size(path)
     if is_nifti(path):
         return slice_size(path)
-    with Image.open(path) as image:
-        return image.size
+    with _opened(path) as image:
+        return _upright_size(image)
+
+
+@contextmanager
+def _opened(path: str, *, what: str = "image") -> Iterator[Image.Image]:
+    """A picture whose pixels are not read yet, and the only one in its file."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{what}: no file {path!r}; restore it or remove its entry")
+    try:
+        image = Image.open(path)
+    except BROKEN as error:
+        raise ValueError(_damaged(path, error, what=what)) from error
+    with image:
+        count = int(getattr(image, "n_frames", 1))
+        if count > 1:
+            raise ValueError(f"{what}: {path!r} holds {count} pictures; save each as a file of its own")
+        yield image
+
+
+def _damaged(path: str, error: Exception, *, what: str = "image") -> str:
+    reason = str(error).partition("\n")[0] or type(error).__name__
+    return f"{what}: {path!r} is damaged or no image ({reason}); replace the file"
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """``image`` as viewers show it; it keeps its mode and its file's name."""
+    turned = ImageOps.exif_transpose(image)
+    turned.filename = getattr(image, "filename", "")  # type: ignore[attr-defined]
+    return turned
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    width, height = image.size
+    return (height, width) if _orientation(image) in TURNED else (width, height)
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's, 1 where there is none; pixels are not read, for which Pillow would look behind those of a PNG."""
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1
+    return int(image.getexif().get(ORIENTATION, 1))
 
 
 def check_image(path: str, *, what: str = "image") -> tuple[int, int]:
@@ -73,12 +138,16 @@ def check_image(path: str, *, what: str = "image") -> tuple[int, int]:
         raise FileNotFoundError(f"{what}: no file {path!r}; restore it or remove its entry")
     if is_dicom(path) or is_nifti(path):
         return image_size(path)
-    try:
-        with Image.open(path) as image:
-            size = image.size
-            image.verify()
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"{what}: {path!r} is damaged or no image ({error}); replace the file") from error
+    with _opened(path, what=what) as image:
+        size = _upright_size(image)
+        try:
+            if image.format == "JPEG":  # its bytes have no checksums: a small version is decoded
+                image.draft("L", (1, 1))
+                image.load()
+            else:
+                image.verify()
+        except BROKEN as error:
+            raise ValueError(_damaged(path, error, what=what)) from error
     return size
 
 
@@ -110,7 +179,32 @@ def to_grey(image: Image.Image) -> Image.Image:
         _converted.add(image.mode)
         logger.warning("image %s: mode %s converted to 8-bit grey", getattr(image, "filename", ""), image.mode)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        pixels = np.asarray(image, dtype=np.float64)
-        low, high = pixels.min(), pixels.max()
-        return Image.fromarray(np.uint8(np.round(255 * (pixels - low) / max(high - low, 1e-12))))
+        return Image.fromarray(_stretched(np.asarray(image, dtype=np.float64), getattr(image, "filename", "")))
+    if image.mode == "P" and not _is_a_picture(image):
+        return Image.fromarray(np.asarray(image))
     return image.convert("L")
+
+
+def _is_a_picture(image: Image.Image) -> bool:
+    """Whether the palette of ``image`` holds greys or many colours; a few colours number the classes of a mask."""
+    indices = np.unique(np.asarray(image))
+    palette = np.asarray(image.getpalette("RGB") or [], dtype=int).reshape(-1, 3)
+    colours = palette[indices[indices < len(palette)]]
+    return len(indices) > FEW or bool((colours == colours[:, :1]).all())
+
+
+def _stretched(pixels: np.ndarray, name: str) -> np.ndarray:
+    """Deep ``pixels`` (H, W) as 0 to 255, from their range; a few values far outside it (markers, padding) are cut.
+
+    Raises:
+        ValueError: no pixel is a finite number.
+    """
+    finite = pixels[np.isfinite(pixels)]
+    if finite.size == 0:
+        raise ValueError(f"image: {name!r} has no pixel that is a finite number; export it again")
+    low, high = finite.min(), finite.max()
+    inner = np.percentile(finite, OUTLIERS)
+    if high - low > FAR * max(inner[1] - inner[0], 1e-12) and inner[1] > inner[0]:
+        low, high = inner
+    scaled = np.nan_to_num((pixels - low) / max(high - low, 1e-12), nan=0.0, posinf=1.0, neginf=0.0)
+    return np.round(255 * np.clip(scaled, 0, 1)).astype(np.uint8)

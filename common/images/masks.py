@@ -12,6 +12,7 @@ from monai.data import MetaTensor
 from monai.transforms import LoadImage, Transform
 from PIL import Image, ImageDraw
 
+from common.images.files import open_image, to_grey
 from common.images.reader import GreyReader
 
 
@@ -50,22 +51,50 @@ def draw_polygons(polygons: list[list[list[float]]], size: tuple[int, int]) -> n
     return np.array(canvas)
 
 
+FEW = 16  # distinct values of a mask that numbers its nodules, and the most that noise adds to a background of 0
+
+
+def foreground(pixels: np.ndarray) -> np.ndarray:
+    """Which ``pixels`` of a mask, 0 to 255, belong to a nodule: the one rule for masks stored in any form.
+
+    With few distinct values (0/1, 0/255, nodules numbered 1, 2, 3) all but the background 0; with many (JPEG, smooth
+    edges) those above half of the largest.
+    """
+    values = np.unique(pixels)
+    if len(values) > FEW:
+        return pixels > pixels.max() / 2
+    return pixels > (FEW if values[-1] > 2 * FEW else 0)
+
+
+def read_mask(path: str) -> np.ndarray:
+    """:func:`foreground` of a mask's file, boolean (H, W)."""
+    return foreground(np.asarray(to_grey(open_image(path))))
+
+
 class LoadMaskd(Transform):
     """MONAI dictionary transform: load the mask of ``image``, float32 (1, W, H) in {0, 1}; put it after the image.
 
-    A file counts as foreground above half of its largest value: masks are stored as 0/1, as 0/255, and as JPEG.
+    :func:`foreground` says what counts.
     """
 
     def __init__(self, key: str = "label", *, image_key: str = "image") -> None:
         self.key, self.image_key = key, image_key
         self.load = LoadImage(reader=GreyReader(), image_only=True, ensure_channel_first=True)
+        self.load.readers = self.load.readers[-1:]  # MONAI's others would read what ours refuses
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         source = data[self.key]
         if isinstance(source, str):
-            pixels = self.load(source)
-            mask = (pixels > pixels.max() / 2) & (pixels > 0)
+            pixels = self._read(source)
+            mask = torch.from_numpy(foreground(pixels.numpy()))
             return {**data, self.key: MetaTensor(mask.float(), meta=pixels.meta)}
         image = data[self.image_key]
         drawn = draw_polygons(source, tuple(image.shape[-2:]))
         return {**data, self.key: MetaTensor(torch.from_numpy(drawn.T.copy())[None].float(), meta=dict(image.meta))}
+
+    def _read(self, path: str) -> MetaTensor:
+        try:
+            return self.load(path)  # type: ignore[return-value]
+        except Exception:
+            read_mask(path)  # raises our own line, which MONAI hides
+            raise

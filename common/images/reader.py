@@ -25,6 +25,7 @@ class LoadGreyd(LoadImaged):
 
     def __init__(self) -> None:
         super().__init__(keys="image", reader=GreyReader, ensure_channel_first=True)
+        self._loader.readers = self._loader.readers[-1:]  # MONAI's others would read what ours refuses
 
     def __call__(self, data: Mapping[Hashable, Any], reader: Any = None) -> dict[Hashable, Any]:
         if isinstance(data["image"], (np.ndarray, torch.Tensor)):
@@ -32,7 +33,9 @@ class LoadGreyd(LoadImaged):
         try:
             return super().__call__(data, reader)
         except Exception:
-            open_image(str(data["image"]))  # raises our own line: MONAI tries its other readers, and tells of those
+            to_grey(
+                open_image(str(data["image"]))
+            )  # raises our own line: MONAI tries its other readers, and tells of those
             raise
 
     @staticmethod

@@ -17,6 +17,13 @@ PREDICTION, TRUTH, KEYWORD = (255, 176, 0), (0, 200, 255), (255, 196, 61)
 INK, PAPER = (24, 28, 33), (255, 255, 255)
 LOW, HIGH = (247, 250, 252), (22, 98, 160)
 NOISE_COLOUR = (190, 195, 200)
+WIDEST = 2048  # pixels of a picture
+
+
+def shown_size(image: np.ndarray, height: int) -> tuple[int, int]:
+    """Width and height at which ``image`` (H, W) is shown: ``height``, less for a strip wider than :data:`WIDEST`."""
+    factor = min(height / image.shape[0], WIDEST / image.shape[1])
+    return max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor))
 
 
 def overlay(
@@ -30,8 +37,7 @@ def overlay(
     for name, mask in (("prediction", prediction), ("truth", truth)):
         if mask is not None and mask.shape != image.shape:
             raise ValueError(f"{name}: shape {mask.shape} is not the image's {image.shape}")
-    factor = height / image.shape[0]
-    size = (max(1, round(image.shape[1] * factor)), height)
+    size = shown_size(image, height)
     canvas = np.array(Image.fromarray(image).convert("RGB").resize(size, Image.Resampling.BICUBIC))
     entries = []
     for name, mask, colour in (("truth", truth, TRUTH), ("prediction", prediction, PREDICTION)):
@@ -58,8 +64,8 @@ def _legend(entries: list[tuple[str, tuple[int, int, int]]], width: int) -> Imag
 
 def draw_boxes(image: np.ndarray, boxes: np.ndarray, texts: Sequence[str], *, height: int = 384) -> Image.Image:
     """Draw ``boxes`` (M, 4), x1, y1, x2, y2 in pixels, over ``image``, with a number each and ``texts`` below."""
-    factor = height / image.shape[0]
-    size = (max(1, round(image.shape[1] * factor)), height)
+    size = shown_size(image, height)
+    factor = size[1] / image.shape[0]
     canvas = Image.fromarray(image).convert("RGB").resize(size, Image.Resampling.BICUBIC)
     pen = ImageDraw.Draw(canvas)
     for number, box in enumerate(boxes * factor, start=1):
@@ -84,7 +90,7 @@ def attention_boxes(
     for box, share in zip(boxes.round().astype(int), shares, strict=True):
         part = heat[box[1] : box[3] + 1, box[0] : box[2] + 1]
         np.maximum(part, share, out=part)
-    factor = height / image.shape[0]
+    factor = shown_size(image, height)[1] / image.shape[0]
     picture = attention_map(image, heat, title=title, height=height, highest=highest)
     pen = ImageDraw.Draw(picture)
     for number, box in enumerate(boxes * factor, start=1):
@@ -101,7 +107,7 @@ def attention_map(
     Args:
         highest: attention that is wholly red, for pictures that compare; None: the map's maximum.
     """
-    size = (max(1, round(image.shape[1] * height / image.shape[0])), height)
+    size = shown_size(image, height)
     limit = max(float(attention.max()) if highest is None else highest, 1e-12)
     scaled = (attention / limit * 255).astype(np.uint8)
     heat = np.asarray(Image.fromarray(scaled).resize(size, Image.Resampling.BICUBIC), dtype=float)[..., None] / 255

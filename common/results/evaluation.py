@@ -11,6 +11,7 @@ from monai.utils import ImageMetaKey
 
 from common.cli.atomic import whole_file, write_json
 from common.engine.distributed import data_order, gather, is_first
+from common.engine.folders import lock_while_running
 from common.results.page import write_page
 
 
@@ -32,6 +33,7 @@ class ResultFiles:
         engine.add_event_handler(Events.STARTED, lambda _: self.names.clear())
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._remember_names)
         engine.add_event_handler(Events.COMPLETED, self._write)
+        lock_while_running(engine, self.output_dir)
 
     def _remember_names(self, engine: Engine) -> None:
         self.names += [name_of(case[self.key]) for case in engine.state.batch]  # type: ignore[union-attr]

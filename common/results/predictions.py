@@ -18,6 +18,7 @@ from common.cli.atomic import whole_file, write_json
 from common.cli.given import import_package
 from common.engine.distributed import data_order, gather, is_first
 from common.engine.failures import FAILURES, line_of
+from common.engine.folders import lock_while_running
 from common.images.dicom import burned_in, is_dicom
 from common.images.nifti import AsSliced
 from common.results.evaluation import name_of
@@ -102,6 +103,7 @@ class PredictionFiles:
         engine.add_event_handler(Events.STARTED, self._begin)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
         if files:
+            lock_while_running(engine, self.folder)
             engine.add_event_handler(Events.COMPLETED, self._finish)
 
     def _begin(self, engine: Engine) -> None:

@@ -22,6 +22,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from common.cli.atomic import write_json
 from common.cli.given import import_package
+from common.cli.reading import read_text
 
 logger = logging.getLogger(__name__)
 PAD, UNKNOWN, BEGIN, END = "[PAD]", "[UNK]", "[BOS]", "[EOS]"  # ids 0, 1, 2, 3
@@ -278,8 +279,5 @@ def _wrap(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
 def _read_words(user_dictionary: str) -> list[str]:
     if not os.path.isfile(user_dictionary):
         raise FileNotFoundError(f"user_dictionary: no file {user_dictionary!r}; pass a jieba dictionary or null")
-    try:
-        lines = Path(user_dictionary).read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"user_dictionary: {user_dictionary!r} is no UTF-8 text ({error}); save it so") from error
+    lines = read_text(user_dictionary, what="user_dictionary").splitlines()
     return [line.split()[0] for line in lines if line.strip()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from monai.transforms import (
 
 from common.datasets.layouts import is_sound, list_each, list_files, list_images, read_dataset
 from common.engine.failures import FAILURES
+from common.images.files import check_pairs, stem_of
 from common.images.masks import CropNoduled, LoadMaskd
 from common.transforms.load import load_grey
 
@@ -80,21 +82,42 @@ def list_cases(*, image: str | None, mask: str | None, data_dir: str | None) -> 
     sound = [pair for pair in pairs if len(pairs) == 1 or all(is_sound(file) for file in pair)]
     if not sound:
         raise ValueError(next(iter(FAILURES.take().values())))
-    return [
-        {"image": name, "label": label}
-        for files in sound
-        for name, label in zip(*(list_images(str(file)) for file in files), strict=True)
-    ]
+    return check_pairs(
+        [
+            {"image": name, "label": label}
+            for files in sound
+            for name, label in zip(*(list_images(str(file)) for file in files), strict=True)
+        ]
+    )
 
 
 def pair_files(image: str, mask: str) -> Iterator[tuple[Path, Path]]:
-    """Files of ``image`` with those of ``mask``, in one order.
+    """Files of ``image`` with those of ``mask`` that have their names; a single file with a single file.
 
     Raises:
-        FileNotFoundError: there are not as many.
+        FileNotFoundError: an image has no mask, or a mask no image.
+        ValueError: two files of a folder have one name.
     """
     FAILURES.take()  # of a listing before that no run finished
     images, masks = list_files(image), list_files(mask)
-    if len(masks) != len(images):
-        raise FileNotFoundError(f"mask: {len(masks)} in {mask!r} for {len(images)} images; give one each, in one order")
-    return zip(images, masks, strict=True)
+    if Path(image).is_file() and Path(mask).is_file():
+        return zip(images, masks, strict=True)
+    image_of, mask_of = _by_name(images, id="image"), _by_name(masks, id="mask")
+    alone = [*(image_of.keys() - mask_of.keys()), *(mask_of.keys() - image_of.keys())]
+    if alone:
+        lacking, folder = ("mask", mask) if alone[0] in image_of else ("image", image)
+        raise FileNotFoundError(
+            f"{lacking}: {folder!r} has no file named {min(alone)!r}; {len(alone)} files are without a partner"
+        )
+    return iter([(file, mask_of[name]) for name, file in image_of.items()])
+
+
+def _by_name(files: list[Path], *, id: str) -> dict[str, Path]:
+    """Files by their names without suffix, and without the ``_mask`` that results have."""
+    named: dict[str, Path] = {}
+    for file in files:
+        name = unicodedata.normalize("NFC", stem_of(str(file))).removesuffix("_mask")
+        if name in named:
+            raise ValueError(f"{id}: {named[name].name!r} and {file.name!r} have one name; keep one")
+        named[name] = file
+    return named

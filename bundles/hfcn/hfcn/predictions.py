@@ -50,7 +50,7 @@ def draw(image: np.ndarray, item: dict, side: Callable[[int], int], *, height: i
     grey = (np.clip(image, 0, 1) * 255).astype(np.uint8)
     activation: torch.Tensor = item["activation"].clamp(min=0).cpu()
     left = drawing.attention_map(grey, activation.numpy(), title="activation: malignant", height=height)
-    width = round(grey.shape[1] * height / grey.shape[0])
+    width, height = drawing.shown_size(grey, height)
     right = Image.fromarray(grey).convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
     pen = ImageDraw.Draw(right)
     positions = 2 * torch.tensor(activation.shape)  # the trunk's map has twice the activation's side

@@ -1,0 +1,146 @@
+"""Texts, tables and JSON that a person wrote: one rule for encodings, and one line that says what is wrong and where.
+
+A file is UTF-8, with or without a byte-order mark, UTF-16 with one, or GB18030 (which holds GBK).
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import json
+import unicodedata
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+SEPARATORS = ",;\t"
+NOTHING = ("", "nan", "null", "none", "n/a", "na", "<na>")  # what programs write where a text is missing
+MOST_CELL = 2**24  # characters of a cell
+
+
+def read_text(path: str | Path, *, what: str) -> str:
+    """The text of a file, without its byte-order mark.
+
+    Args:
+        what: a config id, or what the file is, which begins the message of an error.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: in none of the encodings, or no text.
+    """
+    try:
+        raw = Path(path).read_bytes()
+    except OSError as error:
+        if Path(path).is_file():
+            raise ValueError(f"{what}: {str(path)!r} cannot be read ({error.strerror}); allow it") from error
+        raise FileNotFoundError(f"{what}: no file {str(path)!r}; restore it, or correct its name") from error
+    marked = next((name for mark, name in MARKS if raw.startswith(mark)), None)
+    for encoding in (marked,) if marked else ("utf-8", "gb18030"):
+        try:
+            text = raw.decode(encoding)
+        except UnicodeError:
+            continue
+        if "\0" in text:
+            break
+        return text
+    raise ValueError(f"{what}: {str(path)!r} is no text in UTF-8, UTF-16 or GB18030; save it as UTF-8")
+
+
+def read_json(path: str | Path, *, what: str) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`read_text`, or no JSON.
+    """
+    text = read_text(path, what=what)
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{what}: {str(path)!r} is no JSON ({error}); export it again") from error
+
+
+def read_xml(path: str | Path, *, what: str) -> ElementTree.Element:
+    """The root of an XML file, whose first line may name any encoding.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`read_text`, or no XML.
+    """
+    try:
+        return ElementTree.fromstring(Path(path).read_bytes())
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{what}: no file {str(path)!r}; restore it, or correct its name") from error
+    except (ElementTree.ParseError, ValueError, LookupError, OSError):
+        pass  # without a declared encoding, or with one that is not the file's
+    text = read_text(path, what=what)
+    try:
+        return ElementTree.fromstring(text.partition("?>")[2] if text.lstrip().startswith("<?xml") else text)
+    except (ElementTree.ParseError, ValueError) as error:
+        raise ValueError(f"{what}: {str(path)!r} is damaged or no XML ({error}); replace the file") from error
+
+
+def read_table(path: str | Path, *, what: str, columns: Collection[str] = ()) -> list[dict[str, str]]:
+    """Rows of a table with a header, separated by commas, semicolons or tabs; names of columns in lower case.
+
+    Empty lines are left out, and cells that say that nothing is there ("nan", "null") are empty.
+
+    Args:
+        columns: that must be there.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`read_text`; no rows, a column that is missing or there
+            twice, a line with another number of cells, a quote that is not closed.
+    """
+    lines = csv.reader(io.StringIO(read_text(path, what=what)), delimiter=_separator(path, what), strict=True)
+    csv.field_size_limit(MOST_CELL)
+    try:
+        header = [name.strip().lower() for name in next(lines, [])]
+        rows = []
+        for cells in lines:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if len(cells) != len(header):
+                raise ValueError(
+                    f"{what}: line {lines.line_num} of {str(path)!r} has {len(cells)} cells, the header {len(header)}; "
+                    "put texts with separators in quotes"
+                )
+            rows.append({name: cell_of(cell) for name, cell in zip(header, cells, strict=True)})
+    except csv.Error as error:
+        raise ValueError(
+            f"{what}: line {lines.line_num} of {str(path)!r}: {error}; correct the quotes there"
+        ) from error
+    twice = sorted({name for name in header if header.count(name) > 1})
+    missing = [name for name in columns if name not in header]
+    if twice or missing:
+        fault = f"column {twice[0]!r} is there twice" if twice else f"no column {', '.join(map(repr, missing))}"
+        raise ValueError(f"{what}: {fault} in {str(path)!r}, which has {header}; expected {', '.join(columns)}")
+    if not rows:
+        raise ValueError(f"{what}: {str(path)!r} has no row below its header; add the cases")
+    return rows
+
+
+def header_of(path: str | Path) -> set[str]:
+    """Names of a table's columns, in lower case; none where there is no table."""
+    if not Path(path).is_file():
+        return set()
+    lines = csv.reader(io.StringIO(read_text(path, what="dataset_dir")), delimiter=_separator(path, "dataset_dir"))
+    return {name.strip().lower() for name in next(lines, [])}
+
+
+def cell_of(value: object) -> str:
+    """A text, in Unicode's composed form; empty where a program wrote that nothing is there."""
+    text = "" if value is None else unicodedata.normalize("NFC", str(value)).strip()
+    return "" if text.lower() in NOTHING else text
+
+
+def _separator(path: str | Path, what: str) -> str:
+    """The one that the header has most of."""
+    first = next(iter(read_text(path, what=what).splitlines()), "")
+    return max(SEPARATORS, key=first.count)
+
+
+def visible(folder: str | Path, pattern: str) -> list[Path]:
+    """Entries of ``folder`` that a person put there, sorted: none that an operating system or a spreadsheet adds."""
+    return [path for path in sorted(Path(folder).glob(pattern)) if not path.name.startswith((".", "~$"))]
