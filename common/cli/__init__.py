@@ -1,5 +1,7 @@
 """The command line, and what is given on it.
 
-check: unknown overrides refused, bad input in one line.  typed_text: texts as typed.  at_start: the first import of
-every config.  given: files and texts by their config id.  atomic: files and folders written whole or not at all.
+at_start: the first import of every config.  check: unknown overrides refused.  typed_text, typed_values: texts as they
+were typed, numbers and switches of their kind.  errors: what cannot go on says so in one line.  given: files and texts
+by their id.  reading: texts, tables, JSON of any origin.  atomic: written whole or not at all.  lock: one run a folder.
+model_file: what belongs to a trained network.  start: what each config does first.  running: MONAI's parser.  location.
 """

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 
 @contextmanager
@@ -35,6 +38,18 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, content: Any, *, indent: int | None = None) -> None:
     """Write ``content`` as JSON, whole or not at all."""
     write_text(path, json.dumps(content, ensure_ascii=False, indent=indent))
+
+
+def write_rows(path: str | Path, rows: Iterable[Sequence[Any]]) -> None:
+    """Write ``rows`` as CSV in UTF-8, whole or not at all."""
+    with whole_file(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+
+
+def write_picture(path: str | Path, picture: Image.Image) -> None:
+    """Write ``picture`` as PNG, whole or not at all; at level 1, since Pillow's 6 takes five times as long."""
+    with whole_file(path) as part:
+        picture.save(part, format="PNG", compress_level=1)
 
 
 @contextmanager

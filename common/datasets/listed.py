@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from common.cli.atomic import write_json
+
 
 def write_listed(path: str, cases: dict[str, list[dict]]) -> None:
     """Write cases by split: dictionaries of paths and texts, such as ``image, label, report``."""
-    Path(path).write_text(json.dumps(cases, ensure_ascii=False), encoding="utf-8")
+    write_json(path, cases)
 
 
 def read_listed(path: str, split: str) -> list[dict]:

@@ -23,12 +23,16 @@ def read_ratn(root: str, split: str) -> list[dict]:
         ValueError: a report without images, a report id of ``splits.json`` without report, an unknown ``split``.
     """
     folder = Path(root)
-    reports = {str(entry["report_id"]): entry for entry in _load(folder / "reports.json")}
+    reports = {str(entry["report_id"]): entry for entry in _entries(folder / "reports.json")}
     splits = _load(folder / "splits.json")
+    if not isinstance(splits, dict) or not all(isinstance(ids, list) for ids in splits.values()):
+        raise ValueError(
+            f"dataset_dir: {str(folder / 'splits.json')!r} has no lists of report ids by split; correct it"
+        )
     if split not in splits:
         raise ValueError(f"split: {split!r} is none of {sorted(splits)} in {folder / 'splits.json'}")
     cases = []
-    for report_id in map(str, splits[split]):  # type: ignore[call-overload]
+    for report_id in map(str, splits[split]):
         if report_id not in reports:
             raise ValueError(f"{folder / 'splits.json'}: report id {report_id!r} of {split!r} is not in reports.json")
         if not reports[report_id]["images"]:
@@ -82,6 +86,27 @@ def read_ratn_table(root: str, split: str) -> list[dict]:
 def _split_of(row: dict[str, str], path: Path) -> str:
     """Of a row: what it says, else by the hash of its report's id."""
     return split_named(row["split"], where=str(path)) if row.get("split") else three_way_split(row["report_id"])
+
+
+def _entries(path: Path) -> list[dict]:
+    """Reports, each with its id, its text and its images.
+
+    Raises:
+        ValueError: an entry lacks one of them.
+    """
+    content = _load(path)
+    for entry in content if isinstance(content, list) else [content]:
+        known = entry if isinstance(entry, dict) else {}
+        images = known.get("images")
+        if (
+            not {"report_id", "text"} <= known.keys()
+            or not isinstance(images, list)
+            or not all(isinstance(name, str) for name in images)
+        ):
+            raise ValueError(
+                f"dataset_dir: {str(path)!r}: {str(entry)[:80]!r} has no report_id, text and list of images"
+            )
+    return content  # type: ignore[return-value]
 
 
 def _load(path: Path) -> list | dict:

@@ -7,7 +7,7 @@ a folder ``*_report/``. R2Gen's annotation: ``"id", "report", "image_path"``, im
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from common.cli.atomic import write_json
@@ -44,7 +44,9 @@ def read_studies(
     if split not in SPLITS:
         raise ValueError(f"split: {split!r} is none of {list(SPLITS)}")
     file = annotation_file(Path(root), annotation)
-    entries = load_annotation(file)[SPLITS[split]]
+    content = load_annotation(file)
+    entries = content[SPLITS[split]]
+    _tell_of_leaks(content, file)
     folder = image_folder(Path(root), entries)
     studies = [_study(entry, folder, file, views) | {key: entry.get(key) for key in extras} for entry in entries]
     written = [study for study in studies if study["report"]]
@@ -55,6 +57,29 @@ def read_studies(
     if not written:
         raise ValueError(f"dataset_dir: {str(file)!r} has no study with a report in split {SPLITS[split]!r}")
     return written
+
+
+def _tell_of_leaks(content: dict[str, list[dict]], file: Path) -> None:
+    """Say so where an image, or a study's name, stands in several splits, or other lists of studies are not read."""
+    others = [key for key, value in content.items() if isinstance(value, list) and key not in SPLITS.values()]
+    if others:
+        logger.warning("%s: the lists %s are not read; train, val and test are", file, others)
+    for what, names_of in (("images", _image_names), ("studies", _study_names)):
+        splits = {split: set(map(str, names_of(content[split]))) for split in SPLITS.values()}
+        shared = (splits["train"] & (splits["val"] | splits["test"])) | (splits["val"] & splits["test"])
+        if shared:
+            logger.warning(
+                "%s: %d %s stand in several splits, such as %r: what is measured on them is worth nothing",
+                file, len(shared), what, min(shared),
+            )  # fmt: skip
+
+
+def _image_names(entries: Sequence[dict]) -> Iterator[object]:
+    return (name for entry in entries if isinstance(entry.get("image_path"), list) for name in entry["image_path"])
+
+
+def _study_names(entries: Sequence[dict]) -> Iterator[object]:
+    return (entry[name] for entry in entries for name in ("uid", "id") if name in entry)
 
 
 def annotation_file(root: Path, name: str | None = None) -> Path:

@@ -20,7 +20,6 @@ PREAMBLE = 128  # bytes before the letters DICM
 CENTIMETRES = 3  # of PhysicalUnitsXDirection, DICOM PS3.3 C.8.5.5.1.15
 TISSUE = 1  # of RegionDataType, C.8.5.5.1.3
 _FRAME = re.compile(r"(.+)\.frame(\d+)\.dcm")
-_TAGS = (AttributeError, TypeError, ValueError, KeyError, RuntimeError, NotImplementedError, OSError, EOFError)
 
 
 def is_dicom(path: str | Path) -> bool:
@@ -50,7 +49,7 @@ def frame_names(path: str) -> list[str]:
     Raises:
         ValueError: no DICOM image.
     """
-    frames = _frames(read_header(path))
+    frames = _frames(read_header(path), path)
     suffix = Path(path).suffix if Path(path).suffix.lower() in SUFFIXES else ""
     stem = path.removesuffix(suffix)
     return [path] if frames == 1 and suffix else [f"{stem}.frame{frame:04}.dcm" for frame in range(1, frames + 1)]
@@ -64,9 +63,10 @@ def dicom_size(path: str) -> tuple[int, int]:
         ValueError: no DICOM image.
     """
     header = read_header(path)
+    frames = _frames(header, path)
     try:
-        size, frames = (int(header.Columns), int(header.Rows)), _frames(header)
-    except AttributeError as error:
+        size = int(header.Columns), int(header.Rows)
+    except Exception as error:  # the values are decoded only now
         raise ValueError(f"image: {path!r} is a DICOM file without an image; remove its entry") from error
     if not 0 <= source_of(path)[1] < frames:
         raise FileNotFoundError(f"image: no frame {path!r}; the file has {frames}")
@@ -95,7 +95,7 @@ def read_dicom(path: str) -> Image.Image:
             if int(data.get("SamplesPerPixel") or 1) == 3:
                 return Image.fromarray((pixels >> max(0, int(data.BitsStored) - 8)).astype(np.uint8))
             return Image.fromarray(_displayed(pixels, data))
-    except _TAGS as error:
+    except Exception as error:  # whatever pydicom and its decoders make of damaged bytes
         reason = type(error).__name__
         raise ValueError(f"image: {path!r} is damaged, or no decoder is installed for it ({reason})") from error
 
@@ -187,8 +187,11 @@ def read_header(path: str) -> Any:
     return _read(path, pixels=False)
 
 
-def _frames(header: Any) -> int:
-    return max(1, int(header.get("NumberOfFrames") or 1))
+def _frames(header: Any, path: str) -> int:
+    try:
+        return max(1, int(header.get("NumberOfFrames") or 1))
+    except Exception as error:  # the value is decoded only now
+        raise ValueError(f"image: {path!r} is damaged: it has no number of frames; replace it") from error
 
 
 def _displayed(pixels: np.ndarray, data: Any) -> np.ndarray:
@@ -226,6 +229,6 @@ def _read(path: str, *, pixels: bool) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return pydicom.dcmread(source_of(path)[0], stop_before_pixels=not pixels)
-    except (pydicom.errors.InvalidDicomError, *_TAGS) as error:
+    except Exception as error:  # whatever pydicom makes of damaged bytes
         reason = type(error).__name__
         raise ValueError(f"image: {path!r} is damaged or no DICOM file ({reason}); replace it") from error

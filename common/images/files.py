@@ -92,10 +92,10 @@ def _opened(path: str, *, what: str = "image") -> Iterator[Image.Image]:
         raise FileNotFoundError(f"{what}: no file {path!r}; restore it or remove its entry")
     try:
         image = Image.open(path)
+        count = int(getattr(image, "n_frames", 1))
     except BROKEN as error:
         raise ValueError(_damaged(path, error, what=what)) from error
     with image:
-        count = int(getattr(image, "n_frames", 1))
         if count > 1:
             raise ValueError(f"{what}: {path!r} holds {count} pictures; save each as a file of its own")
         yield image

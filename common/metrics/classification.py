@@ -31,20 +31,20 @@ def classification_metrics(label: np.ndarray, prob: np.ndarray, threshold: float
         prob: (n,) of malignant.
 
     Returns:
-        By name; the areas are missing where one class is absent.
+        By name; NaN where it is undefined: a share of none, an area where one class is absent.
     """
     decided = (prob >= threshold).astype(int)
+    both = len(np.unique(label)) == 2
     metrics = {
         "accuracy": accuracy_score(label, decided),
-        "precision": precision_score(label, decided, zero_division=0),
-        "recall": recall_score(label, decided, zero_division=0),
-        "specificity": recall_score(label, decided, pos_label=0, zero_division=0),
-        "f1": f1_score(label, decided, zero_division=0),
+        "precision": precision_score(label, decided, zero_division=np.nan),
+        "recall": recall_score(label, decided, zero_division=np.nan),
+        "specificity": recall_score(label, decided, pos_label=0, zero_division=np.nan),
+        "f1": f1_score(label, decided, zero_division=np.nan),
         "calibration_error": calibration_error(label, prob),
+        "roc_auc": roc_auc_score(label, prob) if both else np.nan,
+        "average_precision": average_precision_score(label, prob) if both else np.nan,
     }
-    if len(np.unique(label)) == 2:
-        metrics["roc_auc"] = roc_auc_score(label, prob)
-        metrics["average_precision"] = average_precision_score(label, prob)
     return {name: float(value) for name, value in metrics.items()}
 
 

@@ -1,5 +1,6 @@
 """What a run leaves in its folder.
 
 predictions: of inference.  evaluation: metrics.json, per_case.csv.  page, page.html.j2: index.html.  drawing: pictures.
-findings: what a network says, and its size in mm.  dicom, dicom_source: objects for archives.
+names: of result files, one for each case.  findings: what a network says, and its size in mm.
+dicom, dicom_source: objects for archives.
 """

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import csv
+import logging
+import math
 from pathlib import Path
 from typing import Any
 
 from ignite.engine import Engine, Events
 from monai.utils import ImageMetaKey
 
-from common.cli.atomic import whole_file, write_json
+from common.cli.atomic import write_json, write_rows
 from common.engine.distributed import data_order, gather, is_first
 from common.engine.folders import lock_while_running
 from common.results.page import write_page
+
+logger = logging.getLogger(__name__)
 
 
 class ResultFiles:
@@ -43,17 +46,27 @@ class ResultFiles:
         if not is_first():
             return
         folder = Path(self.output_dir)
-        write_json(folder / "metrics.json", {k: float(v) for k, v in engine.state.metrics.items()}, indent=2)
+        write_json(folder / "metrics.json", _defined({k: float(v) for k, v in engine.state.metrics.items()}), indent=2)
         columns: dict[str, list] = {"case": names, **_columns(engine.state.metric_details)}  # type: ignore[attr-defined]
         columns = {name: [values[index] for index in order] for name, values in columns.items()}
-        with whole_file(folder / "per_case.csv") as part, open(part, "w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([columns.keys(), *zip(*columns.values(), strict=True)])
+        write_rows(folder / "per_case.csv", [list(columns), *zip(*columns.values(), strict=True)])
         write_page(folder)
 
 
 def name_of(value: Any) -> str:
     """A name as it is; of an image, its file."""
     return value if isinstance(value, str) else str(value.meta[ImageMetaKey.FILENAME_OR_OBJ])
+
+
+def _defined(metrics: dict[str, float]) -> dict[str, float | None]:
+    """``metrics``, None where one is undefined, which the log tells."""
+    undefined = [name for name, value in metrics.items() if not math.isfinite(value)]
+    if undefined:
+        logger.warning(
+            "undefined, and null in metrics.json: %s; the split lacks what they are a share of, such as one class",
+            ", ".join(undefined),
+        )
+    return {name: None if name in undefined else value for name, value in metrics.items()}
 
 
 def _columns(details: dict) -> dict[str, list[float]]:

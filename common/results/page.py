@@ -124,18 +124,21 @@ def read_cases(path: Path) -> dict[str, dict[str, float]]:
     }
 
 
-def _summaries(folder: Path, metrics: Mapping[str, float], cases: Mapping[str, Mapping]) -> list[Section]:
+def _summaries(folder: Path, metrics: Mapping[str, float | None], cases: Mapping[str, Mapping]) -> list[Section]:
     folders = (folder, folder / "models", folder.parent / "models")
     history = next((rows for where in folders if (rows := read_history(str(where / "history.csv")))), [])
     sections = [Section("Metrics", [metrics_table(metrics, cases)])] if metrics else []
     return [*sections, Section("Training", curves(history))] if history else sections
 
 
-def metrics_table(metrics: Mapping[str, float], cases: Mapping[str, Mapping[str, float]]) -> Block:
+def metrics_table(metrics: Mapping[str, float | None], cases: Mapping[str, Mapping[str, float]]) -> Block:
     """Each metric; where it is the mean over cases, with its 95 % interval (percentile bootstrap of cases)."""
     header = ("", "value", f"95 % interval over {len(cases)} cases") if cases else ()
     rows = []
     for name, value in metrics.items():
+        if value is None:
+            rows.append((name, "undefined", ""))
+            continue
         values = np.array([case[name] for case in cases.values() if name in case])
         rows.append((name, f"{value:.3f}", _interval(values[np.isfinite(values)], value)))
     return table(rows, header=header)
@@ -182,7 +185,7 @@ def case_sections(folder: Path, predictions: Sequence[dict], cases: Mapping[str,
     column = next((name for case in cases.values() for name in case), None)
     scored = [(cases[n][column], e) for e in predictions if column and column in cases.get(n := _name(e), {})]
     scored = sorted((pair for pair in scored if np.isfinite(pair[0])), key=lambda pair: pair[0])
-    if not scored:
+    if len(scored) < 2:  # nothing is worst or best
         return [case_section(folder, entry) for entry in predictions[:PAGES]]
     worst = scored[: max(1, min(PAGES, len(scored)) // 2)]
     best = scored[len(worst) :][::-1][: PAGES - len(worst)]

@@ -14,7 +14,7 @@ from ignite.engine import Engine, Events
 from monai.transforms import Activationsd, AsDiscreted, Compose, Invertd
 from PIL import Image
 
-from common.cli.atomic import whole_file, write_json
+from common.cli.atomic import write_json, write_picture
 from common.cli.given import import_package
 from common.engine.distributed import data_order, gather, is_first
 from common.engine.failures import FAILURES, line_of
@@ -151,8 +151,7 @@ class PredictionFiles:
         files = {key: f"{stem}_{key}.png" for key in shown.pictures}
         for key, picture in shown.pictures.items():
             if self.files or key == "mask":
-                with whole_file(self.folder / files[key]) as part:
-                    picture.save(part, compress_level=1)  # 6, the default, takes five times as long
+                write_picture(self.folder / files[key], picture)
         images = shown.images or [name]
         objects = self._dicom_of(shown, images, stem) if self.dicom else {}
         return {self.key: name, **files, **shown.entry, **text_in_pixels(images), **objects}

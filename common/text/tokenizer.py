@@ -22,7 +22,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from common.cli.atomic import write_json
 from common.cli.given import import_package
-from common.cli.reading import read_text
+from common.cli.reading import read_json, read_text
 
 logger = logging.getLogger(__name__)
 PAD, UNKNOWN, BEGIN, END = "[PAD]", "[UNK]", "[BOS]", "[EOS]"  # ids 0, 1, 2, 3
@@ -100,7 +100,7 @@ class ReportTokenizer:
                 "reports: no word in any of them, so there is no vocabulary to fit; check the report texts"
             )
         known = base.vocabulary if base else []
-        new = [word for word in counts if counts[word] >= min_count and word not in set(known)]
+        new = [word for word in counts.keys() - set(known) if counts[word] >= min_count]
         ranked = [*known, *sorted(new, key=lambda word: (-counts[word], word))]
         if len(ranked) > max_size - 4:
             logger.warning(
@@ -135,14 +135,14 @@ class ReportTokenizer:
         file = Path(path) if Path(path).is_file() else former
         if not file.is_file():
             raise FileNotFoundError(f"tokenizer: no file {str(path)!r}; run train.json first, which fits and saves it")
+        content = read_json(file, what="tokenizer")
         try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-            backend = Tokenizer.from_str(json.dumps(content["tokenizer"]))
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            backend, words = Tokenizer.from_str(json.dumps(content["tokenizer"])), [*map(str, content["user_words"])]
+        except Exception as error:  # tokenizers raises nothing narrower
             raise ValueError(
                 f"tokenizer: {str(file)!r} is no saved ReportTokenizer; fit it anew by training"
             ) from error
-        return cls(_wrap(backend), user_words=content["user_words"])
+        return cls(_wrap(backend), user_words=words)
 
     def words(self, text: str) -> list[str]:
         """Split ``text`` into the words that the vocabulary counts; English in lower case."""

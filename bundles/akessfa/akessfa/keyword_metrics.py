@@ -5,7 +5,6 @@ All scores are compared alike: the keyword generator's, the segmenter's attentio
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from dataclasses import dataclass
 from itertools import combinations
@@ -15,6 +14,7 @@ import numpy as np
 from ignite.engine import Engine, Events
 from sklearn.metrics import roc_auc_score
 
+from common.cli.atomic import write_json
 from common.engine.distributed import data_order, gather, is_first
 
 
@@ -125,7 +125,6 @@ class KeywordMetrics:
 
     @staticmethod
     def _write(items: list[Words], path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         rows = [
             {
                 "case": w.case,
@@ -135,7 +134,7 @@ class KeywordMetrics:
             }
             for w in items
         ]
-        path.write_text(json.dumps(rows))
+        write_json(path, rows)
 
 
 METHODS = ("generator", "attention_mass", "leave_one_out")

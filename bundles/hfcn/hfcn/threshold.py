@@ -79,4 +79,7 @@ class ClassificationMetrics:
         cases = classification_metrics(*of_cases, threshold)
         engine.state.metrics.update({f"case_{name}": value for name, value in cases.items()})
         engine.state.metrics["threshold"] = threshold
-        engine.state.metric_details |= {"malignancy": torch.tensor(label), "prob": torch.tensor(prob)}  # type: ignore[attr-defined]
+        of_truth = np.where(label == 1, prob, 1 - prob)  # first, since the page ranks the cases by it
+        engine.state.metric_details |= {  # type: ignore[attr-defined]
+            "prob_of_true_class": torch.tensor(of_truth), "malignancy": torch.tensor(label), "prob": torch.tensor(prob),
+        }  # fmt: skip

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import torch
 from ignite import distributed as idist
 from ignite.engine import Engine, Events
 from transformers import CLIPModel, PreTrainedTokenizerFast
 
-from common.cli.atomic import folder_beside, replace_folder, require_own
+from common.cli.atomic import MANIFEST, folder_beside, replace_folder, require_own
 from common.engine.distributed import gather
 from common.engine.steps import as_tensor
 
@@ -42,14 +43,11 @@ class Retrieval:
 
     Args:
         folder: where ``save_pretrained`` writes the best CLIP, :func:`at_unit_scale`, and its tokenizer, whole or not
-            at all.
-
-    Raises:
-        ValueError: ``folder`` holds what an earlier pre-training did not write.
+            at all; :func:`publish` moves it as the training ends.
     """
 
     def __init__(self, *, clip: CLIPModel, tokenizer: PreTrainedTokenizerFast, folder: str) -> None:
-        require_own(folder, id="clip_dir")
+        require_own(folder, id="history_dir")
         self.clip, self.tokenizer, self.folder = clip, tokenizer, folder
         self.parts: dict[str, list[torch.Tensor]] = {}
         self.pairs: list[dict] = []
@@ -79,4 +77,14 @@ class Retrieval:
         scaled = at_unit_scale(self.clip, image.to(self.clip.device), ids.to(self.clip.device))
         scaled.save_pretrained(part)  # safetensors
         self.tokenizer.save_pretrained(part)
-        replace_folder(part, self.folder, id="clip_dir")
+        replace_folder(part, self.folder, id="history_dir")
+
+
+def publish(*, best: str, folder: str) -> None:
+    """Put the ``best`` CLIP of a finished pre-training in the place of ``folder``: none there is an unfinished one.
+
+    Raises:
+        ValueError: ``folder`` holds what no pre-training wrote.
+    """
+    (Path(best) / MANIFEST).unlink()
+    replace_folder(best, folder, id="clip_dir")

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from ignite import distributed as idist
 
+from common.cli.atomic import write_text
 from common.datasets.coco import to_xywh, to_xyxy
 from common.datasets.splits import inside
 from common.datasets.studies import SPLITS, annotation_file, image_folder, keys_of, load_annotation, save_annotation
@@ -139,6 +140,9 @@ def _done_so_far(target: Path, partial: Path, key: dict) -> dict[str, dict]:
     results: dict[str, dict] = {}
     for file in _partial_files(target):
         first, *lines = file.read_text(encoding="utf-8").split("\n")
+        if not lines:  # killed before its first line was whole
+            file.unlink()
+            continue
         if first != json.dumps(key):
             raise ValueError(
                 f"output: {str(file)!r} is of another detector, annotation or setting; finish that run or delete it"
@@ -146,8 +150,7 @@ def _done_so_far(target: Path, partial: Path, key: dict) -> dict[str, dict]:
         results |= dict(json.loads(line) for line in lines[:-1])
     idist.barrier()
     current = partial.read_text(encoding="utf-8").split("\n")[:-1] if partial.is_file() else [json.dumps(key)]
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    partial.write_text("\n".join([*current, ""]), encoding="utf-8")
+    write_text(partial, "\n".join([*current, ""]))
     logger.info("%d studies were done before", len(results))
     return results
 
@@ -183,7 +186,4 @@ def draw_studies(*, root: str, file: str, output_dir: str, pages: int) -> None:
             boxes = to_xyxy(np.array([entry["boxes"][index] for index in mask], dtype=float).reshape(-1, 4))
             figure = page.figure(draw_boxes(grey, boxes, texts), f"{_name(entry)}, {split}")
             sections.append(page.Section(_name(entry), [figure, page.text(str(entry[keys_of(entry)[1]]))]))
-    folder_out = Path(output_dir)
-    folder_out.mkdir(parents=True, exist_ok=True)
-    whole = page.render("D2R-Net: pseudo-labels", sections)
-    (folder_out / "index.html").write_text(whole, encoding="utf-8")
+    write_text(Path(output_dir) / "index.html", page.render("D2R-Net: pseudo-labels", sections))

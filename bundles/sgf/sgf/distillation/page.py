@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 from sklearn.decomposition import PCA
 
+from common.cli.atomic import write_picture, write_text
 from common.results import page
 from common.results.drawing import heat_map
 from common.text.distiller import Distiller, topics
@@ -41,8 +42,8 @@ def in_plane(points: np.ndarray) -> np.ndarray:
 
 def write_page(folder: Path, name: str, metrics: dict, clusters: list[dict], heat: Any, points: Any) -> None:
     """``silhouette.png``, ``scatter.png``, ``index.html``."""
-    heat.save(folder / "silhouette.png")
-    points.save(folder / "scatter.png")
+    write_picture(folder / "silhouette.png", heat)
+    write_picture(folder / "scatter.png", points)
     rows = [
         (c["label"] if c["label"] >= 0 else "noise", c["reports"], ", ".join(c["words"]), c["example"])
         for c in clusters
@@ -55,4 +56,4 @@ def write_page(folder: Path, name: str, metrics: dict, clusters: list[dict], hea
         page.Section("Silhouette", [page.figure(heat, "the framed one was chosen")]),
         page.Section("Reports", [page.figure(points, "training reports, coloured by label")]),
     ]
-    (folder / "index.html").write_text(page.render(f"Topics of {name}", sections), encoding="utf-8")
+    write_text(folder / "index.html", page.render(f"Topics of {name}", sections))

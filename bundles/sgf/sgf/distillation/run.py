@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +12,7 @@ import torch
 from sklearn.metrics import normalized_mutual_info_score
 from transformers import AutoModel, AutoTokenizer
 
+from common.cli.atomic import write_json, write_rows
 from common.datasets.studies import SPLITS, annotation_file, keys_of, load_annotation, save_annotation
 from common.results.drawing import scatter
 from common.text.distiller import NOISE, Distiller, choose, save
@@ -113,7 +112,7 @@ def distill(
     metrics = {"silhouette": distiller.silhouette(), "clusters": float(distiller.labels.max() + 1)}
     metrics["noise_share"] = float((distiller.labels == NOISE).mean())
     metrics |= write_labels(distiller, content, folder / file.name)
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2))
+    write_json(folder / "metrics.json", metrics, indent=2)
     logger.info("%s: %s", file.name, " ".join(f"{name} {value:.3f}" for name, value in metrics.items()))
     results = describe(distiller, reports, analyzer)
     write_tables(folder, results, [size_name, *dims], dict(zip(sizes, scores.tolist(), strict=True)))
@@ -123,9 +122,9 @@ def distill(
 
 def write_tables(folder: Path, clusters: Sequence[dict], header: Sequence, grid: Mapping[int, Sequence]) -> None:
     """``silhouette.csv``, a row for each size of ``grid``, and ``clusters.csv`` of what :func:`describe` returned."""
-    _write_table(folder / "silhouette.csv", [header, *([size, *row] for size, row in grid.items())])
+    write_rows(folder / "silhouette.csv", [header, *([size, *row] for size, row in grid.items())])
     rows = [[c["label"], c["reports"], " ".join(c["words"]), c["example"]] for c in clusters]
-    _write_table(folder / "clusters.csv", [["label", "reports", "words", "example"], *rows])
+    write_rows(folder / "clusters.csv", [["label", "reports", "words", "example"], *rows])
 
 
 def below(name: str, values: Sequence[int], limit: int) -> list[int]:
@@ -165,8 +164,3 @@ def write_labels(distiller: Distiller, content: Mapping[str, Sequence[dict]], pa
             metrics[f"nmi_{split}"] = float(normalized_mutual_info_score(known, list(label_of.values())))
     save_annotation(path, written)
     return metrics
-
-
-def _write_table(path: Path, rows: Sequence[Sequence]) -> None:
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(rows)
