@@ -68,7 +68,10 @@ def test_a_base_keeps_its_ids_and_new_words_follow(tmp_path):
     again = fit_or_load(
         path=str(tmp_path / "new.json"), cases=[{"report": "d a"}], fit=True, base=str(tmp_path / "base.json")
     )
-    assert again.vocabulary == ["b", "a", "d"] and not (tmp_path / "new.json").exists()
+    assert again.vocabulary == ReportTokenizer.load(tmp_path / "new.json").vocabulary == ["b", "a", "d"]
+    (tmp_path / "model.pt").touch()  # the network of another training
+    fit_or_load(path=str(tmp_path / "new.json"), cases=[{"report": "other words"}], fit=True)
+    assert again.vocabulary == ReportTokenizer.load(tmp_path / "new.json").vocabulary
     assert save_tokenizer(tokenizer=again, path=str(tmp_path / "new.json")) == [str(tmp_path / "new.json")]
     assert ReportTokenizer.load(tmp_path / "new.json").vocabulary == again.vocabulary
 

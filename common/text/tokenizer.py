@@ -23,6 +23,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from common.cli.atomic import write_json
 from common.cli.given import import_package
 from common.cli.reading import read_json, read_text
+from common.engine.distributed import is_first
 
 logger = logging.getLogger(__name__)
 PAD, UNKNOWN, BEGIN, END = "[PAD]", "[UNK]", "[BOS]", "[EOS]"  # ids 0, 1, 2, 3
@@ -234,6 +235,8 @@ def fit_or_load(
 ) -> ReportTokenizer:
     """Fit a tokenizer on each ``report`` of ``cases``; or, to resume, load that of ``path``.
 
+    It is saved at once where no network lies beside ``path``; else with the new one (:func:`save_tokenizer`).
+
     Cases without reports, as MONAI Label gives them, leave the tokenizer of ``path`` as it is.
 
     Args:
@@ -245,13 +248,16 @@ def fit_or_load(
         logger.warning("%d training images without reports: the tokenizer of %s is kept", len(cases), path)
         return ReportTokenizer.load(path)
     known = ReportTokenizer.load(base) if base else None
-    return ReportTokenizer.fit(
+    tokenizer = ReportTokenizer.fit(
         dict.fromkeys(case.get("report", "") for case in cases),
         max_size=max_size,
         min_count=min_count,
         user_dictionary=user_dictionary,
         base=known,
     )
+    if is_first() and not Path(path).with_name("model.pt").is_file():
+        tokenizer.save(path)
+    return tokenizer
 
 
 def save_tokenizer(*, tokenizer: SentenceTokenizer, path: str) -> list[str]:
