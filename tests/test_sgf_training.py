@@ -328,8 +328,8 @@ def test_the_distiller_finds_the_kinds_and_writes_labels(root, tmp_path):
 
 
 def test_a_broken_user_dictionary_is_one_clear_line(tmp_path):
-    (tmp_path / "words.txt").write_bytes(b"\xff\xfe\x00\x81")
-    with pytest.raises(ValueError, match=r"user_dictionary: .*words.txt' is no UTF-8 text .*save it so"):
+    (tmp_path / "words.txt").write_bytes(b"\x81\xff\x00")
+    with pytest.raises(ValueError, match=r"user_dictionary: .*words.txt' is no text in UTF-8.*save it as UTF-8"):
         ReportTokenizer.untrained(user_dictionary=str(tmp_path / "words.txt"))
 
 

@@ -10,6 +10,8 @@ import pytest
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from common.cli.typed_text import deliver, is_text, leaves, literal, texts_of, typed
+from common.cli.typed_values import CHOICES as NAMED_CHOICES
+from common.cli.typed_values import typed_values
 from tests.warm import ROOT, monai_bundle
 
 CONFIGS = sorted(ROOT.glob("bundles/*/configs/**/*.json"))
@@ -60,7 +62,7 @@ def text_ids(config, prefix=""):
     items = config.items() if isinstance(config, dict) else enumerate(config) if isinstance(config, list) else ()
     for key, value in items:
         id = f"{prefix}{key}"
-        if isinstance(key, str) and key[0] != "_" and is_text(id, value):
+        if isinstance(key, str) and key[0] != "_" and is_text(id, value) and key not in NAMED_CHOICES:
             yield id
         yield from text_ids(value, f"{id}#")
 
@@ -91,6 +93,15 @@ def test_every_text_of_every_config_is_what_was_typed(path, monkeypatch, tmp_pat
         for id in ids if value.strip() else ():
             assert workflow.parser.get_parsed_content(id) == value, id
     assert not list(tmp_path.iterdir()) and "antigravity" not in sys.modules
+
+
+@pytest.mark.parametrize("value", [value for value in VALUES if value.strip()])
+def test_a_choice_is_one_of_its_words(value):
+    config = ConfigParser({name: words[0] for name, words in NAMED_CHOICES.items()})
+    for name, words in NAMED_CHOICES.items():
+        assert typed_values({name: words[-1]}, config) == {name: words[-1]}
+        with pytest.raises(SystemExit, match=f"--{name}: .* is none of {words[0]}"):
+            typed_values({name: value}, config)
 
 
 @pytest.mark.parametrize("path", WHOLE, ids=lambda path: f"{path.parents[1].name}-{path.stem}")

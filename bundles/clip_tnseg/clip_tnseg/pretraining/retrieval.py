@@ -80,11 +80,11 @@ class Retrieval:
         replace_folder(part, self.folder, id="history_dir")
 
 
-def publish(*, best: str, folder: str) -> None:
-    """Put the ``best`` CLIP of a finished pre-training in the place of ``folder``: none there is an unfinished one.
+def publish(*, source: str, folder: str) -> None:
+    """Put the CLIP in ``source``, of a finished pre-training, in the place of ``folder``, which never holds another.
 
     Raises:
         ValueError: ``folder`` holds what no pre-training wrote.
     """
-    (Path(best) / MANIFEST).unlink()
-    replace_folder(best, folder, id="clip_dir")
+    (Path(source) / MANIFEST).unlink()
+    replace_folder(source, folder, id="clip_dir")
