@@ -93,7 +93,9 @@ def read_table(path: str | Path, *, what: str, columns: Collection[str] = ()) ->
         FileNotFoundError, ValueError: as :func:`read_text`; no rows, a column that is missing or there
             twice, a line with another number of cells, a quote that is not closed.
     """
-    lines = csv.reader(io.StringIO(read_text(path, what=what)), delimiter=_separator(path, what), strict=True)
+    lines = csv.reader(
+        io.StringIO(read_text(path, what=what), newline=None), delimiter=_separator(path, what), strict=True
+    )
     csv.field_size_limit(MOST_CELL)
     try:
         header = [name.strip().lower() for name in next(lines, [])]
@@ -125,8 +127,13 @@ def header_of(path: str | Path) -> set[str]:
     """Names of a table's columns, in lower case; none where there is no table."""
     if not Path(path).is_file():
         return set()
-    lines = csv.reader(io.StringIO(read_text(path, what="dataset_dir")), delimiter=_separator(path, "dataset_dir"))
-    return {name.strip().lower() for name in next(lines, [])}
+    lines = csv.reader(
+        io.StringIO(read_text(path, what="dataset_dir"), newline=None), delimiter=_separator(path, "dataset_dir")
+    )
+    try:
+        return {name.strip().lower() for name in next(lines, [])}
+    except csv.Error as error:
+        raise ValueError(f"dataset_dir: the header of {str(path)!r}: {error}; correct it") from error
 
 
 def cell_of(value: object) -> str:

@@ -61,22 +61,29 @@ def read_ddti_xml(root: str, split: str) -> list[dict]:
         if three_way_split(number) != split:
             continue
         tirads = (element.findtext("tirads") or "").strip()
-        for index, polygons in _outlines(element).items():
+        for index, polygons in _outlines(element, path).items():
             image = inside(Path(root), f"{path.stem}_{index}.jpg")
             cases.append({"image": image, "label": polygons, "case": number, "tirads": tirads})
     return _with_reports(cases)
 
 
-def _outlines(element: ElementTree.Element) -> dict[str, list[list[list[float]]]]:
-    """Polygons of each image of a case; an empty or invalid ``svg`` is skipped, as the data set has some."""
+def _outlines(element: ElementTree.Element, path: Path) -> dict[str, list[list[list[float]]]]:
+    """Polygons of each image of a case; an empty or invalid ``svg`` is skipped, as the data set has some.
+
+    Raises:
+        ValueError: an ``svg`` holds something else than points with x and y.
+    """
     outlines: dict[str, list] = defaultdict(list)
     for mark in element.iter("mark"):
         try:
             regions = json.loads(mark.findtext("svg") or "[]")
         except json.JSONDecodeError:
             continue
-        for region in regions:
-            points = [[float(point["x"]), float(point["y"])] for point in region.get("points") or []]
+        try:
+            polygons = [[[float(p["x"]), float(p["y"])] for p in region.get("points") or []] for region in regions]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"dataset_dir: an svg of {str(path)!r} has no points with x and y; correct it") from error
+        for points in polygons:
             if len(points) >= 3:
                 outlines[(mark.findtext("image") or "").strip()].append(points)
     return dict(outlines)
