@@ -69,7 +69,7 @@ class Bright(torch.nn.Module):
 def operator_of(tmp_path, monkeypatch):
     def build(bundle):
         monkeypatch.setattr(sys, "path", [*sys.path])
-        sizes = dict(TINY[bundle]["network"])
+        sizes = TINY[bundle]["network"] | {"image_size": 64}
         if bundle == "akessfa":
             from common.text.tokenizer import ReportTokenizer
 
@@ -108,7 +108,7 @@ def test_a_mask_lies_on_its_image(operator_of, bundle, form):
     mask = back(operator(arrange(pixels), {"affine": np.eye(4)}))
     assert mask.shape == SIZE
     overlap = (truth & (mask > 0)).sum() / (truth | (mask > 0)).sum()
-    assert overlap > 0.85, overlap  # of clip_tnseg's 32 pixels the corner's border takes an eighth
+    assert overlap > 0.9, overlap
 
 
 @pytest.mark.parametrize("bundle", ["akessfa", "clip_tnseg", "hfcn"])

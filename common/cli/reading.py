@@ -93,9 +93,7 @@ def read_table(path: str | Path, *, what: str, columns: Collection[str] = ()) ->
         FileNotFoundError, ValueError: as :func:`read_text`; no rows, a column that is missing or there
             twice, a line with another number of cells, a quote that is not closed.
     """
-    lines = csv.reader(
-        io.StringIO(read_text(path, what=what), newline=None), delimiter=_separator(path, what), strict=True
-    )
+    lines = _lines(read_text(path, what=what))
     csv.field_size_limit(MOST_CELL)
     try:
         header = [name.strip().lower() for name in next(lines, [])]
@@ -127,9 +125,7 @@ def header_of(path: str | Path) -> set[str]:
     """Names of a table's columns, in lower case; none where there is no table."""
     if not Path(path).is_file():
         return set()
-    lines = csv.reader(
-        io.StringIO(read_text(path, what="dataset_dir"), newline=None), delimiter=_separator(path, "dataset_dir")
-    )
+    lines = _lines(read_text(path, what="dataset_dir"))
     try:
         return {name.strip().lower() for name in next(lines, [])}
     except csv.Error as error:
@@ -142,10 +138,10 @@ def cell_of(value: object) -> str:
     return "" if text.lower() in NOTHING else text
 
 
-def _separator(path: str | Path, what: str) -> str:
-    """The one that the header has most of."""
-    first = next(iter(read_text(path, what=what).splitlines()), "")
-    return max(SEPARATORS, key=first.count)
+def _lines(text: str) -> Any:
+    """A csv reader of a table, with the separator that its header has most of."""
+    header = text.partition("\n")[0].partition("\r")[0]
+    return csv.reader(io.StringIO(text, newline=None), delimiter=max(SEPARATORS, key=header.count), strict=True)
 
 
 def visible(folder: str | Path, pattern: str) -> list[Path]:

@@ -48,7 +48,8 @@ def require_matched(images: Sequence[str], boxes: Mapping[str, Sequence], *, whe
     twice = next((id for id, count in Counter(images).items() if count > 1), None)
     if twice is not None:
         raise ValueError(f"{where}: two images have the id {twice!r}; give each its own")
-    orphans = {id: len(current) for id, current in boxes.items() if id not in set(images)}
+    known = set(images)
+    orphans = {id: len(current) for id, current in boxes.items() if id not in known}
     if orphans and len(orphans) == len(boxes):
         raise ValueError(f"{where}: no box belongs to an image: image_id {next(iter(orphans))!r} is no id of an image")
     if orphans:

@@ -28,10 +28,11 @@ def result_names(cases: Sequence[str], *, are_files: bool) -> list[str]:
     longer = _with_folders(cases) if are_files else plain
     names: list[str] = []
     taken = {_folded(name) for name in plain if counts[_folded(name)] == 1}
+    last: Counter[str] = Counter()  # number that a name had last, so that many of one name take no longer each
     for name, long in zip(plain, longer, strict=True):
         unique = name
         if counts[_folded(name)] > 1:
-            unique = _free(long, taken)
+            unique = _free(long, taken, last)
             taken.add(_folded(unique))
         names.append(unique)
     return names
@@ -47,12 +48,14 @@ def _with_folders(paths: Sequence[str]) -> list[str]:
     ]
 
 
-def _free(name: str, taken: set[str]) -> str:
+def _free(name: str, taken: set[str], last: Counter[str]) -> str:
     """``name``, or with the first number behind it that no other has."""
-    number, result = 1, name
+    number = max(1, last[_folded(name)])
+    result = name if number == 1 else f"{name}_{number}"
     while _folded(result) in taken:
         number += 1
         result = f"{name}_{number}"
+    last[_folded(name)] = number
     return result
 
 
