@@ -11,10 +11,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
-from scipy.stats import bootstrap
-
 from common.datasets.layouts import read_dataset
+from common.metrics.intervals import mean_interval
 from common.synthetic.thyroid import dataset_or_synthetic
 
 
@@ -61,19 +59,8 @@ def by_patient(per_case: Path, column: str, patient_of: dict[str, str]) -> dict[
     return groups
 
 
-def mean_interval(groups: dict[str, list[float]]) -> tuple[float, float, float]:
-    """Mean over images, with a 95 % percentile bootstrap that resamples patients 2,000 times."""
-    sums = np.array([sum(values) for values in groups.values()])
-    counts = np.array([len(values) for values in groups.values()])
-    interval = bootstrap(
-        (sums, counts), lambda s, c, axis=-1: s.sum(axis) / c.sum(axis), paired=True, n_resamples=2000,
-        vectorized=True, method="percentile", rng=np.random.default_rng(0),
-    ).confidence_interval  # fmt: skip
-    return float(sums.sum() / counts.sum()), float(interval.low), float(interval.high)
-
-
 def paired_gain(first: dict[str, list[float]], second: dict[str, list[float]]) -> str:
     """Mean of ``first`` minus ``second``, paired by image, with its interval over patients."""
     gains = {key: [a - b for a, b in zip(first[key], second[key], strict=True)] for key in first}
-    mean, low, high = mean_interval(gains)
+    mean, low, high = mean_interval(gains.values())
     return f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"

@@ -12,7 +12,8 @@ import json
 import logging
 from pathlib import Path
 
-from benchmarks.ablations import by_patient, data_of, folder_of, mean_interval, paired_gain, parse, patients, run
+from benchmarks.ablations import by_patient, data_of, folder_of, paired_gain, parse, patients, run
+from common.metrics.intervals import mean_interval
 
 logger = logging.getLogger(__name__)
 TRAINED = {
@@ -72,7 +73,7 @@ def table(out: Path, names: list[str], seeds: list[int], patient_of: dict[int, d
             for reports in kinds_of(name):
                 folder = folder_of(out, name, seed) / f"test_{reports}"
                 metrics = json.loads((folder / "metrics.json").read_text())
-                mean, low, high = mean_interval(by_patient(folder / "per_case.csv", "dice", patient_of[seed]))
+                mean, low, high = mean_interval(by_patient(folder / "per_case.csv", "dice", patient_of[seed]).values())
                 methods = ("generator", "attention_mass", "leave_one_out")
                 keywords = [
                     " / ".join(f"{metrics[f'{method}_{key}']:.2f}" for method in methods)

@@ -19,8 +19,9 @@ from clip_tnseg.pretraining.steps import embeddings
 from monai.data import DataLoader, Dataset
 from transformers import AutoTokenizer, CLIPModel
 
-from benchmarks.ablations import by_patient, data_of, folder_of, mean_interval, paired_gain, parse, patients, run
+from benchmarks.ablations import by_patient, data_of, folder_of, paired_gain, parse, patients, run
 from common.datasets.phrases import PLAIN
+from common.metrics.intervals import mean_interval
 
 logger = logging.getLogger(__name__)
 VARIANTS = {
@@ -65,7 +66,7 @@ def table(out: Path, names: list[str], patient_of: dict[int, dict[str, str]]) ->
                 folder, fine = (folder_of(out, n, seed) for n in (name, "fine only"))
                 metrics = json.loads((folder / f"test_{phrases}" / "metrics.json").read_text())
                 dice = by_patient(folder / f"test_{phrases}" / "per_case.csv", "dice", patient)
-                mean, low, high = mean_interval(dice)
+                mean, low, high = mean_interval(dice.values())
                 cells = [f"{mean:.3f} [{low:.3f}, {high:.3f}]", *(f"{metrics[column]:.3f}" for column in COLUMNS)]
                 reference = fine / "test_own" / "per_case.csv"
                 gain = paired_gain(dice, by_patient(reference, "dice", patient)) if reference.is_file() else "-"

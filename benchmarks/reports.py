@@ -21,7 +21,7 @@ from common.metrics.entities import entity_metrics, read_entities
 from common.metrics.text import cider_d_each, rouge_l, text_metrics, tokens_of
 
 BASELINES = ("most frequent report", "nearest neighbour")
-TEXT = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "meteor", "rouge_l", "cider_d", "entity_accuracy", "entity_f1")
+TEXT = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "meteor_nltk", "rouge_l", "cider_d", "entity_accuracy", "entity_f1")
 
 
 def thumbnail(images: list[str], views: int) -> np.ndarray:

@@ -31,7 +31,7 @@ def test_the_encoder_its_tokenizer_and_its_special_tokens_come_from_the_folder(t
     parser = ConfigParser(
         ConfigParser.load_config_files([str(CONFIGS / "inference.json"), str(CONFIGS / "pretrained_text.json")])
     )
-    parser["text_source"], parser["network_def#segmenter#width"] = str(tmp_path), 8
+    parser["text_source"], parser["network_def#segmenter#backbone#width_factor"] = str(tmp_path), 0.25
     network, tokenizer = parser.get_parsed_content("network_def").eval(), parser.get_parsed_content("tokenizer")
     assert not any(p.requires_grad for p in network.segmenter.text_encoder.encoder.parameters())
     data = TokenizeReportd(tokenizer, max_length=8)({"report": "a left nodule"})

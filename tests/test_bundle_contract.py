@@ -245,7 +245,8 @@ def test_finetuning_starts_from_the_pretrained_network(made, bundle):
     if not (ROOT / f"bundles/{bundle}/configs/finetune.json").is_file():
         pytest.skip(f"{bundle} has no configs/finetune.json")
     network = flags(TINY[bundle]["network"])
-    quick = {**TINY[bundle]["train"], "epochs": 1, "learning_rate": 0, "ckpt_dir": folder / "finetuned"}
+    rates = {"learning_rate": 0, "encoder_learning_rate": 0}
+    quick = {**TINY[bundle]["train"], **rates, "epochs": 1, "ckpt_dir": folder / "finetuned"}
     start = ["--config_file", train_files(bundle, "finetune"), *common, *network, *flags(quick)]
     monai("run", *start, "--pretrained", str(folder / "models"))
     before, after = (torch.load(folder / name / "model.pt", weights_only=True) for name in ("models", "finetuned"))
@@ -303,7 +304,11 @@ def test_properties_are_complete(made, bundle, kind, monkeypatch):
         **{name: str(folder / place) for name, place in PLACES.items()},
         **TINY[bundle]["network"],
         **TINY[bundle]["data"],
-        **({} if kind == "inference" else {"batch_size": TINY[bundle]["train"]["batch_size"]}),
+        **(
+            {}
+            if kind == "inference"
+            else {k: v for k, v in TINY[bundle]["train"].items() if k in ("batch_size", "encoder_weights")}
+        ),
     )
     workflow.initialize()
     assert workflow.check_properties() == []

@@ -8,7 +8,7 @@ import torch
 from d2rnet.detector.network import LesionDetector
 from monai.bundle import ConfigWorkflow
 
-from common.datasets.studies import load_annotation
+from common.datasets.studies import annotation_file, load_annotation
 from common.synthetic.chest import ChestOptions, write_chests
 from tests.test_bundle_contract import ROOT
 
@@ -93,9 +93,12 @@ def labelling(trained, tmp_path):
 
 def test_pseudo_labels_are_added_and_nothing_else_changes(labelling):
     root, options = labelling
+    original = (root / "annotation.json").read_bytes()
     before = load_annotation(root / "annotation.json")
     execute(["pseudo_label"], "infer", **options)
-    after = load_annotation(root / "annotation.json")
+    assert (root / "annotation.json").read_bytes() == original
+    after = load_annotation(root / "annotation_with_boxes.json")
+    assert annotation_file(root) == root / "annotation_with_boxes.json"
     for old, new in ((a, b) for split in before for a, b in zip(before[split], after[split], strict=True)):
         assert {key: new[key] for key in old} == old and set(new) - set(old) == {"boxes", "scores", "box_labels"}
         assert len(new["boxes"]) == len(new["scores"]) == len(new["box_labels"]) == 5
@@ -106,12 +109,12 @@ def test_pseudo_labels_are_added_and_nothing_else_changes(labelling):
     with pytest.raises(RuntimeError) as caught:
         execute(["pseudo_label"], "infer", **options)
     assert "pass --overwrite true to replace them" in str(caught.value.__cause__)
-    (root / "bare.json").write_text(json.dumps(before))
-    other = {**options, "annotation": "bare.json", "output": str(root / "annotation.json")}
     with pytest.raises(RuntimeError) as caught:
-        execute(["pseudo_label"], "infer", **other)
-    assert "annotation.json' is there already" in str(caught.value.__cause__)
-    assert load_annotation(root / "annotation.json") == after
+        execute(["pseudo_label"], "infer", **options, annotation="annotation.json")
+    assert "annotation_with_boxes.json' is there already" in str(caught.value.__cause__)
+    assert load_annotation(root / "annotation_with_boxes.json") == after
+    execute(["pseudo_label"], "infer", **options, overwrite=True)
+    assert not list(root.glob("*boxes_with*")) and (root / "annotation.json").read_bytes() == original
 
 
 def test_an_interrupted_labelling_goes_on(labelling, monkeypatch):

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from common.engine.progress import EpochLine, read_history
+from common.metrics.intervals import mean_interval
 from common.results.page import Section, case_section, curves, metrics_table, read_cases, render, write_page
 
 
@@ -61,11 +62,24 @@ def test_title_and_note_are_kept_for_the_command(run):
 
 
 def test_intervals_only_where_a_metric_is_the_mean_of_its_cases(run):
-    block = metrics_table({"dice": 0.5, "hd95": 12.0}, read_cases(run / "per_case.csv"))
+    block = metrics_table({"dice": 0.5, "hd95": 12.0}, *read_cases(run / "per_case.csv"))
     table = render("", [Section("", [block])])
     low, high = map(float, re.search(r"0\.500</td><td>([\d.]+) to ([\d.]+)<", table).groups())
     assert 0.1 <= low < 0.5 < high <= 0.9
     assert "<th>hd95</th><td>12.000</td><td></td>" in table
+
+
+def test_intervals_draw_patients_and_not_their_images(run):
+    values = np.repeat(np.linspace(0.1, 0.9, 10), 10)  # ten patients with ten equal images each
+    rows = [f"{index}.png,{index // 10},{value}" for index, value in enumerate(values)]
+    (run / "per_case.csv").write_text("\n".join(["case,patient,dice", *rows]))
+    cases, patients = read_cases(run / "per_case.csv")
+    assert all(set(case) == {"dice"} for case in cases.values()) and len(set(patients.values())) == 10
+    tables = [render("", [Section("", [metrics_table({"dice": 0.5}, cases, of)])]) for of in (patients, {})]
+    assert "over 10 patients" in tables[0] and "over 100 cases" in tables[1]
+    limits = [list(map(float, re.search(r"([\d.]+) to ([\d.]+)<", table).groups())) for table in tables]
+    assert limits[0] == pytest.approx(mean_interval(values.reshape(10, 10).tolist())[1:], abs=1e-3)
+    assert limits[0][1] - limits[0][0] > 2.5 * (limits[1][1] - limits[1][0])
 
 
 def test_a_file_of_the_predictions_stays_inside_the_folder(run):
@@ -111,7 +125,7 @@ def test_curves_hold_every_epoch(tmp_path):
 
 def test_what_cannot_be_read_is_left_out(run):
     (run / "per_case.csv").write_text("case,dice,note\nim,,x\n,0.5,\nim2,0.25,y,z\n")
-    assert read_cases(run / "per_case.csv") == {"im": {}, "im2": {"dice": 0.25}}
+    assert read_cases(run / "per_case.csv") == ({"im": {}, "im2": {"dice": 0.25}}, {})
     (run / "0_overlay.png").write_bytes(b"broken")
     (run / "history.csv").write_text("epoch,loss a\n1,x\nnone,2\n2,0.5\n")
     assert write_page(run).is_file()

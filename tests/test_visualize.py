@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.results import drawing, page
+from common.results import drawing, fonts, page
 
 IMAGE = np.full((40, 60), 100, np.uint8)
 MASK = np.zeros((40, 60), bool)
@@ -40,6 +40,18 @@ def test_report_is_shaded_and_escaped():
     assert "&lt;b&gt;" in html and f"rgb{drawing.KEYWORD}" in html and "rgb(255, 255, 255)" in html
     panel = drawing.report_panel("A nodule. " * 20, [(2, 8)], [1.0], width=300)
     assert panel.width == 300 and drawing.KEYWORD in colours(panel) and panel.height > 60
+
+
+def test_chinese_is_drawn_by_a_font_of_the_machine_or_left_to_the_page(monkeypatch):
+    assert fonts.text_and_font("left lobe", 14)[0] == "left lobe"
+    monkeypatch.setattr(fonts, "_wide_font", lambda size: None)
+    assert fonts.text_and_font("结节 nodule 低回声", 14)[0] == "... nodule ..."
+    monkeypatch.undo()
+    fonts._wide_font.cache_clear()
+    monkeypatch.setattr(fonts, "FILES", ("no such font.ttf", "DejaVuSans.ttf"))
+    text, font = fonts.text_and_font("结节", 14)
+    assert text == "结节" and font.getname()[0] == "DejaVu Sans"
+    fonts._wide_font.cache_clear()
 
 
 def test_page_is_one_file():

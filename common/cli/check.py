@@ -18,7 +18,7 @@ from common.cli.errors import speak_plainly
 from common.cli.location import bundle_root
 from common.cli.model_file import adopt
 from common.cli.running import running_parser
-from common.cli.typed_text import deliver, deliver_record, is_record, is_text, leaves, put, texts_of, typed
+from common.cli.typed_text import deliver, deliver_record, is_none, is_record, is_text, leaves, put, texts_of, typed
 from common.cli.typed_values import example_of, typed_values
 
 ALWAYS_KNOWN = ("bundle_root", "workflow_name")  # MONAI's tools set them whether or not a config reads them
@@ -52,6 +52,9 @@ def check_command_line() -> None:
         taken = {id for id in values if is_text(id, config.get(id)) or is_record(id, values[id])}
         texts = texts_of({id: values[id] for id in values if id in taken and id in parser}, arguments)
         deliver(parser, texts)
+        for id in taken:
+            if id in parser and is_none(id, values[id]):
+                put(parser, id, None)  # MONAI leaves the config's own value
         if "output_dir" in texts and "tracking" in flags:
             deliver_record(parser, texts["output_dir"])
         weights = _weights_of(parser, texts | {"ckpt_file": str(flags.get("ckpt_file") or "")})

@@ -66,8 +66,13 @@ def leaves(id: str, value: object) -> Iterator[tuple[str, Any]]:
         yield from leaves(f"{id}::{key}", part)
 
 
+def is_none(id: str, value: object) -> bool:
+    """Whether ``value`` says that the path or name at ``id`` is to be none; in a text these are words."""
+    return value in ("None", "null") and ReferenceResolver.split_id(id)[-1] not in TEXTS
+
+
 def texts_of(flags: Mapping[str, object], arguments: Sequence[str]) -> dict[str, str]:
-    """``flags`` that hold texts and paths, by id; a path "None" is none, as for MONAI.
+    """``flags`` that hold texts and paths, by id, those that are to be none left out.
 
     Raises:
         SystemExit: one without a value, an empty path, or a value of an ``args_file`` that is no text.
@@ -83,7 +88,7 @@ def texts_of(flags: Mapping[str, object], arguments: Sequence[str]) -> dict[str,
         is_name = ReferenceResolver.split_id(id)[-1] not in TEXTS
         if is_name and not str(value).strip():
             raise SystemExit(f"--{id}: {value!r} is empty; leave it out, or pass a name")
-        if not (is_name and value == "None"):
+        if not is_none(id, value):
             texts[id] = str(value)
     return texts
 

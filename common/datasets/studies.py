@@ -19,6 +19,7 @@ from common.images.files import WITH_DICOM, check_image, image_files, open_image
 
 logger = logging.getLogger(__name__)
 SPLITS = {"train": "train", "validation": "val", "test": "test"}
+WITH_BOXES = "_with_boxes"  # ends the name of an annotation that pseudo_label.json wrote beside the user's
 FORMS = (("uid", "finding"), ("id", "report"))  # keys of the study's name and of its text
 
 
@@ -85,6 +86,8 @@ def _study_names(entries: Sequence[dict]) -> Iterator[object]:
 def annotation_file(root: Path, name: str | None = None) -> Path:
     """The annotation file ``name`` (a path, or a name in ``root``), or the one JSON file of ``root`` with the splits.
 
+    ``NAME_with_boxes.json`` stands in for ``NAME.json`` beside it, of which it is a copy with a detector's boxes.
+
     Raises:
         FileNotFoundError: there is no file ``name``.
         ValueError: without ``name``, there is none, or more than one.
@@ -101,6 +104,10 @@ def annotation_file(root: Path, name: str | None = None) -> Path:
             results.append(file)
         except ValueError as error:
             reasons.append(str(error))
+    copies = {file.with_stem(file.stem.removesuffix(WITH_BOXES)) for file in results if file.stem.endswith(WITH_BOXES)}
+    if replaced := copies.intersection(results):
+        logger.info("%s: read with boxes, in place of %s", root, ", ".join(file.name for file in replaced))
+        results = [file for file in results if file not in replaced]
     if len(results) > 1:
         names = [file.name for file in results]
         raise ValueError(f"dataset_dir: {str(root)!r} holds {names}; pass --annotation with one of them")

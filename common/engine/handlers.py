@@ -9,14 +9,20 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 from monai.engines import Evaluator
-from monai.handlers import ValidationHandler
+from monai.handlers import CheckpointLoader, ValidationHandler
 from torch.optim.lr_scheduler import LRScheduler
 
 from common.cli.model_file import settings_of
 from common.cli.running import running_parser
+from common.engine.averaging import AveragedWeights
 from common.engine.distributed import EqualBuffers
 from common.engine.progress import EpochLine
 from common.engine.state import EpochSeed, StepSchedule, TrainingState
+
+
+def load_weights(*, network: torch.nn.Module, path: str) -> CheckpointLoader:
+    """MONAI's handler that loads ``network``, a bare state dict, from the file ``path`` as an engine starts."""
+    return CheckpointLoader(load_path=path, load_dict={"model": network}, map_location="cpu")
 
 
 class ValidateEvery(ValidationHandler):
@@ -43,6 +49,7 @@ class TrainingHandlers:
         schedule: "iteration" or "epoch", after which the schedule takes a step.
         folder, prefix: of ``{prefix}history.csv`` and ``{prefix}checkpoint.pt``.
         weights: file of the best network; None: nothing is saved but the history.
+        ema_decay: of :class:`common.engine.averaging.AveragedWeights`, then validated and saved as the best; 0: none.
         companions: of :class:`common.engine.state.TrainingState`.
 
     Raises:
@@ -59,6 +66,7 @@ class TrainingHandlers:
         folder: str,
         weights: str | None,
         best: torch.nn.Module | None = None,
+        ema_decay: float = 0.0,
         prefix: str = "",
         interval: int = 1,
         seed: int = 0,
@@ -69,7 +77,13 @@ class TrainingHandlers:
         if schedule not in ("iteration", "epoch"):
             raise ValueError(f"schedule: {schedule!r} is neither 'iteration' nor 'epoch'")
         lr_scheduler: LRScheduler = state["lr_scheduler"]
+        averages: list[Any] = []
+        if ema_decay:
+            average = AveragedWeights(network=state["network"], evaluator=evaluator, decay=ema_decay)
+            averages = [average, EqualBuffers(network=average.averaged.module)]
+            state, best = {**state, "averaged": average.averaged}, average.averaged.module
         self.handlers: list[Any] = [
+            *averages,
             EpochSeed(seed=seed, dataset=dataset, deterministic=deterministic),
             EqualBuffers(network=state["network"]),
             ValidateEvery(validator=evaluator, interval=interval),

@@ -14,16 +14,26 @@ def trainable(network: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in network.parameters() if parameter.requires_grad]
 
 
+def by_part(
+    network: nn.Module, *, parts: Iterable[nn.Module], part_learning_rate: float, learning_rate: float
+) -> list[dict]:
+    """Parameter groups for an optimizer: those of ``parts`` with their own rate, and the rest; frozen ones left out."""
+    first = [parameter for part in parts for parameter in trainable(part)]
+    known = {id(parameter) for parameter in first}
+    rest = [parameter for parameter in trainable(network) if id(parameter) not in known]
+    groups = ((first, part_learning_rate), (rest, learning_rate))
+    return [{"params": parameters, "lr": rate} for parameters, rate in groups if parameters]
+
+
 def one_cycle(
     optimizer: Optimizer,
     *,
-    learning_rate: float,
     epochs: int | Sequence[int],
     loader: Sized,
     warmup: float = 0.1,
     final_div_factor: float = 1e4,
 ) -> OneCycleLR:
-    """Up to ``learning_rate`` in the first ``warmup`` of all steps, then down along a cosine (Smith and Topin 2017).
+    """Up to each group's rate in the first ``warmup`` of all steps, then down along a cosine (Smith and Topin 2017).
 
     Args:
         epochs: of the training; of several the most: MONAI's clients set a trainer's epochs apart from the config's.
@@ -33,7 +43,7 @@ def one_cycle(
     most = max(epochs) if isinstance(epochs, Iterable) else epochs
     return OneCycleLR(
         optimizer,
-        max_lr=learning_rate,
+        max_lr=[group["lr"] for group in optimizer.param_groups],
         epochs=most,
         steps_per_epoch=len(loader),
         pct_start=warmup,

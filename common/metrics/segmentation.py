@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
-from monai.handlers import IgniteMetricHandler
+from monai.handlers import ConfusionMatrix, IgniteMetricHandler, MeanDice, MeanIoUHandler, from_engine
 from monai.metrics import CumulativeIterationMetric, compute_hausdorff_distance
 
 
@@ -35,3 +35,19 @@ def Hausdorff95(*, output_transform: Callable, save_details: bool = True) -> Ign
     return IgniteMetricHandler(
         metric_fn=_Hausdorff95Metric(), output_transform=output_transform, save_details=save_details
     )
+
+
+def mask_metrics(*, without: Sequence[str] = ()) -> dict[str, IgniteMetricHandler]:
+    """IoU, HD95, precision and recall of ``pred`` against ``label``, and Dice of other predictions.
+
+    Args:
+        without: names of the other predictions after ``pred_``, such as "without_report".
+    """
+    transform = from_engine(["pred", "label"])
+    metrics: dict[str, IgniteMetricHandler] = {
+        f"dice_{name}": MeanDice(output_transform=from_engine([f"pred_{name}", "label"])) for name in without
+    }
+    metrics |= {"iou": MeanIoUHandler(output_transform=transform), "hd95": Hausdorff95(output_transform=transform)}
+    for name, known in (("precision", "precision"), ("recall", "sensitivity")):
+        metrics[name] = ConfusionMatrix(metric_name=known, save_details=False, output_transform=transform)
+    return metrics

@@ -127,8 +127,9 @@ def meteor(predictions: Sequence[Tokens], references: Sequence[Tokens]) -> float
     """Mean METEOR with the weights of METEOR 1.5 (Denkowski and Lavie 2014): alpha 0.85, beta 0.2, gamma 0.6.
 
     nltk matches equal words, then equal stems (Snowball, English). The Java program that papers quote also matches
-    synonyms and paraphrases and discounts function words. On the 20 English pairs of the tests its mean is 0.378 and
-    this one 0.377; its corpus score, which pools the counts, is 0.333.
+    synonyms and paraphrases and discounts function words, so results call this one ``meteor_nltk``: it was seen to
+    differ from the program's by up to 0.007 on English and 0.06 on Chinese corpora. On the 20 English pairs of the
+    tests the program's mean is 0.378 and this one 0.377; its corpus score, which pools the counts, is 0.333.
     """
     _check(predictions, references)
     options = {
@@ -148,7 +149,11 @@ def meteor(predictions: Sequence[Tokens], references: Sequence[Tokens]) -> float
 def text_metrics(predictions: Sequence[str], references: Sequence[str]) -> dict[str, float]:
     """All metrics of whole reports, tokenised by :func:`tokens_of`."""
     first, second = ([tokens_of(text) for text in texts] for texts in (predictions, references))
-    scores = {"meteor": meteor(first, second), "rouge_l": rouge_l(first, second), "cider_d": cider_d(first, second)}
+    scores = {
+        "meteor_nltk": meteor(first, second),
+        "rouge_l": rouge_l(first, second),
+        "cider_d": cider_d(first, second),
+    }
     return bleu(first, second) | scores
 
 

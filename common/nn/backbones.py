@@ -20,6 +20,7 @@ TORCHVISION_FILES = {  # weight name -> published file; the part after the dash 
     "ResNet101_Weights.IMAGENET1K_V1": "resnet101-63fe2227.pth",
     "ResNet101_Weights.IMAGENET1K_V2": "resnet101-cd907fc2.pth",
 }
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard deviation of red, green, blue
 TORCHVISION_URL = "https://download.pytorch.org/models/"
 
 
@@ -70,6 +71,10 @@ class ResNetFeatures(nn.Module):
         if weights is not None:
             load_resnet(self, read_weights(weights), colour=colour)
 
+    def stages(self) -> list[nn.Module]:
+        """The parts in their order; the last makes the map at stride 32 of that at stride 16."""
+        return [self.stem, self.pool, self.layer1, self.layer2, self.layer3, self.layer4]
+
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
         first = self.layer1(self.pool(self.stem(image)))  # stride 4
         second = self.layer2(first)
@@ -86,11 +91,17 @@ def load_resnet(network: ResNetFeatures, state: dict[str, torch.Tensor], *, colo
     renamed = {_key(name): value for name, value in state.items() if not name.startswith("fc.")}
     first = "stem.0.weight"
     if first in renamed and not colour:
-        renamed[first] = _grey_filters(renamed[first], network.stem[0].in_channels)  # type: ignore[arg-type]
+        renamed[first] = fit_filters(renamed[first], network.stem[0].in_channels)  # type: ignore[arg-type]
     try:
         network.load_state_dict(renamed)
     except RuntimeError as error:
-        raise ValueError(f"weights: they do not fit this ResNet: {error}") from error
+        raise ValueError(f"weights: they do not fit this ResNet: {first_misfit(error)}") from error
+
+
+def first_misfit(error: RuntimeError) -> str:
+    """The first of the faults that ``load_state_dict`` lists, and how many there are."""
+    faults = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
+    return f"{faults[0][:200]} ({len(faults)} such faults)"
 
 
 def _key(name: str) -> str:
@@ -101,7 +112,7 @@ def _key(name: str) -> str:
     return name
 
 
-def _grey_filters(filters: torch.Tensor, channels: int) -> torch.Tensor:
+def fit_filters(filters: torch.Tensor, channels: int) -> torch.Tensor:
     """Colour filters (O, 3, 7, 7) for a grey image in channel 0 and further channels that start unseen."""
     grey = torch.zeros(filters.shape[0], channels, *filters.shape[2:], dtype=filters.dtype)
     grey[:, 0] = filters.sum(1)

@@ -13,6 +13,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_erosion
 
+from common.results.fonts import Font, text_and_font
+
 PREDICTION, TRUTH, KEYWORD = (255, 176, 0), (0, 200, 255), (255, 196, 61)
 INK, PAPER = (24, 28, 33), (255, 255, 255)
 LOW, HIGH = (247, 250, 252), (22, 98, 160)
@@ -57,7 +59,7 @@ def _legend(entries: list[tuple[str, tuple[int, int, int]]], width: int) -> Imag
     pen, x = ImageDraw.Draw(legend), 8
     for name, colour in entries:
         pen.rectangle([x, 9, x + 18, 19], fill=colour)
-        pen.text((x + 24, 6), name, fill=INK, font=_font(14))
+        _write(pen, (x + 24, 6), name)
         x += 44 + int(pen.textlength(name, font=_font(14)))
     return legend
 
@@ -74,7 +76,7 @@ def draw_boxes(image: np.ndarray, boxes: np.ndarray, texts: Sequence[str], *, he
     lines = [f"{number}: {text}" for number, text in enumerate(texts, start=1)] or ["no box"]
     legend = Image.new("RGB", (size[0], 8 + 20 * len(lines)), PAPER)
     for row, line in enumerate(lines):
-        ImageDraw.Draw(legend).text((8, 4 + 20 * row), line, fill=INK, font=_font(14))
+        _write(ImageDraw.Draw(legend), (8, 4 + 20 * row), line)
     return stack([canvas, legend])
 
 
@@ -114,24 +116,21 @@ def attention_map(
     grey = np.asarray(Image.fromarray(image).convert("RGB").resize(size, Image.Resampling.BICUBIC), dtype=float)
     mixed = grey * (1 - 0.65 * heat) + 0.65 * heat * np.array([255, 70, 40])
     caption = Image.new("RGB", (size[0], 28), PAPER)
-    ImageDraw.Draw(caption).text((8, 6), title, fill=INK, font=_font(14))
+    _write(ImageDraw.Draw(caption), (8, 6), title)
     return stack([Image.fromarray(mixed.astype(np.uint8)), caption])
 
 
-def report_panel(
-    report: str, spans: Sequence[tuple[int, int]], scores: Sequence[float], *, width: int, font: str | None = None
-) -> Image.Image:
+def report_panel(report: str, spans: Sequence[tuple[int, int]], scores: Sequence[float], *, width: int) -> Image.Image:
     """Draw ``report`` with each token's background as strong as its score in [0, 1].
 
     Args:
         spans: characters ``report[start:end]`` of each token.
-        font: a font file; the default one has no Chinese characters.
     """
-    face = ImageFont.truetype(font, 16) if font else _font(16)
     pieces = pieces_of(report, spans, scores)
     canvas = Image.new("RGB", (width, 4000), PAPER)
     pen, x, y = ImageDraw.Draw(canvas), 10.0, 8
-    for text, score in pieces:
+    for piece, score in pieces:
+        text, face = text_and_font(piece, 16)
         length = pen.textlength(text, font=face)
         if x + length > width - 10 and text.strip():
             x, y = 10.0, y + 26
@@ -181,8 +180,13 @@ def stack(pictures: Sequence[Image.Image]) -> Image.Image:
     return joined
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def _font(size: int) -> Font:
     return ImageFont.load_default(size=size)
+
+
+def _write(pen: ImageDraw.ImageDraw, corner: tuple[float, float], text: str) -> None:
+    shown, font = text_and_font(text, 14)
+    pen.text(corner, shown, fill=INK, font=font)
 
 
 def heat_map(

@@ -22,32 +22,40 @@ class ResultFiles:
     """Handler: write the files to ``output_dir`` when the evaluation is complete.
 
     A metric with ``save_details=True`` (each handler of MONAI has it, and it is the default) fills ``per_case.csv``:
-    one column, or one for each class.
+    one column, or one for each class. Where batches tell a ``case``, it is the column ``patient``, by which the page's
+    intervals are drawn.
 
     Args:
-        key: what a case is: "image", named by its file, or an entry of the batch that is a name.
+        key: what a row is: "image", named by its file, or an entry of the batch that is a name.
     """
 
     def __init__(self, *, output_dir: str, key: str = "image") -> None:
         self.output_dir, self.key = output_dir, key
         self.names: list[str] = []
+        self.patients: list[str] = []
 
     def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.STARTED, lambda _: self.names.clear())
+        engine.add_event_handler(Events.STARTED, self._forget)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._remember_names)
         engine.add_event_handler(Events.COMPLETED, self._write)
         lock_while_running(engine, self.output_dir)
 
+    def _forget(self, _: Engine) -> None:
+        self.names, self.patients = [], []
+
     def _remember_names(self, engine: Engine) -> None:
-        self.names += [name_of(case[self.key]) for case in engine.state.batch]  # type: ignore[union-attr]
+        batch: list[dict] = engine.state.batch  # type: ignore[assignment]
+        self.names += [name_of(case[self.key]) for case in batch]
+        self.patients += [str(case["case"]) for case in batch if "case" in case]
 
     def _write(self, engine: Engine) -> None:
-        order, names = data_order(len(self.names)), gather(self.names)
+        order, names, patients = data_order(len(self.names)), gather(self.names), gather(self.patients)
         if not is_first():
             return
         folder = Path(self.output_dir)
         write_json(folder / "metrics.json", _defined({k: float(v) for k, v in engine.state.metrics.items()}), indent=2)
-        columns: dict[str, list] = {"case": names, **_columns(engine.state.metric_details)}  # type: ignore[attr-defined]
+        who = {"patient": patients} if patients else {}
+        columns: dict[str, list] = {"case": names, **who, **_columns(engine.state.metric_details)}  # type: ignore[attr-defined]
         columns = {name: [values[index] for index in order] for name, values in columns.items()}
         write_rows(folder / "per_case.csv", [list(columns), *zip(*columns.values(), strict=True)])
         write_page(folder)

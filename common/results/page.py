@@ -10,6 +10,7 @@ import base64
 import csv
 import io
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -23,13 +24,13 @@ from common.cli.atomic import write_json, write_text
 from common.engine.progress import number as to_number
 from common.engine.progress import read_history
 from common.images.files import open_image, to_grey
+from common.metrics.intervals import mean_interval
 from common.results.drawing import pieces_of, shade, side_by_side
 
 Block = dict[str, Any]  # ``kind`` and what page.html.j2 shows of it
 PAGES = 24  # cases shown at most, half of them the worst
 SIZES = {"area_mm2": "area {:.0f} mm²", "long_axis_mm": "long axis {:.1f} mm", "short_axis_mm": "short axis {:.1f} mm"}
 COLOURS = ("#1662a0", "#d2691e", "#2e8b57", "#8b3a8b", "#b8860b", "#5b6570")
-RESAMPLES = 1000
 KEYS = ("image", "images", "study", "report", "phrase")
 
 
@@ -102,8 +103,8 @@ def write_page(folder: Path, *, title: str | None = None, note: str | None = Non
     metrics = _read_json(folder / "metrics.json", {})
     if not predictions and not metrics:
         raise FileNotFoundError(f"{str(folder)!r}: neither predictions.json nor metrics.json; evaluate or infer first")
-    cases = read_cases(folder / "per_case.csv")
-    sections = [*_summaries(folder, metrics, cases), *case_sections(folder, predictions, cases)]
+    cases, patients = read_cases(folder / "per_case.csv")
+    sections = [*_summaries(folder, metrics, cases, patients), *case_sections(folder, predictions, cases)]
     write_json(folder / "page.json", about)
     count = f"{len(predictions)} predictions. " if predictions else ""
     path, said = folder / "index.html", f"{count}{about['note']} For research, not for clinical use."
@@ -111,46 +112,55 @@ def write_page(folder: Path, *, title: str | None = None, note: str | None = Non
     return path
 
 
-def read_cases(path: Path) -> dict[str, dict[str, float]]:
-    """Values of each case of ``per_case.csv``, by its name."""
+def read_cases(path: Path) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
+    """Values of each case of ``per_case.csv``, and its patient where the file tells, both by the case's name."""
     if not path.is_file():
-        return {}
+        return {}, {}
     with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     cases = {row.pop("case"): row for row in rows if row.get("case")}
-    return {
+    patients = {case: patient for case, row in cases.items() if (patient := row.pop("patient", None))}
+    values = {
         case: {name: value for name, text in row.items() if name and (value := to_number(text)) is not None}
         for case, row in cases.items()
     }
+    return values, patients
 
 
-def _summaries(folder: Path, metrics: Mapping[str, float | None], cases: Mapping[str, Mapping]) -> list[Section]:
+def _summaries(
+    folder: Path, metrics: Mapping[str, float | None], cases: Mapping[str, Mapping], patients: Mapping[str, str]
+) -> list[Section]:
     folders = (folder, folder / "models", folder.parent / "models")
     history = next((rows for where in folders if (rows := read_history(str(where / "history.csv")))), [])
-    sections = [Section("Metrics", [metrics_table(metrics, cases)])] if metrics else []
+    sections = [Section("Metrics", [metrics_table(metrics, cases, patients)])] if metrics else []
     return [*sections, Section("Training", curves(history))] if history else sections
 
 
-def metrics_table(metrics: Mapping[str, float | None], cases: Mapping[str, Mapping[str, float]]) -> Block:
-    """Each metric; where it is the mean over cases, with its 95 % interval (percentile bootstrap of cases)."""
-    header = ("", "value", f"95 % interval over {len(cases)} cases") if cases else ()
+def metrics_table(
+    metrics: Mapping[str, float | None], cases: Mapping[str, Mapping[str, float]], patients: Mapping[str, str]
+) -> Block:
+    """Each metric; where it is the mean over cases, with its 95 % interval (percentile bootstrap of patients)."""
+    drawn = f"{len(set(patients.values()))} patients" if patients else f"{len(cases)} cases"
+    header = ("", "value", f"95 % interval over {drawn}") if cases else ()
     rows = []
     for name, value in metrics.items():
         if value is None:
             rows.append((name, "undefined", ""))
             continue
-        values = np.array([case[name] for case in cases.values() if name in case])
-        rows.append((name, f"{value:.3f}", _interval(values[np.isfinite(values)], value)))
+        groups: dict[str, list[float]] = defaultdict(list)
+        for case, values in cases.items():
+            if np.isfinite(values.get(name, np.nan)):
+                groups[patients.get(case, case)].append(values[name])
+        rows.append((name, f"{value:.3f}", _interval(list(groups.values()), value)))
     return table(rows, header=header)
 
 
-def _interval(values: np.ndarray, mean: float) -> str:
-    """Of the mean of ``values``; nothing where ``mean`` is none of them."""
-    if len(values) < 2 or abs(values.mean() - mean) >= 1e-3 * max(1.0, abs(mean)):
+def _interval(groups: Sequence[Sequence[float]], value: float) -> str:
+    """Of the mean over all values of ``groups``; nothing where ``value`` is another figure than this mean."""
+    if len(groups) < 2:
         return ""
-    draws = np.random.default_rng(0).integers(0, len(values), (RESAMPLES, len(values)))
-    low, high = np.percentile(values[draws].mean(1), [2.5, 97.5])
-    return f"{low:.3f} to {high:.3f}"
+    mean, low, high = mean_interval(groups)
+    return f"{low:.3f} to {high:.3f}" if abs(mean - value) < 1e-3 * max(1.0, abs(value)) else ""
 
 
 def curves(history: Sequence[Mapping[str, float]]) -> list[Block]:

@@ -6,7 +6,46 @@ import re
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-from monai.transforms import RandomizableTransform
+import torch
+from monai.transforms import (
+    RandAdjustContrastd,
+    RandGaussianSmoothd,
+    RandomizableTransform,
+    RandScaleIntensityd,
+    RandShiftIntensityd,
+    Transform,
+)
+
+
+def vary_ultrasound(*, prob: float = 0.5) -> list[Transform]:
+    """What changes from scanner to scanner: gamma, gain, brightness, sharpness and speckle of ``image`` in [0, 1]."""
+    return [
+        RandAdjustContrastd(keys="image", prob=prob, gamma=(0.7, 1.5)),
+        RandScaleIntensityd(keys="image", factors=0.2, prob=prob),
+        RandShiftIntensityd(keys="image", offsets=0.1, prob=prob),
+        RandGaussianSmoothd(keys="image", sigma_x=(0.25, 1.0), sigma_y=(0.25, 1.0), prob=prob / 2),
+        RandSpeckled(keys="image", std=0.15, prob=prob / 2),
+    ]
+
+
+class RandSpeckled(RandomizableTransform):
+    """Multiply each pixel of some images by a random factor around 1, as speckle does.
+
+    Args:
+        std: standard deviation of the factor at most.
+    """
+
+    def __init__(self, keys: str, *, std: float, prob: float) -> None:
+        super().__init__(prob)
+        self.key, self.std = keys, std
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        self.randomize(None)
+        if not self._do_transform:
+            return dict(data)
+        image: torch.Tensor = data[self.key]
+        factors = self.R.normal(1.0, self.R.uniform(0, self.std), tuple(image.shape))
+        return {**data, self.key: image * torch.from_numpy(factors).to(image.dtype)}
 
 
 class RandMirrorReportd(RandomizableTransform):

@@ -10,8 +10,6 @@ from monai.transforms import (
     Compose,
     EnsureTyped,
     RandAffined,
-    RandScaleIntensityd,
-    RandShiftIntensityd,
     SelectItemsd,
     Transform,
 )
@@ -20,7 +18,7 @@ from common.cli.given import text_or_file
 from common.datasets.layouts import list_each, read_dataset
 from common.text.encoding import encode_report
 from common.text.tokenizer import SentenceTokenizer
-from common.transforms.augment import RandMirrorReportd
+from common.transforms.augment import RandMirrorReportd, vary_ultrasound
 from common.transforms.load import check_size, load_grey
 from common.transforms.reports import TokenizeReportd
 
@@ -29,7 +27,7 @@ TRUTH = ("about_image", "about_nodule", "attribute")
 
 
 def training_transforms(*, tokenizer: SentenceTokenizer, size: int, max_length: int, affine: float = 0.0) -> Compose:
-    """Load, then vary at random what the report does not speak of: brightness, contrast, and side with its words.
+    """Load, then vary at random what the report does not speak of: the scanner's looks, and side with its words.
 
     Args:
         affine: for data sets of some hundred images: rotate by up to so many radians, zoom by up to this share, shift
@@ -43,8 +41,7 @@ def training_transforms(*, tokenizer: SentenceTokenizer, size: int, max_length: 
             EnsureTyped(keys=keys, track_meta=False),  # random transforms on plain tensors cost a fraction
             RandMirrorReportd(keys=keys),
             *([_rand_affine(keys, size, affine)] if affine else []),
-            RandScaleIntensityd(keys="image", factors=0.1, prob=0.5),
-            RandShiftIntensityd(keys="image", offsets=0.05, prob=0.5),
+            *vary_ultrasound(),
             TokenizeReportd(tokenizer, max_length=max_length),
             SelectItemsd(keys=[*keys, *TOKENS]),
         ]

@@ -105,7 +105,8 @@ class Segmenter(nn.Module):
 
     Args:
         text_encoder: an encoder of :mod:`common.text.encoders`.
-        depth, weights, width: of :class:`common.nn.backbones.ResNetFeatures`.
+        backbone: image encoder with the interface of :mod:`common.nn.backbones`, of an image and its two coordinates.
+        depth, weights, width: of :class:`common.nn.backbones.ResNetFeatures`, there without ``backbone``.
         decoder_width: channels of the decoder at stride 4.
         special_ids: token ids that are no words (padding, begin, end).
     """
@@ -114,6 +115,7 @@ class Segmenter(nn.Module):
         self,
         *,
         text_encoder: nn.Module,
+        backbone: Optional[nn.Module] = None,
         depth: int = 34,
         weights: Optional[str] = None,
         width: int = 64,
@@ -121,7 +123,9 @@ class Segmenter(nn.Module):
         special_ids: tuple[int, ...] = (0, 2, 3),
     ) -> None:
         super().__init__()
-        self.image_encoder = ResNetFeatures(depth=depth, in_channels=3, weights=weights, width=width)
+        if backbone is None:
+            backbone = ResNetFeatures(depth=depth, in_channels=3, weights=weights, width=width)
+        self.image_encoder = backbone
         self.text_encoder = text_encoder
         channels = self.image_encoder.channels
         self.ssfa = nn.ModuleList(SSFA(channels=c, text_dim=text_encoder.width) for c in channels[1:])

@@ -13,8 +13,6 @@ from monai.transforms import (
     EnsureTyped,
     RandFlipd,
     RandRotated,
-    RandScaleIntensityd,
-    RandShiftIntensityd,
     SelectItemsd,
     Transform,
 )
@@ -23,6 +21,7 @@ from common.datasets.layouts import is_sound, list_each, list_files, list_images
 from common.engine.failures import FAILURES
 from common.images.files import check_pairs, stem_of
 from common.images.masks import CropNoduled, LoadMaskd
+from common.transforms.augment import vary_ultrasound
 from common.transforms.load import load_grey
 
 
@@ -37,15 +36,14 @@ class CropMaskedd(Transform):
 
 
 def training_transforms(*, size: int, margin: float) -> Compose:
-    """Load, then flip, turn by up to 10 degrees, and vary brightness and contrast."""
+    """Load, then flip, turn by up to 10 degrees, zoom, and vary the scanner's looks."""
     return Compose(
         [
             *load_grey(size=size, rows_first=True, crop=[LoadMaskd(), CropNoduled(margin=margin)]),
             EnsureTyped(keys="image", track_meta=False),  # random transforms on plain tensors cost a fraction
             RandFlipd(keys="image", prob=0.5, spatial_axis=1),
             RandRotated(keys="image", prob=0.5, range_x=math.radians(10), padding_mode="border"),
-            RandScaleIntensityd(keys="image", factors=0.2, prob=0.5),
-            RandShiftIntensityd(keys="image", offsets=0.1, prob=0.5),
+            *vary_ultrasound(),
             SelectItemsd(keys=["image", "malignancy"]),
         ]
     )

@@ -49,7 +49,8 @@ class HFCN(nn.Module):
     """Global branch and feature-cropping branch on one trunk.
 
     Args:
-        depth, width, weights: of :class:`common.nn.backbones.ResNetFeatures`.
+        backbone: image encoder with the interface of :mod:`common.nn.backbones`, of standardised grey images.
+        depth, width, weights: of :class:`common.nn.backbones.ResNetFeatures`, there without ``backbone``.
         crops: N; at test 1 (the centre), 5 (corners and centre) or 9 (a grid).
         ratio: side of a crop as a share of the feature map's.
         random_crops: in training the windows lie anywhere; else as at test.
@@ -63,6 +64,7 @@ class HFCN(nn.Module):
     def __init__(
         self,
         *,
+        backbone: Optional[nn.Module] = None,
         depth: int = 18,
         width: int = 64,
         weights: Optional[str] = None,
@@ -78,9 +80,11 @@ class HFCN(nn.Module):
             raise ValueError(f"crops: {crops} is none of {sorted(GRIDS)}")
         if not 0 < ratio <= 1 or not 0 <= global_weight <= 1:
             raise ValueError(f"ratio: {ratio} and global_weight: {global_weight} must lie in (0, 1] and [0, 1]")
-        features = ResNetFeatures(depth=depth, in_channels=1, weights=weights, width=width)
-        self.trunk = nn.Sequential(features.stem, features.pool, features.layer1, features.layer2, features.layer3)
-        self.whole = Classifier(features.layer4, channels=features.channels[3], dropout=dropout)
+        if backbone is None:
+            backbone = ResNetFeatures(depth=depth, in_channels=1, weights=weights, width=width)
+        *trunk, last = backbone.stages()
+        self.trunk = nn.Sequential(*trunk)
+        self.whole = Classifier(last, channels=backbone.channels[3], dropout=dropout)
         self.local = self.whole if share_classifier else copy.deepcopy(self.whole)
         self.mean, self.std = 0.449, 0.226  # ImageNet's, of grey values: the means over its three channels
         self.ratio, self.random_crops, self.global_weight = ratio, random_crops, global_weight

@@ -32,9 +32,9 @@ class TeacherForced(NamedTuple):
 class VisualExtractor(nn.Module):
     """Tokens and one pooled vector of each view."""
 
-    def __init__(self, *, depth: int, width: int, weights: Optional[str], pooled: int) -> None:
+    def __init__(self, *, backbone: nn.Module, pooled: int) -> None:
         super().__init__()
-        self.features = ResNetFeatures(depth=depth, in_channels=3, weights=weights, colour=True, width=width)
+        self.features = backbone
         self.channels = self.features.channels[3]
         self.reduce = nn.Conv2d(self.channels, pooled, 1)
 
@@ -51,7 +51,9 @@ class SGF(nn.Module):
         vocab_size: the tokenizer's.
         clusters: K, labels of the distiller.
         views: images a study has at most; missing ones are not seen, their pooled vector is zero.
-        depth, width, weights: of :class:`common.nn.backbones.ResNetFeatures`; published: 101, 64, ImageNet's.
+        backbone: image encoder with the interface of :mod:`common.nn.backbones`, of standardised colour images.
+        depth, width, weights: of :class:`common.nn.backbones.ResNetFeatures`, there without ``backbone``;
+            published: 101, 64, ImageNet's.
         dim, hidden, heads, layers: of encoder and decoder.
         pad_id, begin_id, end_id, unknown_id: published files use 0 for the first three, and -1.
         max_length: tokens of a generated report at most.
@@ -65,6 +67,7 @@ class SGF(nn.Module):
         vocab_size: int,
         clusters: int,
         views: int = 2,
+        backbone: Optional[nn.Module] = None,
         depth: int = 101,
         width: int = 64,
         weights: Optional[str] = None,
@@ -85,7 +88,9 @@ class SGF(nn.Module):
     ) -> None:
         super().__init__()
         self.views = views
-        self.visual = VisualExtractor(depth=depth, width=width, weights=weights, pooled=dim)
+        if backbone is None:
+            backbone = ResNetFeatures(depth=depth, in_channels=3, weights=weights, colour=True, width=width)
+        self.visual = VisualExtractor(backbone=backbone, pooled=dim)
         self.cluster_head = nn.Sequential(nn.Dropout(0.5), nn.Linear(views * dim, clusters))
         self.embed = nn.Sequential(nn.Linear(self.visual.channels, dim), nn.ReLU(), nn.Dropout(0.5))
         self.encoder = MemoryEncoder(dim=dim, hidden=hidden, heads=heads, layers=layers, dropout=dropout)

@@ -85,7 +85,8 @@ class LesionDetector(nn.Module):
 
     Args:
         classes: lesion labels; published: 22 of VinDr-CXR.
-        depth, resnet_width, weights: of :class:`common.nn.backbones.ResNetFeatures`.
+        backbone: image encoder with the interface of :mod:`common.nn.backbones`, of standardised colour images.
+        depth, resnet_width, weights: of :class:`common.nn.backbones.ResNetFeatures`, there without ``backbone``.
         levels: maps of the ResNet that are used, of 0 (stride 4) to 3 (stride 32), in order.
         width, layers: channels of the pyramid and convolutions of each branch of the head.
         score_thresh: boxes below are left out.
@@ -97,6 +98,7 @@ class LesionDetector(nn.Module):
         self,
         *,
         classes: int = 22,
+        backbone: Optional[nn.Module] = None,
         depth: int = 50,
         resnet_width: int = 64,
         weights: Optional[str] = None,
@@ -108,9 +110,12 @@ class LesionDetector(nn.Module):
         detections_per_img: int = 100,
     ) -> None:
         super().__init__()
-        self.features = ResNetFeatures(depth=depth, in_channels=3, weights=weights, colour=True, width=resnet_width)
+        if backbone is None:
+            backbone = ResNetFeatures(depth=depth, in_channels=3, weights=weights, colour=True, width=resnet_width)
+        self.features = backbone
         self.levels = list(levels)
-        self.pyramid = FeaturePyramidNetwork(2, [self.features.channels[level] for level in levels], width)
+        channels: list[int] = backbone.channels  # type: ignore[assignment]
+        self.pyramid = FeaturePyramidNetwork(2, [channels[level] for level in levels], width)
         self.head = DenseHead(width=width, classes=classes, layers=layers, levels=len(levels))
         self.classes, self.score_thresh, self.nms_thresh = classes, score_thresh, nms_thresh
         self.detections_per_img = detections_per_img

@@ -14,7 +14,15 @@ from ignite import distributed as idist
 from common.cli.atomic import write_text
 from common.datasets.coco import to_xywh, to_xyxy
 from common.datasets.splits import inside
-from common.datasets.studies import SPLITS, annotation_file, image_folder, keys_of, load_annotation, save_annotation
+from common.datasets.studies import (
+    SPLITS,
+    WITH_BOXES,
+    annotation_file,
+    image_folder,
+    keys_of,
+    load_annotation,
+    save_annotation,
+)
 from common.engine.distributed import is_first
 from common.images.files import check_image, image_size, open_image, to_grey
 from common.results import page
@@ -37,15 +45,15 @@ def write_pseudo_labels(
     batch_size: int,
     overwrite: bool,
 ) -> str:
-    """Add the boxes of each study's first image to its entry: ``boxes`` x, y, width, height in pixels, ``scores``,
-    ``box_labels``, and the image's ``height`` and ``width``.
+    """Write a copy of the annotation in which each study has the boxes of its first image: ``boxes`` x, y, width,
+    height in pixels, ``scores``, ``box_labels``, and the image's ``height`` and ``width``.
 
-    Results are kept in ``OUTPUT.partial.jsonl`` as it comes, so that a run that was interrupted goes on; the
-    annotation is replaced whole as the run ends. All other entries of the file stay. Returns the file's name.
+    Results are kept in ``OUTPUT.partial.jsonl`` as they come, so that a run that was interrupted goes on; the copy
+    appears whole as the run ends, and everything else in it is as in the annotation. Returns the file's name.
 
     Args:
         root: folder of the studies. annotation: which of its files; None: the only one.
-        output: the file to write; None: that of ``annotation`` itself.
+        output: the file to write; None: ``ANNOTATION_with_boxes.json``, which trainings read in its place.
         weights: file of the detector, by which a partial result is known to be its.
         slots: boxes of a study, by falling score; free ones are -1, as published.
         overwrite: replace boxes that entries have already, or another file ``output``.
@@ -57,7 +65,7 @@ def write_pseudo_labels(
     file = annotation_file(Path(root), annotation)
     content = load_annotation(file)
     entries = [entry for split in SPLITS.values() for entry in content[split]]
-    target = file if output is None else Path(output)
+    target = file.with_stem(file.stem.removesuffix(WITH_BOXES) + WITH_BOXES) if output is None else Path(output)
     _check_overwriting(file, target, entries, overwrite)
     partial = Path(f"{target}.partial{f'.{idist.get_rank()}' if idist.get_rank() else ''}.jsonl")
     key = {"weights": _digest(Path(weights)), "slots": slots, "score": detector.score, "annotation": _digest(file)}

@@ -29,7 +29,9 @@ class VisualEncoder(nn.Module):
     """ResNet, channel prior attention and a 1x1 convolution for the image; :class:`RegionEncoder` for its regions.
 
     Args:
-        depth, resnet_width, weights: of :class:`common.nn.backbones.ResNetFeatures`; published: 101, 64, ImageNet's.
+        backbone: image encoder with the interface of :mod:`common.nn.backbones`, of standardised colour images.
+        depth, resnet_width, weights: of :class:`common.nn.backbones.ResNetFeatures`, there without ``backbone``;
+            published: 101, 64, ImageNet's.
         prior: False: the ResNet's map itself, without attention and convolution, as in R2Gen.
         region_channels: of LERA; 3 is published, and blind (spec 5.3); 0: no regions, as in R2Gen.
         region_coordinates: regions come with the coordinates of their pixels in the image; published: False.
@@ -42,6 +44,7 @@ class VisualEncoder(nn.Module):
     def __init__(
         self,
         *,
+        backbone: Optional[nn.Module] = None,
         depth: int = 101,
         resnet_width: int = 64,
         weights: Optional[str] = None,
@@ -51,7 +54,9 @@ class VisualEncoder(nn.Module):
         region_widths: tuple[int, ...] = (64, 128, 256, 512, 1024),
     ) -> None:
         super().__init__()
-        self.features = ResNetFeatures(depth=depth, in_channels=3, weights=weights, colour=True, width=resnet_width)
+        if backbone is None:
+            backbone = ResNetFeatures(depth=depth, in_channels=3, weights=weights, colour=True, width=resnet_width)
+        self.features = backbone
         channels = self.features.channels[3]
         self.width = region_widths[-1] if prior else channels
         if region_channels > 0 and not prior:

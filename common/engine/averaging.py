@@ -1,0 +1,41 @@
+"""Validate and keep a moving average of the weights in place of the last ones, which jump from step to step."""
+
+from __future__ import annotations
+
+import torch
+from ignite.engine import Engine, Events
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+
+class AveragedWeights:
+    """Handler of a trainer: keep the exponential moving average of ``network``, and validate with it.
+
+    While ``evaluator`` runs, network and average have changed places, so that whatever reads or writes the network, as
+    a threshold chosen on validation, does so in the average.
+
+    Args:
+        decay: share of the average that a step leaves; 0.99 averages about the last 100 steps.
+
+    Raises:
+        ValueError: ``decay`` is not between 0 and 1.
+    """
+
+    def __init__(self, *, network: nn.Module, evaluator: Engine, decay: float) -> None:
+        if not 0 < decay < 1:
+            raise ValueError(f"ema_decay: {decay} is not between 0 and 1; pass such as 0.99, or 0 for no average")
+        self.network, self.evaluator = network, evaluator
+        self.averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.ITERATION_COMPLETED, lambda _: self.averaged.update_parameters(self.network))
+        self.evaluator.add_event_handler(Events.STARTED, self._exchange)
+        self.evaluator.add_event_handler(Events.COMPLETED, self._exchange)
+
+    @torch.no_grad()
+    def _exchange(self, _: Engine) -> None:
+        mine, other = self.network.state_dict(), self.averaged.module.state_dict()
+        for name, value in mine.items():
+            kept = value.clone()
+            value.copy_(other[name])
+            other[name].copy_(kept)
