@@ -7,14 +7,15 @@ import re
 import shutil
 import unicodedata
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from tests.test_bundle_contract import BUNDLES, TINY, flags, inference_flags, train_tiny
-from tests.warm import monai_bundle
+from tests.test_bundle_contract import BUNDLES, TINY, flags, inference_flags, train_files, train_tiny
+from tests.warm import ROOT, Running, monai_bundle
 
 LINE = re.compile(r"(\w+Error: |--)\S.*")
 GREY = (np.indices((64, 64)).sum(0) * 2).astype(np.uint8)
@@ -192,8 +193,7 @@ def test_bad_tables_are_named(name, tmp_path):
     root = table(tmp_path / "set", options.pop("rows"), **options)
     if binary:
         (root / "cases.csv").write_bytes(bytes(range(256)))
-    bundles = ("akessfa", "hfcn") if name == "unknown split" else ("akessfa",)
-    for bundle in bundles:
+    for bundle in ("akessfa", "clip_tnseg", "hfcn"):
         refused(train(bundle, root, tmp_path), named)
         assert not (tmp_path / "models").exists() or not list((tmp_path / "models").glob("*.pt"))
 
@@ -251,3 +251,120 @@ def test_masks_of_hfcn_are_paired_by_name(tmp_path):
     (tmp_path / "masks" / "d.png").rename(tmp_path / "masks" / "b.png")
     PICTURE.resize((32, 32)).save(tmp_path / "masks" / "c.png")
     refused(infer((bundle, folder), tmp_path / "out", **options), "c.png", "32x32")
+
+
+BAD_OPTIONS = {
+    "image_size": "33", "batch_size": "0", "device": "gpu", "amp": "perhaps", "no_such_id": "1", "output_dir": "",
+    "dicom_results": "2", "seeed": "1", "image": "no such file.png",
+}  # fmt: skip
+
+
+def test_bad_options_of_an_inference_are_named(made, tmp_path):
+    bundle, folder = made
+    config = (ROOT / f"bundles/{bundle}/configs/inference.json").read_text()
+    for name, value in BAD_OPTIONS.items():
+        if f'"{name}"' in config or name in ("no_such_id", "seeed"):
+            options = {"output_dir": tmp_path / "out", **TINY[bundle]["infer"], name: value}
+            arguments = inference_flags(bundle, folder, **options)
+            done = monai_bundle("run", "--config_file", f"bundles/{bundle}/configs/inference.json", *arguments)
+            refused(done, name)
+    assert not (tmp_path / "out" / "predictions.json").exists()
+
+
+def test_an_evaluation_needs_whole_weights_and_its_own_options(made, tmp_path):
+    bundle, folder = made
+    good = (folder / "models" / "model.pt").read_bytes()
+    (tmp_path / "cut.pt").write_bytes(good[: len(good) // 3])
+    places = {"ckpt_dir": folder / "models", "synthetic_dir": folder / "synthetic", "output_dir": tmp_path / "out"}
+    wrong = {"weights": tmp_path / "cut.pt", "split": "holdout", "batch_size": "none", "image_size": "96"}
+    for name, value in wrong.items():
+        options = flags({**TINY[bundle]["network"], **places, name: value})
+        done = monai_bundle("run", "--config_file", train_files(bundle, "evaluate"), *options)
+        refused(done, Path(value).name if name == "weights" else name)
+    assert not (tmp_path / "out" / "metrics.json").exists()
+
+
+def test_an_export_needs_the_networks_own_weights(made, tmp_path):
+    bundle, _ = made
+    torch.save({"other": torch.ones(3)}, tmp_path / "other.pt")
+    (tmp_path / "text.pt").write_text("weights")
+    for name in ("other.pt", "text.pt", "missing.pt"):
+        options = flags(TINY[bundle]["network"], ckpt_file=tmp_path / name, filepath=tmp_path / "model.ts")
+        files = ["--meta_file", f"bundles/{bundle}/configs/metadata.json"]
+        files += ["--config_file", f"bundles/{bundle}/configs/inference.json"]
+        refused(monai_bundle("ckpt_export", "network_def", *files, *options))
+        assert not (tmp_path / "model.ts").exists()
+
+
+def boxes(**changes):
+    images = [{"id": n, "file_name": "a.png", "width": 64, "height": 64} for n in range(1)]
+    known = {"id": 1, "image_id": 0, "category_id": 1, "bbox": [4, 4, 9, 9]}
+    content = {"images": images, "annotations": [known], "categories": [{"id": 1, "name": "Nodule/Mass"}]}
+    return content | changes
+
+
+BAD_BOXES = {
+    "no JSON": "{", "a list": [], "no images": boxes(images=[]), "no categories": boxes(categories=[]),
+    "unknown class": boxes(categories=[{"id": 1, "name": "Nodul"}]),
+    "three numbers": boxes(annotations=[{"id": 1, "image_id": 0, "category_id": 1, "bbox": [1, 2, 3]}]),
+    "no numbers": boxes(annotations=[{"id": 1, "image_id": 0, "category_id": 1, "bbox": ["a", "b", "c", "d"]}]),
+    "orphans alone": boxes(annotations=[{"id": 1, "image_id": 7, "category_id": 1, "bbox": [1, 2, 3, 4]}]),
+    "no such image": boxes(images=[{"id": 0, "file_name": "b.png", "width": 64, "height": 64}]),
+    "climbs": boxes(images=[{"id": 0, "file_name": "../b.png", "width": 64, "height": 64}]),
+    "no file name": boxes(images=[{"id": 0, "width": 64, "height": 64}]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD_BOXES)
+def test_bad_boxes_are_named(name, tmp_path):
+    root = tmp_path / "set"
+    root.mkdir()
+    PICTURE.save(root / "a.png")
+    content = BAD_BOXES[name]
+    for split in ("train", "val", "test"):
+        (root / f"coco_{split}.json").write_text(content if isinstance(content, str) else json.dumps(content))
+    tiny = TINY["d2rnet"]["also"]["train_detector"]
+    places = {"ckpt_dir": tmp_path / "models", "output_dir": tmp_path / "eval", "dataset_dir": root}
+    options = flags({**tiny, **places, "epochs": 1, "batch_size": 1})
+    refused(monai_bundle("run", "--config_file", "bundles/d2rnet/configs/train_detector.json", *options))
+    assert not list((tmp_path / "models").glob("*.pt"))
+
+
+def phrases(**changes):
+    task = {"task_id": "0__0", "image_id": 0, "phrase": "a nodule", "Polygons": [[[[1, 1], [9, 1], [9, 9]]]]}
+    return [task | changes]
+
+
+BAD_PHRASES = {
+    "no JSON": "{", "a text": '"x"', "no polygons": phrases(Polygons=None), "no phrase": phrases(phrase=None),
+    "two corners": phrases(Polygons=[[[[1, 1], [9, 1]]]]), "no such image": phrases(image_id=9),
+    "words for corners": phrases(Polygons=[[[["a", 1], [9, 1], [9, 9]]]]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD_PHRASES)
+def test_bad_phrases_are_named(name, tmp_path):
+    root = tmp_path / "set"
+    (root / "images").mkdir(parents=True)
+    PICTURE.save(root / "images" / "0.jpg")
+    known = [{"image_id": 0, "split": split, "width": 64, "height": 64} for split in ("train",)]
+    (root / "image_data_split.json").write_text(json.dumps(known))
+    content = BAD_PHRASES[name]
+    for split in ("train", "val", "test"):
+        (root / f"refer_{split}.json").write_text(content if isinstance(content, str) else json.dumps(content))
+    refused(train("clip_tnseg", root, tmp_path))
+
+
+def test_what_else_is_called_by_hand_names_what_is_wrong(tmp_path):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.json").write_text("{broken")
+    commands = {
+        "common.pack": [tmp_path / "nowhere"], "common.visualize": [tmp_path / "run"],
+        "common.datasets.convert_boxes": [tmp_path / "nowhere", "--to", "coco", "--target", tmp_path / "new"],
+    }  # fmt: skip
+    for module, arguments in commands.items():
+        done = Running(arguments, module=module).wait()
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        assert done.returncode != 0 and "Traceback" not in done.stderr, (module, lines)
+        assert str(arguments[0]) in lines[-1], (module, lines)

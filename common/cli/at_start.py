@@ -2,4 +2,7 @@
 
 from common.cli.check import check_command_line
 
-check_command_line()
+try:
+    check_command_line()
+except (ValueError, OSError) as error:  # MONAI takes an import that fails for an optional one
+    raise SystemExit(f"{type(error).__name__}: {error}") from error

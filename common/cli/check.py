@@ -15,6 +15,7 @@ from monai import bundle
 from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS
 
 from common.cli.errors import speak_plainly
+from common.cli.given import require_weights
 from common.cli.location import bundle_root
 from common.cli.model_file import adopt
 from common.cli.running import running_parser
@@ -33,6 +34,7 @@ def check_command_line() -> None:
 
     Raises:
         SystemExit: one line with the unknown id and the nearest known one, or with a text that is missing.
+        FileNotFoundError, ValueError: ``--ckpt_file`` of an export is no file of weights.
     """
     if Path(sys.argv[0]).parts[-3:] != ("monai", "bundle", "__main__.py"):
         return
@@ -44,6 +46,8 @@ def check_command_line() -> None:
     if sys.argv[1:2] == ["run"]:
         for override in flags.keys() - inspect.signature(bundle.run).parameters:
             _check_override(override, config)
+    if flags.get("ckpt_file"):
+        require_weights(str(flags["ckpt_file"]), id="ckpt_file")
     parser = running_parser()
     if parser is not None:
         values = dict(leaf for id, value in flags.items() for leaf in leaves_of(id, value, config))

@@ -48,7 +48,7 @@ def line_for(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f" of {error.filename!r}" if error.filename else ""
         return f"{name}: the disk{where} is full; what was written before is whole; free some space and run it again"
-    if isinstance(error, NAMED) or (isinstance(error, ValueError) and _is_ours(error)):
+    if isinstance(error, NAMED) or (isinstance(error, ValueError | RuntimeError) and _is_ours(error)):
         return f"{name}: {error}"
     misfit = MISFIT.search(str(error)) if isinstance(error, RuntimeError) else None
     if misfit is not None:

@@ -6,6 +6,8 @@ import importlib
 import os
 from types import ModuleType
 
+import torch
+
 from common.cli.reading import read_text
 
 
@@ -17,6 +19,25 @@ def require_file(path: str, *, id: str, remedy: str) -> str:
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"{id}: no file {path!r}; {remedy}")
+    return path
+
+
+def require_weights(path: str, *, trained_by: str = "train.json", id: str = "weights") -> str:
+    """Return ``path``.
+
+    Raises:
+        FileNotFoundError: no such file; the message names the config that writes it.
+        ValueError: it holds no weights.
+    """
+    require_file(path, id=id, remedy=f"run {trained_by} first, or pass --{id} FILE")
+    try:
+        torch.load(path, weights_only=True, map_location="meta")
+    except Exception as error:  # whatever pickle, zip and torch make of other bytes
+        reason = type(error).__name__
+        raise ValueError(
+            f"{id}: {path!r} is no file of weights, is damaged, or holds code, which is not run ({reason}); pass the "
+            f"model.pt of {trained_by}"
+        ) from error
     return path
 
 

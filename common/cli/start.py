@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import torch
-
 from common.cli.check import check_command_line
-from common.cli.given import require_file
+from common.cli.given import require_weights
 from common.engine.distributed import require_one_process, start
 from common.engine.state import set_seed
 
@@ -38,22 +36,3 @@ def begin(
         require_weights(weights, trained_by=trained_by)
     if seed is not None:
         set_seed(seed, deterministic=deterministic)
-
-
-def require_weights(path: str, *, trained_by: str = "train.json", id: str = "weights") -> str:
-    """Return ``path``.
-
-    Raises:
-        FileNotFoundError: no such file; the message names the config that writes it.
-        ValueError: it holds no weights.
-    """
-    require_file(path, id=id, remedy=f"run {trained_by} first, or pass --{id} FILE")
-    try:
-        torch.load(path, weights_only=True, map_location="meta")
-    except Exception as error:  # whatever pickle, zip and torch make of other bytes
-        reason = type(error).__name__
-        raise ValueError(
-            f"{id}: {path!r} is no file of weights, is damaged, or holds code, which is not run ({reason}); pass the "
-            f"model.pt of {trained_by}"
-        ) from error
-    return path

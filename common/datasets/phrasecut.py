@@ -44,13 +44,24 @@ def read_phrasecut(root: str, split: str) -> list[dict]:
     path = folder / f"refer_{SPLITS[split]}.json"
     if not path.is_file():
         raise FileNotFoundError(f"dataset_dir: no file {str(path)!r}; a PhraseCut folder has one for each split")
-    return [_case(folder, task) for task in read_json(path, what="dataset_dir")]
+    tasks = read_json(path, what="dataset_dir")
+    if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
+        raise ValueError(f"dataset_dir: {str(path)!r} is no list of tasks; PhraseCut has one for each phrase")
+    return [_case(folder, path, task) for task in tasks]
 
 
-def _case(folder: Path, task: dict) -> dict:
-    polygons = [polygon for instance in task["Polygons"] for polygon in instance]
-    if not polygons:
-        raise ValueError(f"{folder}: task {task['task_id']!r} has no polygon; remove it")
+def _case(folder: Path, path: Path, task: dict) -> dict:
+    name = task.get("task_id", task.get("image_id"))
+    if "image_id" not in task or not isinstance(task.get("phrase"), str):
+        raise ValueError(f"dataset_dir: task {name!r} of {str(path)!r} lacks image_id or phrase; correct or remove it")
+    try:
+        polygons = [[[float(x), float(y)] for x, y in polygon] for part in task["Polygons"] for polygon in part]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"dataset_dir: Polygons of task {name!r} of {str(path)!r} are no lists of points x, y; correct the task"
+        ) from error
+    if not any(len(polygon) > 2 for polygon in polygons):
+        raise ValueError(f"dataset_dir: task {name!r} of {str(path)!r} has no polygon of three points; remove it")
     names = [inside(folder, f"images/{task['image_id']}{suffix}") for suffix in (".jpg", ".png")]
     image = next((name for name in names if Path(name).is_file()), names[0])
     phrase = task["phrase"]

@@ -7,6 +7,8 @@ from ignite.engine import Engine, Events
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+ParamList = tuple[torch.Tensor, ...] | list[torch.Tensor]
+
 
 class AveragedWeights:
     """Handler of a trainer: keep the exponential moving average of ``network``, and validate with it.
@@ -15,7 +17,8 @@ class AveragedWeights:
     a threshold chosen on validation, does so in the average.
 
     Args:
-        decay: share of the average that a step leaves; 0.99 averages about the last 100 steps.
+        decay: share of the average that a step leaves; 0.99 averages about the last 100 steps. Of few steps, about the
+            last tenth of them: after n steps the share is ``(1 + n) / (10 + n)`` at most.
 
     Raises:
         ValueError: ``decay`` is not between 0 and 1.
@@ -25,7 +28,12 @@ class AveragedWeights:
         if not 0 < decay < 1:
             raise ValueError(f"ema_decay: {decay} is not between 0 and 1; pass such as 0.99, or 0 for no average")
         self.network, self.evaluator = network, evaluator
-        self.averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+
+        def average(averaged: ParamList, current: ParamList, steps: torch.Tensor | int) -> None:
+            share = min(decay, float((1 + steps) / (10 + steps)))
+            get_ema_multi_avg_fn(share)(averaged, current, steps)
+
+        self.averaged = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.ITERATION_COMPLETED, lambda _: self.averaged.update_parameters(self.network))

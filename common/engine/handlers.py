@@ -22,7 +22,7 @@ from common.engine.state import EpochSeed, StepSchedule, TrainingState
 
 def load_weights(*, network: torch.nn.Module, path: str) -> CheckpointLoader:
     """MONAI's handler that loads ``network``, a bare state dict, from the file ``path`` as an engine starts."""
-    return CheckpointLoader(load_path=path, load_dict={"model": network}, map_location="cpu")
+    return CheckpointLoader(load_path=path, load_dict={"model": network}, map_location="cpu")  # type: ignore[arg-type]
 
 
 class ValidateEvery(ValidationHandler):
@@ -46,7 +46,7 @@ class TrainingHandlers:
         state: what is saved to resume, by name: ``network, optimizer, lr_scheduler``, and what else has a
             ``state_dict``.
         best: saved when its metric is the best, as a bare state dict; None: ``state["network"]``.
-        schedule: "iteration" or "epoch", after which the schedule takes a step.
+        schedule: "iteration" or "epoch", after which the schedules of ``state`` take a step.
         folder, prefix: of ``{prefix}history.csv`` and ``{prefix}checkpoint.pt``.
         weights: file of the best network; None: nothing is saved but the history.
         ema_decay: of :class:`common.engine.averaging.AveragedWeights`, then validated and saved as the best; 0: none.
@@ -76,7 +76,7 @@ class TrainingHandlers:
     ) -> None:
         if schedule not in ("iteration", "epoch"):
             raise ValueError(f"schedule: {schedule!r} is neither 'iteration' nor 'epoch'")
-        lr_scheduler: LRScheduler = state["lr_scheduler"]
+        schedules = [item for item in state.values() if isinstance(item, LRScheduler)]
         averages: list[Any] = []
         if ema_decay:
             average = AveragedWeights(network=state["network"], evaluator=evaluator, decay=ema_decay)
@@ -88,7 +88,7 @@ class TrainingHandlers:
             EqualBuffers(network=state["network"]),
             ValidateEvery(validator=evaluator, interval=interval),
             EpochLine(evaluator=evaluator, path=f"{folder}/{prefix}history.csv"),
-            StepSchedule(lr_scheduler=lr_scheduler, epoch_level=schedule == "epoch"),
+            *(StepSchedule(lr_scheduler=item, epoch_level=schedule == "epoch") for item in schedules),
         ]
         if weights is not None:
             saved = TrainingState(

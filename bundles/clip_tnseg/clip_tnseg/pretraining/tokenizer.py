@@ -47,6 +47,7 @@ def tokenizer_or_pretrain(
     folder: str,
     bundle_root: str,
     data_dir: str,
+    cases: Iterable[Mapping],
     image_size: int,
     max_length: int,
     vocab_size: int,
@@ -57,10 +58,11 @@ def tokenizer_or_pretrain(
     """The tokenizer of the CLIP in ``folder``; where there is none, ``configs/pretrain_clip.json`` makes it first.
 
     Args:
+        cases: of the training: what is wrong with them is told before the pre-training, and not by it.
         sizes: of the network, and ``options`` of the pre-training (``epochs, batch_size``).
 
     Raises:
-        RuntimeError: the pre-training failed; its own message stands above.
+        RuntimeError: the pre-training failed.
     """
     if not os.path.isfile(os.path.join(folder, "config.json")) and idist.get_rank() == 0:
         logger.info("no CLIP in %s: pre-training a small one on the images and phrases of %s", folder, data_dir)
@@ -86,5 +88,8 @@ def _run_pretraining(config: str, overrides: Mapping[str, object]) -> None:
     ranks = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
     environment = {name: value for name, value in os.environ.items() if name not in ranks}
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", config, *flags]
-    if subprocess.run(command, env=environment, check=False).returncode != 0:
-        raise RuntimeError(f"clip_dir: pre-training a CLIP into {overrides['clip_dir']!r} failed; its message is above")
+    done = subprocess.run(command, env=environment, check=False, stderr=subprocess.PIPE, text=True)
+    sys.stderr.write(done.stderr)
+    if done.returncode != 0:
+        reason = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "no reason given")
+        raise RuntimeError(f"clip_dir: pre-training a CLIP into {overrides['clip_dir']!r} failed: {reason}")

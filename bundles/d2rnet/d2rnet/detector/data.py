@@ -85,9 +85,10 @@ def _is_annotation(file: Path) -> bool:
 
 def _unlike(cases: list[dict], held_out: list[str], kind: str) -> list[dict]:
     """``cases`` without those whose file has the bytes of one of ``held_out``; only files of equal size are read."""
-    sizes = {Path(path).stat().st_size for path in held_out}
-    known = {_digest(path) for path in held_out}
-    kept = [c for c in cases if Path(c["image"]).stat().st_size not in sizes or _digest(c["image"]) not in known]
+    size_of = {path: Path(path).stat().st_size for path in [*held_out, *(case["image"] for case in cases)]}
+    shared = {size_of[path] for path in held_out} & {size_of[case["image"]] for case in cases}
+    known = {_digest(path) for path in held_out if size_of[path] in shared}
+    kept = [c for c in cases if size_of[c["image"]] not in shared or _digest(c["image"]) not in known]
     if len(kept) < len(cases):
         logger.warning(
             "%s: %d of %d images are validation or test images, too, and are left out",
