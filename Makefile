@@ -55,4 +55,4 @@ $(VENV)/ready-dev: $(VENV)/ready
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(LABEL) runs dist bundles/*/models bundles/*/eval* bundles/*/data bundles/*/finetuned
+	rm -rf $(VENV) $(LABEL) runs dist bundles/*/eval* bundles/*/data bundles/*/finetuned

@@ -25,11 +25,11 @@ from common.text.tokenizer import ReportTokenizer
 
 logger = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[1]
-MODEL = {"image_size": 64, "network_def#segmenter#width": 32}
-DATA = {"synthetic#reports": 1000}
+MODEL = {"image_size": 64}
+DATA = {"synthetic#reports": 600}
 TRAINING = {
-    "epochs": 8,
-    "phases#full_report": 5,
+    "epochs": 7,
+    "phases#full_report": 4,
     "phases#dropout": 1,
     "phases#settle": 0,
     "train#trainer#iteration_update#erasure#sentences": 3,

@@ -21,7 +21,7 @@ import ignite.engine
 from monai.bundle import ConfigParser
 from monai.transforms import Compose
 
-from common.cli.model_file import adopt
+from common.cli.model_file import adopt, adopt_detector
 from common.cli.typed_text import literal
 from common.engine.failures import FAILURES
 from common.results.predictions import PredictionFiles
@@ -159,6 +159,8 @@ class _Inference:
         }.items():
             parser[key] = value
         adopt(parser, {}, weights=bundle.weights)
+        if "detector_def" in parser:
+            adopt_detector(parser, {}, weights=str(Path(bundle.weights).with_name("detector.pt")))
         self.dataset, self.evaluator = (parser.get_parsed_content(key) for key in ("dataset", "evaluator"))
         self.prepare, self.dataset.transform = self.dataset.transform, Compose()  # bad images never reach the engine
         handlers = parser.get_parsed_content("handlers")

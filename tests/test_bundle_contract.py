@@ -244,7 +244,7 @@ def test_finetuning_starts_from_the_pretrained_network(made, bundle):
     folder, common = made
     if not (ROOT / f"bundles/{bundle}/configs/finetune.json").is_file():
         pytest.skip(f"{bundle} has no configs/finetune.json")
-    network = flags(TINY[bundle]["network"])
+    network = flags({**TINY[bundle]["network"], "image_size": 96})  # not the size that the network was trained at
     rates = {"learning_rate": 0, "encoder_learning_rate": 0}
     quick = {**TINY[bundle]["train"], **rates, "epochs": 1, "ckpt_dir": folder / "finetuned"}
     start = ["--config_file", train_files(bundle, "finetune"), *common, *network, *flags(quick)]

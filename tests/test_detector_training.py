@@ -10,7 +10,9 @@ from monai.bundle import ConfigWorkflow
 
 from common.datasets.studies import annotation_file, load_annotation
 from common.synthetic.chest import ChestOptions, write_chests
-from tests.test_bundle_contract import ROOT
+from tests.test_bundle_contract import ROOT, flags
+from tests.test_bundle_contract import TINY as TINY_BUNDLES
+from tests.warm import monai_bundle
 
 CONFIGS = ROOT / "bundles" / "d2rnet" / "configs"
 TINY = {"image_size": 64, "synthetic#studies": 24, "synthetic#size": 64}
@@ -163,3 +165,16 @@ def test_both_forms_of_export_agree(trained):
     assert boxes.shape[1] == scores.shape[1] == dense.positions.shape[0]
     best = scripted.scores[:, 0].numpy()
     np.testing.assert_allclose(scores.max((1, 2)), best, atol=1e-5)
+
+
+def test_a_trained_detector_knows_its_sizes(tmp_path):
+    tiny = {**TINY_BUNDLES["d2rnet"]["also"]["train_detector"], **NETWORK, "epochs": 1}
+    places = {"ckpt_dir": tmp_path / "models", "synthetic_dir": tmp_path / "set", "output_dir": tmp_path / "eval"}
+    common = flags(TINY_BUNDLES["d2rnet"]["data"], places)
+    done = monai_bundle("run", "--config_file", CONFIGS / "train_detector.json", *common, *flags(tiny))
+    assert done.returncode == 0, done.stderr[-500:]
+    labelling = ["run", "--config_file", CONFIGS / "pseudo_label.json", *common, "--output", tmp_path / "boxes.json"]
+    done = monai_bundle(*labelling, "--overwrite", "true")
+    assert done.returncode == 0 and (tmp_path / "boxes.json").is_file(), done.stderr[-500:]
+    done = monai_bundle(*labelling, "--overwrite", "true", "--network_def#width", "16")
+    assert done.returncode == 1 and "was trained with 8" in done.stderr

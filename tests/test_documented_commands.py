@@ -55,7 +55,7 @@ def filled_in(option, word, bundle, folder):
     image = TINY[bundle]["image"]
     values = {
         "FILE_OR_FOLDER": data / (image.replace("images/", "masks/") if option == "--mask" else image),
-        "FOLDER_OR_HUB_NAME": folder / ("bert" if bundle == "akessfa" else "models/clip"),
+        "FOLDER_OR_HUB_NAME": folder / ("bert" if bundle in ("akessfa", "d2rnet") else "models/clip"),
         "FOLDER": folder / "labelled" if option == "--output_dir" else data,
         "STUDIES": data,
         "FILE": data / "thyroid.json",

@@ -14,7 +14,7 @@ from PIL import Image
 from tests.test_bundle_contract import BUNDLES, PLACES, TINY, checked, flags, inference_flags, train_files
 from tests.warm import Running, monai_bundle
 
-MOMENTS = 4  # kills of each command, between its start and its usual end
+MOMENTS = int(os.environ.get("MOMENTS", "2"))  # kills of each command, between its start and its usual end
 
 
 def whole(folder):

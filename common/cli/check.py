@@ -17,7 +17,7 @@ from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS
 from common.cli.errors import speak_plainly
 from common.cli.given import require_weights
 from common.cli.location import bundle_root
-from common.cli.model_file import adopt
+from common.cli.model_file import adopt, adopt_detector
 from common.cli.running import running_parser
 from common.cli.typed_text import deliver, deliver_record, is_none, is_record, is_text, leaves, put, texts_of, typed
 from common.cli.typed_values import example_of, typed_values
@@ -63,7 +63,10 @@ def check_command_line() -> None:
             deliver_record(parser, texts["output_dir"])
         weights = _weights_of(parser, texts | {"ckpt_file": str(flags.get("ckpt_file") or "")})
         if weights is not None:
-            adopt(parser, values, weights=weights)
+            fine_tuned = "pretrained" in parser and "weights" not in parser and parser.get("resume") is not True
+            adopt(parser, values, weights=weights, only_network=fine_tuned)
+        if "detector_weights" in parser:
+            adopt_detector(parser, values, weights=_path_at("detector_weights", parser, texts))
 
 
 def leaves_of(id: str, value: object, config: bundle.ConfigParser) -> Iterator[tuple[str, object]]:

@@ -21,6 +21,7 @@ from common.cli.typed_text import is_text, put
 ANYTIME = {  # of a network, and free to differ from its training's
     "beams", "min_length", "length_penalty", "block_ngram", "crops", "score_thresh", "nms_thresh", "detections_per_img",
 }  # fmt: skip
+NETWORK = "network_def"  # its id where it is trained
 INPUTS = ("validate#preprocessing", "preprocessing")  # what makes the network's input
 
 
@@ -31,7 +32,7 @@ def path_of(weights: str | Path) -> Path:
 
 def settings_of(parser: ConfigParser) -> dict[str, Any]:
     """Plain values by their ids that shape the network of ``parser`` and its input; paths and texts are left out."""
-    plain = {**_plain(parser, "network_def"), **{id: v for part in INPUTS for id, v in _referred(parser, part)}}
+    plain = {**_plain(parser, NETWORK), **{id: v for part in INPUTS for id, v in _referred(parser, part)}}
     return {id: value for id, value in plain.items() if not is_text(id) and id.rpartition("#")[2] not in ANYTIME}
 
 
@@ -83,11 +84,20 @@ def write(weights: str | Path, settings: Mapping[str, Any], *, files: Mapping[st
     write_json(path, {"settings": dict(settings), "files": digests}, indent=1)
 
 
-def adopt(parser: ConfigParser, given: Mapping[str, object], *, weights: str) -> None:
+def adopt(
+    parser: ConfigParser,
+    given: Mapping[str, object],
+    *,
+    weights: str,
+    network: str = NETWORK,
+    only_network: bool = False,
+) -> None:
     """Give ``parser`` the settings that the model ``weights`` was trained with; none where it has no ``model.json``.
 
     Args:
         given: overrides of the command line, by id.
+        network: id of the network in ``parser``.
+        only_network: the network's settings alone, as for fine-tuning, whose input may be of another size.
 
     Raises:
         ValueError: an override contradicts them, or a file is not that of this model.
@@ -97,9 +107,11 @@ def adopt(parser: ConfigParser, given: Mapping[str, object], *, weights: str) ->
         return
     content = _read(path)
     _require_whole(path, content["files"])
+    referred = dict(_referred(parser, network))
     named = {ReferenceResolver.normalize_id(id) for id in given}
-    for id, value in content["settings"].items():
-        if not _holds(parser, id):
+    for trained, value in content["settings"].items():
+        id = network + trained.removeprefix(NETWORK) if trained.startswith(NETWORK) else trained
+        if not _holds(parser, id) or (only_network and id not in referred and not id.startswith(network)):
             continue
         if ReferenceResolver.normalize_id(id) not in named:
             put(parser, id, value)
@@ -107,6 +119,12 @@ def adopt(parser: ConfigParser, given: Mapping[str, object], *, weights: str) ->
             raise ValueError(
                 f"--{id}: {parser.get(id)!r}, but the model {str(weights)!r} was trained with {value!r}; leave it out"
             )
+
+
+def adopt_detector(parser: ConfigParser, given: Mapping[str, object], *, weights: str) -> None:
+    """:func:`adopt` for the detector of ``parser``, a part of its own or its only network; its input stays."""
+    network = "detector_def" if "detector_def" in parser else NETWORK
+    adopt(parser, given, weights=weights, network=network, only_network=True)
 
 
 def _holds(parser: ConfigParser, id: str) -> bool:

@@ -71,7 +71,9 @@ class StepSchedule:
     def __call__(self, _: Engine) -> None:
         end = next((getattr(self.lr_scheduler, name) for name in ENDS if hasattr(self.lr_scheduler, name)), None)
         if end is None or self.lr_scheduler.last_epoch < end:
-            self.lr_scheduler.step()
+            with warnings.catch_warnings():  # torch reminds of the optimizer's step: a part may learn later than others
+                warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+                self.lr_scheduler.step()
 
 
 class TrainingState:

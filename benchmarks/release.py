@@ -1,0 +1,69 @@
+"""Make the weights that a bundle comes with out of a trained folder: half the bytes, and what inference needs.
+
+``python -m benchmarks.release akessfa runs/ddti`` writes ``bundles/akessfa/models/``: ``model.pt`` in float16, what
+belongs to it, and ``model.json`` with its settings and SHA-256 digests. What trained the folder is told in the card.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import torch
+
+from common.cli import model_file
+from common.cli.atomic import whole_file
+from common.cli.given import require_weights
+
+logger = logging.getLogger(__name__)
+ROOT = Path(__file__).resolve().parents[1]
+LARGEST = 16 * 2**20  # bytes of a bundle's weights
+
+
+def release(source: Path, target: Path) -> None:
+    """Copy the model in ``source`` to ``target``, in float16.
+
+    Raises:
+        FileNotFoundError: ``source`` holds no model.pt or no model.json.
+        ValueError: the result is larger than a repository should hold.
+    """
+    weights = Path(require_weights(str(source / "model.pt")))
+    known = json.loads(model_file.path_of(weights).read_text(encoding="utf-8"))
+    target.mkdir(parents=True, exist_ok=True)
+    companions = {name: target / name for name in known["files"] if name != weights.name}
+    for name, path in companions.items():
+        shutil.copyfile(source / name, path)
+    model_file.path_of(target / weights.name).unlink(missing_ok=True)
+    with whole_file(target / weights.name) as part:
+        torch.save(in_half(torch.load(weights, weights_only=True)), part)
+        if Path(part).stat().st_size > LARGEST:
+            raise ValueError(
+                f"{str(source)!r}: {Path(part).stat().st_size} bytes in float16; expected {LARGEST} at most"
+            )
+        model_file.write(target / weights.name, known["settings"], files={**companions, weights.name: Path(part)})
+
+
+def in_half(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Matrices and filters in float16; vectors, such as the statistics of batch norms, are few and stay as they are."""
+    return {
+        name: value.half() if value.is_floating_point() and value.dim() > 1 else value for name, value in state.items()
+    }
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", choices=sorted(path.name for path in (ROOT / "bundles").iterdir()))
+    parser.add_argument("folder", type=Path, help="of a training: model.pt, model.json and what belongs to them")
+    arguments = parser.parse_args()
+    target = ROOT / "bundles" / arguments.bundle / "models"
+    release(arguments.folder, target)
+    for file in sorted(target.iterdir()):
+        logger.info("%s %d bytes", file.relative_to(ROOT), file.stat().st_size)
+
+
+if __name__ == "__main__":
+    main()
