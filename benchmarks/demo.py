@@ -28,8 +28,8 @@ ROOT = Path(__file__).resolve().parents[1]
 MODEL = {"image_size": 64}
 DATA = {"synthetic#reports": 600}
 TRAINING = {
-    "epochs": 7,
-    "phases#full_report": 4,
+    "epochs": 10,
+    "phases#full_report": 6,
     "phases#dropout": 1,
     "phases#settle": 0,
     "train#trainer#iteration_update#erasure#sentences": 3,
