@@ -26,7 +26,7 @@ from common.text.tokenizer import ReportTokenizer
 logger = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = {"image_size": 64}
-DATA = {"synthetic#reports": 600}
+DATA = {"synthetic#reports": 600, "synthetic#size": 96}
 TRAINING = {
     "epochs": 10,
     "phases#full_report": 6,

@@ -21,7 +21,8 @@ from common.metrics.intervals import mean_interval
 
 logger = logging.getLogger(__name__)
 READING = {
-    "image_size": 96, "epochs": 10, "phases#full_report": 5, "phases#dropout": 1, "phases#settle": 1,
+    "image_size": 96, "synthetic#reports": 1200, "synthetic#size": 96, "epochs": 8, "phases#full_report": 5,
+    "phases#dropout": 1, "phases#settle": 0,
 }  # fmt: skip
 TUNING = {
     "epochs": 40, "batch_size": 8, "phases#full_report": 18, "phases#patience": 18, "phases#dropout": 10,

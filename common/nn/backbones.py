@@ -82,6 +82,31 @@ class ResNetFeatures(nn.Module):
         return [first, second, third, self.layer4(third)]
 
 
+def image_encoder(
+    given: Optional[nn.Module],
+    *,
+    usual_depth: int,
+    depth: Optional[int],
+    width: Optional[int],
+    weights: Optional[str],
+    in_channels: int,
+    colour: bool = False,
+) -> nn.Module:
+    """The encoder ``given`` to a network, or a ResNet of ``depth`` (None: ``usual_depth``) and ``width`` (None: 64).
+
+    Raises:
+        ValueError: an encoder and sizes of a ResNet are both given.
+    """
+    if given is None:
+        return ResNetFeatures(
+            depth=depth or usual_depth, in_channels=in_channels, weights=weights, colour=colour, width=width or 64
+        )
+    sizes = {"depth": depth, "width": width, "weights": weights}
+    if any(value is not None for value in sizes.values()):
+        raise ValueError(f"network_def: {sizes} are a ResNet's, and another backbone is given; set backbone to null")
+    return given
+
+
 def load_resnet(network: ResNetFeatures, state: dict[str, torch.Tensor], *, colour: bool = False) -> None:
     """Load a state dict with torchvision's names; every entry is used but the classifier ``fc``.
 

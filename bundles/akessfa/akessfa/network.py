@@ -15,7 +15,7 @@ from monai.networks.nets.basic_unet import TwoConv
 from torch import nn
 
 from common.nn.attention import matmul_in_float32
-from common.nn.backbones import ResNetFeatures
+from common.nn.backbones import image_encoder
 from common.nn.fusion import PixelWordAttention
 
 from .generator import KeywordGenerator, keyword_probabilities
@@ -116,16 +116,16 @@ class Segmenter(nn.Module):
         *,
         text_encoder: nn.Module,
         backbone: Optional[nn.Module] = None,
-        depth: int = 34,
+        depth: Optional[int] = None,
         weights: Optional[str] = None,
-        width: int = 64,
+        width: Optional[int] = None,
         decoder_width: int = 32,
         special_ids: tuple[int, ...] = (0, 2, 3),
     ) -> None:
         super().__init__()
-        if backbone is None:
-            backbone = ResNetFeatures(depth=depth, in_channels=3, weights=weights, width=width)
-        self.image_encoder = backbone
+        self.image_encoder = image_encoder(
+            backbone, usual_depth=34, depth=depth, width=width, weights=weights, in_channels=3
+        )
         self.text_encoder = text_encoder
         channels = self.image_encoder.channels
         self.ssfa = nn.ModuleList(SSFA(channels=c, text_dim=text_encoder.width) for c in channels[1:])

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from common.nn.backbones import ResNetFeatures
+from common.nn.backbones import image_encoder
 
 GRIDS = {1: [4], 5: [0, 2, 4, 6, 8], 9: [0, 1, 2, 3, 4, 5, 6, 7, 8]}  # cells of a 3 x 3 grid, row by row
 
@@ -65,8 +65,8 @@ class HFCN(nn.Module):
         self,
         *,
         backbone: Optional[nn.Module] = None,
-        depth: int = 18,
-        width: int = 64,
+        depth: Optional[int] = None,
+        width: Optional[int] = None,
         weights: Optional[str] = None,
         crops: int = 5,
         ratio: float = 0.75,
@@ -80,11 +80,11 @@ class HFCN(nn.Module):
             raise ValueError(f"crops: {crops} is none of {sorted(GRIDS)}")
         if not 0 < ratio <= 1 or not 0 <= global_weight <= 1:
             raise ValueError(f"ratio: {ratio} and global_weight: {global_weight} must lie in (0, 1] and [0, 1]")
-        if backbone is None:
-            backbone = ResNetFeatures(depth=depth, in_channels=1, weights=weights, width=width)
-        *trunk, last = backbone.stages()
+        sizes = {"depth": depth, "width": width, "weights": weights}
+        encoder = image_encoder(backbone, usual_depth=18, in_channels=1, **sizes)  # type: ignore[arg-type]
+        *trunk, last = encoder.stages()  # type: ignore[operator]
         self.trunk = nn.Sequential(*trunk)
-        self.whole = Classifier(last, channels=backbone.channels[3], dropout=dropout)
+        self.whole = Classifier(last, channels=encoder.channels[3], dropout=dropout)  # type: ignore[index, arg-type]
         self.local = self.whole if share_classifier else copy.deepcopy(self.whole)
         self.mean, self.std = 0.449, 0.226  # ImageNet's, of grey values: the means over its three channels
         self.ratio, self.random_crops, self.global_weight = ratio, random_crops, global_weight

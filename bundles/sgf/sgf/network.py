@@ -10,7 +10,7 @@ from typing import NamedTuple, Optional
 import torch
 from torch import nn
 
-from common.nn.backbones import ResNetFeatures
+from common.nn.backbones import image_encoder
 from common.nn.beam_search import BeamSearch, Hypotheses
 from common.nn.report_decoder import MemoryEncoder, ReportDecoder
 
@@ -35,7 +35,7 @@ class VisualExtractor(nn.Module):
     def __init__(self, *, backbone: nn.Module, pooled: int) -> None:
         super().__init__()
         self.features = backbone
-        self.channels = self.features.channels[3]
+        self.channels: int = backbone.channels[3]  # type: ignore[index, assignment]
         self.reduce = nn.Conv2d(self.channels, pooled, 1)
 
     def forward(self, views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -68,8 +68,8 @@ class SGF(nn.Module):
         clusters: int,
         views: int = 2,
         backbone: Optional[nn.Module] = None,
-        depth: int = 101,
-        width: int = 64,
+        depth: Optional[int] = None,
+        width: Optional[int] = None,
         weights: Optional[str] = None,
         dim: int = 512,
         hidden: int = 512,
@@ -88,9 +88,9 @@ class SGF(nn.Module):
     ) -> None:
         super().__init__()
         self.views = views
-        if backbone is None:
-            backbone = ResNetFeatures(depth=depth, in_channels=3, weights=weights, colour=True, width=width)
-        self.visual = VisualExtractor(backbone=backbone, pooled=dim)
+        sizes = {"depth": depth, "width": width, "weights": weights}
+        encoder = image_encoder(backbone, usual_depth=101, in_channels=3, colour=True, **sizes)  # type: ignore[arg-type]
+        self.visual = VisualExtractor(backbone=encoder, pooled=dim)
         self.cluster_head = nn.Sequential(nn.Dropout(0.5), nn.Linear(views * dim, clusters))
         self.embed = nn.Sequential(nn.Linear(self.visual.channels, dim), nn.ReLU(), nn.Dropout(0.5))
         self.encoder = MemoryEncoder(dim=dim, hidden=hidden, heads=heads, layers=layers, dropout=dropout)

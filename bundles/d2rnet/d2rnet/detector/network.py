@@ -11,7 +11,7 @@ import torch
 from monai.networks.blocks.feature_pyramid_network import FeaturePyramidNetwork
 from torch import nn
 
-from common.nn.backbones import ResNetFeatures
+from common.nn.backbones import image_encoder
 
 
 class Dense(NamedTuple):
@@ -99,8 +99,8 @@ class LesionDetector(nn.Module):
         *,
         classes: int = 22,
         backbone: Optional[nn.Module] = None,
-        depth: int = 50,
-        resnet_width: int = 64,
+        depth: Optional[int] = None,
+        resnet_width: Optional[int] = None,
         weights: Optional[str] = None,
         levels: tuple[int, ...] = (1, 2, 3),
         width: int = 256,
@@ -110,11 +110,10 @@ class LesionDetector(nn.Module):
         detections_per_img: int = 100,
     ) -> None:
         super().__init__()
-        if backbone is None:
-            backbone = ResNetFeatures(depth=depth, in_channels=3, weights=weights, colour=True, width=resnet_width)
-        self.features = backbone
+        sizes = {"depth": depth, "width": resnet_width, "weights": weights}
+        self.features = image_encoder(backbone, usual_depth=50, in_channels=3, colour=True, **sizes)  # type: ignore[arg-type]
         self.levels = list(levels)
-        channels: list[int] = backbone.channels  # type: ignore[assignment]
+        channels: list[int] = self.features.channels  # type: ignore[assignment]
         self.pyramid = FeaturePyramidNetwork(2, [channels[level] for level in levels], width)
         self.head = DenseHead(width=width, classes=classes, layers=layers, levels=len(levels))
         self.classes, self.score_thresh, self.nms_thresh = classes, score_thresh, nms_thresh

@@ -5,7 +5,7 @@ from typing import NamedTuple, Optional
 import torch
 from torch import nn
 
-from common.nn.backbones import ResNetFeatures
+from common.nn.backbones import image_encoder
 
 from .channel_prior import ChannelPriorAttention
 from .regions import RegionEncoder
@@ -45,8 +45,8 @@ class VisualEncoder(nn.Module):
         self,
         *,
         backbone: Optional[nn.Module] = None,
-        depth: int = 101,
-        resnet_width: int = 64,
+        depth: Optional[int] = None,
+        resnet_width: Optional[int] = None,
         weights: Optional[str] = None,
         prior: bool = True,
         region_channels: int = 16,
@@ -54,10 +54,9 @@ class VisualEncoder(nn.Module):
         region_widths: tuple[int, ...] = (64, 128, 256, 512, 1024),
     ) -> None:
         super().__init__()
-        if backbone is None:
-            backbone = ResNetFeatures(depth=depth, in_channels=3, weights=weights, colour=True, width=resnet_width)
-        self.features = backbone
-        channels = self.features.channels[3]
+        sizes = {"depth": depth, "width": resnet_width, "weights": weights}
+        self.features = image_encoder(backbone, usual_depth=101, in_channels=3, colour=True, **sizes)  # type: ignore[arg-type]
+        channels: int = self.features.channels[3]  # type: ignore[index, assignment]
         self.width = region_widths[-1] if prior else channels
         if region_channels > 0 and not prior:
             raise ValueError("prior: regions need it; set region_channels to 0 for R2Gen")
