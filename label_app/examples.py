@@ -1,8 +1,8 @@
-"""Something to serve at once: small bundles trained on synthetic images, and images to ask about.
+"""Something to serve at once: bundles with the weights they come with, or small ones trained on synthetic images.
 
 ``python -m label_app.examples --out runs/label`` writes ``runs/label/bundles`` (about ten minutes on two cores; bundles
-that are there are kept), ``runs/label/studies`` and ``runs/label/examples``, files to send. Their answers show the way,
-not what the bundles can do.
+that are there are kept), ``runs/label/studies`` and ``runs/label/examples``, files to send. The answers of the small
+ones show the way, not what the bundles can do.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -31,9 +31,12 @@ from pydicom.dataset import Dataset, FileMetaDataset  # noqa: E402
 from pydicom.uid import ExplicitVRLittleEndian, UltrasoundImageStorage, generate_uid  # noqa: E402
 
 from common.images.dicom import CENTIMETRES  # noqa: E402
+from common.synthetic.chest import ChestOptions, write_chests  # noqa: E402
+from common.synthetic.thyroid import Options, write_synthetic  # noqa: E402
 
 logger = logging.getLogger(__name__)
 BUNDLES = HERE.parent / "bundles"
+RESULTS = ("eval", "eval_detector", "data", "finetuned", "__pycache__")
 SMALL = HERE / "small.json"
 
 
@@ -43,17 +46,27 @@ def train_small(name: str, folder: Path, sizes: Mapping) -> Path:
     Args:
         sizes: ``network``, ``data``, ``train`` overrides, and ``also``: other configs to train, with theirs.
     """
+    return _put(name, folder, lambda bundle: _train_copy(name, bundle, sizes))
+
+
+def copy_trained(name: str, folder: Path) -> Path:
+    """Put the bundle ``name`` to ``folder/name`` with the weights it comes with."""
+    ignored = shutil.ignore_patterns(*RESULTS, "checkpoint.pt")
+    return _put(name, folder, lambda bundle: shutil.copytree(BUNDLES / name, bundle, ignore=ignored))
+
+
+def _put(name: str, folder: Path, make: Callable[[Path], object]) -> Path:
     target = folder / name
     if target.exists():
         raise SystemExit(f"out: {str(target)!r} has no models/model.pt and stays; remove it, or pass another --out")
     with tempfile.TemporaryDirectory(dir=folder, prefix=f"{name}.", suffix=".part") as part:
-        os.replace(_train_copy(name, Path(part) / name, sizes), target)
+        make(Path(part) / name)
+        os.replace(Path(part) / name, target)
     return target
 
 
 def _train_copy(name: str, bundle: Path, sizes: Mapping) -> Path:
-    ignored = shutil.ignore_patterns("models", "eval", "eval_detector", "data", "finetuned", "__pycache__")
-    shutil.copytree(BUNDLES / name, bundle, ignore=ignored)
+    shutil.copytree(BUNDLES / name, bundle, ignore=shutil.ignore_patterns("models", *RESULTS))
     for config in ("train", "inference"):
         path = bundle / "configs" / f"{config}.json"
         parser = ConfigParser(ConfigParser.load_config_file(path))
@@ -79,13 +92,16 @@ def _train(bundle: Path, config: str, options: Mapping) -> None:
     workflow.run()
 
 
-def write_studies(bundles: Path, studies: Path, *, count: int = 6) -> None:
-    """Copy some of the synthetic images that the bundles drew: thyroid ultrasound, and chest X-rays."""
+def write_studies(studies: Path, *, count: int = 6, size: int = 192, seed: int = 1) -> None:
+    """Draw thyroid ultrasound images and chest X-rays to ask about, ``size`` pixels wide."""
     studies.mkdir(parents=True, exist_ok=True)
-    for name, title in (("akessfa", "thyroid"), ("d2rnet", "chest")):
-        images = sorted((bundles / name / "data" / "synthetic" / "images").glob("*.png"))[-count:]
-        for number, image in enumerate(images):
-            Image.open(image).save(studies / f"{title}{number}.png")
+    with tempfile.TemporaryDirectory() as folder:
+        thyroid, chest = Path(folder) / "thyroid", Path(folder) / "chest"
+        write_synthetic(str(thyroid), Options(reports=count, size=size, seed=seed))
+        write_chests(str(chest), ChestOptions(studies=4 * count, size=size, seed=seed))
+        for drawn in (thyroid, chest):
+            for number, image in enumerate(sorted((drawn / "images").glob("*.png"))[:count]):
+                Image.open(image).save(studies / f"{drawn.name}{number}.png")
 
 
 def write_files(studies: Path, folder: Path) -> None:
@@ -141,10 +157,13 @@ def main() -> None:
     sizes, folder = json.loads(arguments.sizes.read_text(encoding="utf-8")), arguments.out / "bundles"
     for name in arguments.names or sizes:
         if not (folder / name / "models" / "model.pt").is_file():
-            logger.info("training a small %s", name)
             folder.mkdir(parents=True, exist_ok=True)
-            train_small(name, folder, sizes[name])
-    write_studies(folder, arguments.out / "studies")
+            if arguments.sizes == SMALL and (BUNDLES / name / "models" / "model.pt").is_file():
+                copy_trained(name, folder)
+            else:
+                logger.info("training a small %s", name)
+                train_small(name, folder, sizes[name])
+    write_studies(arguments.out / "studies")
     write_files(arguments.out / "studies", arguments.out / "examples")
 
 
