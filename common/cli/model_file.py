@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -103,7 +104,7 @@ def adopt(
         ValueError: an override contradicts them, or a file is not that of this model.
     """
     path = path_of(weights)
-    if not path.is_file() or not Path(weights).is_file():
+    if not os.path.isfile(path) or not os.path.isfile(weights):  # False of what is no path at all
         return
     content = _read(path)
     _require_whole(path, content["files"])
