@@ -3,7 +3,7 @@
 Rooms, lowest floor first; an import never climbs (tests/test_imports.py):
 
 cli.atomic, cli.given, engine.distributed, engine.failures: what every room may use
-images      files, dicom, nifti, reader, masks: from a file to pixels
+images      files, dicom, nifti, ranges, reader, masks: from a file to pixels
 text        tokenizer, encoders, distiller, sentences, thyroid: reports in and out
 nn          attention, fusion, backbones, efficientnet, report_decoder, relational_memory, beam_search, published
 datasets    readers of published layouts: ``read_x(root, split) -> list[dict]``

@@ -15,6 +15,7 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
 from monailabel.tasks.train.bundle import BundleTrainTask
 
+from common.cli.model_file import trained_with
 from common.cli.typed_text import literal
 from common.datasets.listed import write_listed
 
@@ -81,7 +82,7 @@ class TrainBundle(BundleTrainTask):
             "train#dataset#data": {**reader, "split": "train"},
             "validate#dataset#data": {**reader, "split": "validation"},
             "train#handlers": handlers,
-        }
+        } | {id: value for id, value in trained_with(weights).items() if id.partition("#")[0] in self.bundle_config}
 
     def _fetch_datalist(self, request: dict[str, Any], datastore: Datastore) -> list[dict[str, Any]]:
         cases = []

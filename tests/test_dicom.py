@@ -43,6 +43,21 @@ def test_grey_and_inverted(tmp_path, speckle):
     np.testing.assert_allclose(seen(inverted), 255 - stretched, atol=1)
 
 
+@pytest.mark.parametrize("photometric", ["MONOCHROME2", "MONOCHROME1"])
+@pytest.mark.parametrize("limit", [None, 65000])
+def test_padding_is_black_and_stretches_nothing(tmp_path, photometric, limit):
+    content = np.linspace(100, 4000, 32 * 32).reshape(32, 32).astype(np.uint16)
+    padded = np.pad(content, 8, constant_values=65535 if limit is None else 65100)
+    attributes = {} if limit is None else {"PixelPaddingRangeLimit": limit}
+    file = dicom_file(
+        tmp_path / "a.dcm", padded, photometric=photometric, Modality="CR", PixelPaddingValue=65535, **attributes
+    )
+    shown = np.asarray(read_dicom(str(file)))
+    expected = np.linspace(0, 255, 32 * 32).reshape(32, 32)
+    expected = 255 - expected if photometric == "MONOCHROME1" else expected
+    assert (np.delete(shown, np.s_[8:-8], 0) == 0).all() and np.abs(shown[8:-8, 8:-8] - expected).max() < 1.5
+
+
 def test_colours_of_every_kind(tmp_path, smooth):
     rgb = dicom_file(tmp_path / "rgb.dcm", smooth, photometric="RGB")
     assert (seen(rgb) == smooth).all()

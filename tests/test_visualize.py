@@ -15,7 +15,8 @@ def colours(picture):
 
 def test_overlay_has_both_outlines_and_a_legend():
     picture = drawing.overlay(IMAGE, MASK, np.roll(MASK, 8, axis=1), height=80)
-    assert picture.size == (120, 108)
+    assert picture.size == (192, 108)  # as wide as the legend, of which nothing is cut
+    assert drawing.overlay(IMAGE, MASK, height=200).size == (300, 228)
     assert {drawing.PREDICTION, drawing.TRUTH} <= colours(picture)
     assert drawing.TRUTH not in colours(drawing.overlay(IMAGE, MASK, height=80))
     outline = np.asarray(drawing.overlay(IMAGE, MASK, height=80))[:80]

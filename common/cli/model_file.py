@@ -85,6 +85,12 @@ def write(weights: str | Path, settings: Mapping[str, Any], *, files: Mapping[st
     write_json(path, {"settings": dict(settings), "files": digests}, indent=1)
 
 
+def trained_with(weights: str | Path) -> dict[str, Any]:
+    """Settings of the model ``weights``, by the ids of its training's config; none where it has no ``model.json``."""
+    path = path_of(weights)
+    return _read(path)["settings"] if os.path.isfile(path) and os.path.isfile(weights) else {}
+
+
 def adopt(
     parser: ConfigParser,
     given: Mapping[str, object],

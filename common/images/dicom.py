@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from common.images.ranges import content_range
+
 SUFFIXES = (".dcm", ".dicom")
 OTHERS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".nii", ".gz", ".json", ".csv", ".txt", ".xml", ".html")
 PREAMBLE = 128  # bytes before the letters DICM
@@ -78,7 +80,7 @@ def read_dicom(path: str) -> Image.Image:
 
     Grey values go through the modality's look-up table; what the display's window spans (or its look-up table gives;
     without either, what the image holds) becomes 0 to 255; inverted images (MONOCHROME1) are turned, so that bone is
-    white. YBR and palette colours become RGB.
+    white. Padding is black. YBR and palette colours become RGB.
 
     Raises:
         ValueError: no DICOM image, a damaged one, or a compression that no installed decoder reads.
@@ -201,12 +203,24 @@ def _displayed(pixels: np.ndarray, data: Any) -> np.ndarray:
     centre, width = (_first(data.get(name)) for name in ("WindowCenter", "WindowWidth"))
     if "VOILUTSequence" in data:
         grey = np.asarray(apply_voi_lut(apply_modality_lut(pixels, data), data), dtype=np.float64)
-    low, high = grey.min(), grey.max()
+    content = ~_padding(pixels, data)
+    low, high = content_range(grey[content] if content.any() else grey)
     if "VOILUTSequence" not in data and centre is not None and width:
         low, high = centre - width / 2, centre + width / 2
     scaled = np.clip((grey - low) / max(high - low, 1e-12), 0, 1)
-    inverted = data.get("PhotometricInterpretation") == "MONOCHROME1"
-    return np.round(255 * (1 - scaled if inverted else scaled)).astype(np.uint8)
+    if data.get("PhotometricInterpretation") == "MONOCHROME1":
+        scaled = 1 - scaled
+    return np.round(255 * scaled * (content | ~content.any())).astype(np.uint8)
+
+
+def _padding(pixels: np.ndarray, data: Any) -> np.ndarray:
+    """Which pixels are no image, bool: those of the padding value, or between it and its limit (PS3.3 C.7.5.1.1.2)."""
+    try:
+        value = int(data.PixelPaddingValue)
+        limit = int(data.get("PixelPaddingRangeLimit", value))
+    except (AttributeError, TypeError, ValueError):
+        return np.zeros(pixels.shape, dtype=bool)
+    return (pixels >= min(value, limit)) & (pixels <= max(value, limit))
 
 
 def _eight_bits(pixels: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from common.cli.reading import visible
 from common.images.dicom import SUFFIXES as DICOM
 from common.images.dicom import dicom_size, frame_names, is_dicom, read_dicom, source_of
 from common.images.nifti import is_nifti, read_slice, slice_size
+from common.images.ranges import content_range
 
 logger = logging.getLogger(__name__)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
@@ -26,7 +27,6 @@ BROKEN = (  # what Pillow makes of damaged bytes
 )  # fmt: skip
 ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)  # of EXIF: rows and columns change places
 FEW = 16  # colours of a palette that numbers classes
-OUTLIERS, FAR = (0.1, 99.9), 4.0  # percentiles of what an image is, and how many times wider a range is not its own
 _converted: set[str] = set()
 
 
@@ -194,17 +194,14 @@ def _is_a_picture(image: Image.Image) -> bool:
 
 
 def _stretched(pixels: np.ndarray, name: str) -> np.ndarray:
-    """Deep ``pixels`` (H, W) as 0 to 255, from their range; a few values far outside it (markers, padding) are cut.
+    """Deep ``pixels`` (H, W) as 0 to 255, from their :func:`common.images.ranges.content_range`.
 
     Raises:
         ValueError: no pixel is a finite number.
     """
-    finite = pixels[np.isfinite(pixels)]
-    if finite.size == 0:
-        raise ValueError(f"image: {name!r} has no pixel that is a finite number; export it again")
-    low, high = finite.min(), finite.max()
-    inner = np.percentile(finite, OUTLIERS)
-    if high - low > FAR * max(inner[1] - inner[0], 1e-12) and inner[1] > inner[0]:
-        low, high = inner
+    try:
+        low, high = content_range(pixels)
+    except ValueError as error:
+        raise ValueError(f"image: {name!r} has no pixel that is a finite number; export it again") from error
     scaled = np.nan_to_num((pixels - low) / max(high - low, 1e-12), nan=0.0, posinf=1.0, neginf=0.0)
     return np.round(255 * np.clip(scaled, 0, 1)).astype(np.uint8)

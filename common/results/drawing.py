@@ -55,7 +55,9 @@ def _outline(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _legend(entries: list[tuple[str, tuple[int, int, int]]], width: int) -> Image.Image:
-    legend = Image.new("RGB", (width, 28), PAPER)
+    """The names of colours in a row, at least as wide as ``width``."""
+    whole = 8 + sum(44 + int(_font(14).getlength(name)) for name, _ in entries)
+    legend = Image.new("RGB", (max(width, whole), 28), PAPER)
     pen, x = ImageDraw.Draw(legend), 8
     for name, colour in entries:
         pen.rectangle([x, 9, x + 18, 19], fill=colour)
