@@ -167,7 +167,7 @@ def test_taps_are_named_by_weights_size_and_content(cases, tokens, files, tmp_pa
 
 
 def as_batch(item, without=""):
-    return {key: value[None] for key, value in item.items() if key != without}
+    return {key: value[None] for key, value in item.items() if key not in (without, "case")}
 
 
 def batch():

@@ -87,10 +87,12 @@ def test_evaluation_is_that_of_one_process(trained, tmp_path):
     for name in one.keys() - random:
         assert two[name] == pytest.approx(one[name], abs=1e-5), name
     rows = [rows_of(tmp_path / name / "per_case.csv") for name in ("one", "two")]
-    keep = [index for index, name in enumerate(rows[0][0]) if "others" not in name]
+    keep = [k for k, name in enumerate(rows[0][0]) if "others" not in name and name not in ("case", "patient")]
+    assert ("patient" in rows[0][0]) == (bundle in ("akessfa", "clip_tnseg", "hfcn"))
     assert rows[0][0] == rows[1][0] and [row[0] for row in rows[0]] == [row[0] for row in rows[1]]
     for own, other in zip(rows[0][1:], rows[1][1:], strict=True):
-        values = [np.array([row[index] for index in keep[1:]], dtype=float) for row in (own, other)]
+        assert own[:1] == other[:1]
+        values = [np.array([row[index] for index in keep], dtype=float) for row in (own, other)]
         np.testing.assert_allclose(*values, atol=1e-5)
 
 

@@ -148,7 +148,9 @@ def validation_transforms(
             standardise(),
             TokenizePromptd(tokenizer, max_length=max_length),
             *read,
-            SelectItemsd(keys=["image", "label", "case", *(["taps"] if read else []), *TOKENS]),
+            SelectItemsd(
+                keys=["image", "label", "case", *(["taps"] if read else []), *TOKENS], allow_missing_keys=True
+            ),
         ]
     )
 
