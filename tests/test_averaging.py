@@ -6,6 +6,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from common.engine.averaging import AveragedWeights
+from common.engine.state import TrainingState
 
 
 def train(decay, steps=6):
@@ -49,3 +50,21 @@ def test_the_average_is_validated_and_the_training_does_not_notice():
 def test_a_decay_out_of_range_is_refused():
     with pytest.raises(ValueError, match=r"ema_decay: 1\.5 is not between 0 and 1"):
         AveragedWeights(network=nn.Linear(1, 1), evaluator=Engine(lambda *_: None), decay=1.5)
+
+
+def test_a_training_begun_without_an_average_is_not_resumed_with_one(tmp_path):
+    network = nn.Linear(1, 1)
+    options = {"path": str(tmp_path / "c.pt"), "best_path": str(tmp_path / "m.pt"), "network": network}
+    evaluator, trainer = Engine(lambda *_: None), Engine(lambda *_: None)
+    evaluator.state.best_metric, evaluator.state.best_metric_epoch = 0.0, 1
+    TrainingState(objects={"network": network}, evaluator=evaluator, **options).attach(trainer)
+    trainer.run([0], max_epochs=1)
+    objects = {
+        "network": network,
+        "averaged": AveragedWeights(network=network, evaluator=evaluator, decay=0.9).averaged,
+    }
+    again = Engine(lambda *_: None)
+    again.state.device = torch.device("cpu")
+    TrainingState(objects=objects, evaluator=evaluator, resume=True, **options).attach(again)
+    with pytest.raises(ValueError, match="holds no 'averaged'"):
+        again.run([0], max_epochs=2)

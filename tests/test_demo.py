@@ -75,9 +75,8 @@ def test_its_files_are_there_and_the_page_needs_no_network(demo):
 def trained(demo):
     """The demo's network, and 96 unseen images with their reports in batches of 32."""
     out, _ = demo
-    files = [str(ROOT / "bundles/akessfa/configs" / name) for name in ("inference.json", "resnet.json")]
-    parser = ConfigParser(ConfigParser.load_config_files(files))
-    parser["bundle_root"], parser["network_def#segmenter#width"] = str(ROOT / "bundles/akessfa"), 32
+    parser = ConfigParser(ConfigParser.load_config_file(ROOT / "bundles/akessfa/configs/inference.json"))
+    parser["bundle_root"] = str(ROOT / "bundles/akessfa")
     network = parser.get_parsed_content("network_def")
     network.load_state_dict(torch.load(out / "models" / "model.pt", weights_only=True))
     tokenizer = ReportTokenizer.load(out / "models" / "report_tokenizer.json")

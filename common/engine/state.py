@@ -158,6 +158,12 @@ class TrainingState:
             )
         if epochs is not None and reached > epochs:
             raise ValueError(f"epochs: {epochs}; {self.path!r} has reached {reached}; pass --epochs {reached} or more")
+        lacking = next((name for name in self.objects if name not in states), None)
+        if lacking is not None:
+            raise ValueError(
+                f"resume: {self.path!r} holds no {lacking!r}, so that it was begun with other options or an earlier "
+                "version; pass those options, or train without --resume"
+            )
         for name, item in self.objects.items():
             if isinstance(item, LRScheduler) and _length(item.state_dict()) != _length(states[name]):
                 go_to(item, int(states[name]["last_epoch"]))

@@ -117,16 +117,20 @@ def load_resnet(network: ResNetFeatures, state: dict[str, torch.Tensor], *, colo
     first = "stem.0.weight"
     if first in renamed and not colour:
         renamed[first] = fit_filters(renamed[first], network.stem[0].in_channels)  # type: ignore[arg-type]
+    load_whole(network, renamed, name="this ResNet")
+
+
+def load_whole(network: nn.Module, state: dict[str, torch.Tensor], *, name: str) -> None:
+    """Load ``state``, all of it, into all of ``network``.
+
+    Raises:
+        ValueError: with the first fault and how many there are; ``name`` is what the weights do not fit.
+    """
     try:
-        network.load_state_dict(renamed)
+        network.load_state_dict(state)
     except RuntimeError as error:
-        raise ValueError(f"weights: they do not fit this ResNet: {first_misfit(error)}") from error
-
-
-def first_misfit(error: RuntimeError) -> str:
-    """The first of the faults that ``load_state_dict`` lists, and how many there are."""
-    faults = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
-    return f"{faults[0][:200]} ({len(faults)} such faults)"
+        faults = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
+        raise ValueError(f"weights: they do not fit {name}: {faults[0][:200]} ({len(faults)} such faults)") from error
 
 
 def _key(name: str) -> str:

