@@ -210,6 +210,7 @@ BAD_ANNOTATIONS = {
     "deep": ("[" * 100_000, "annotation.json"), "no image": (annotation(image_path=[]), "no image"),
     "image as text": (annotation(image_path="a.png"), "no list"),
     "climbs": (annotation(image_path=["../b.png"]), "b.png"),
+    "list of lists": (annotation(image_path=[["a.png"]]), "no file"),
     "missing image": (annotation(image_path=["b.png"]), "b.png"), "no text": (annotation(report=None), "no study"),
     "not a number": (annotation(report=float("nan")), "no study"),
 }  # fmt: skip

@@ -17,8 +17,10 @@ def inside(root: Path, name: str) -> str:
     """Return ``root/name``.
 
     Raises:
-        ValueError: ``name``, read from a data file, leaves ``root``.
+        ValueError: ``name``, read from a data file, leaves ``root`` or is no text.
     """
+    if not isinstance(name, str):
+        raise ValueError(f"{root}: {name!r} of a data file is no file's name; correct the entry")
     path = os.path.normpath(root / name)  # without "..", so that links lead where the data set's owner lets them
     if not Path(os.path.abspath(path)).is_relative_to(os.path.abspath(root)):
         raise ValueError(f"{root}: the path {name!r} of a data file leaves the data set's folder; correct the entry")
