@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import fire  # noqa: F401  (forks that know no path of this repository have it already)
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
