@@ -15,8 +15,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import fire  # noqa: F401  (forks that know no path of this repository have it already)
-
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -68,7 +66,9 @@ def alone() -> None:
     """``before`` of a fork: it knows no code of this repository but what lies in its folder."""
     sys.meta_path = [finder for finder in sys.meta_path if "editable" not in getattr(finder, "__module__", "")]
     sys.path = [
-        path for path in sys.path if path == os.getcwd() or not Path(path or ".").resolve().is_relative_to(ROOT)
+        path
+        for path in sys.path
+        if path == os.getcwd() or "site-packages" in path or not Path(path or ".").resolve().is_relative_to(ROOT)
     ]
     bundles = {path.name for path in (ROOT / "bundles").iterdir()}
     for name in [name for name in sys.modules if name.split(".")[0] in {"common", *bundles}]:
