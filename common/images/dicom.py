@@ -204,9 +204,10 @@ def _displayed(pixels: np.ndarray, data: Any) -> np.ndarray:
     if "VOILUTSequence" in data:
         grey = np.asarray(apply_voi_lut(apply_modality_lut(pixels, data), data), dtype=np.float64)
     content = ~_padding(pixels, data)
-    low, high = content_range(grey[content] if content.any() else grey)
     if "VOILUTSequence" not in data and centre is not None and width:
         low, high = centre - width / 2, centre + width / 2
+    else:
+        low, high = content_range(grey[content] if content.any() else grey)
     scaled = np.clip((grey - low) / max(high - low, 1e-12), 0, 1)
     if data.get("PhotometricInterpretation") == "MONOCHROME1":
         scaled = 1 - scaled

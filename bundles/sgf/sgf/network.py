@@ -10,6 +10,7 @@ from typing import NamedTuple, Optional
 import torch
 from torch import nn
 
+from common.engine.schedules import by_part
 from common.nn.backbones import image_encoder
 from common.nn.beam_search import BeamSearch, Hypotheses
 from common.nn.report_decoder import MemoryEncoder, ReportDecoder
@@ -178,7 +179,7 @@ class TeacherForcing(nn.Module):
 
 def parameter_groups(network: SGF, *, visual_learning_rate: float, learning_rate: float) -> list[dict]:
     """Two groups for the optimizer: visual extractor with cluster head, and the rest (spec 2.3)."""
-    visual = [*network.visual.parameters(), *network.cluster_head.parameters()]
-    known = {id(p) for p in visual}
-    rest = [p for p in network.parameters() if id(p) not in known]
-    return [{"params": visual, "lr": visual_learning_rate}, {"params": rest, "lr": learning_rate}]
+    return by_part(
+        network, parts=[network.visual, network.cluster_head], part_learning_rate=visual_learning_rate,
+        learning_rate=learning_rate,
+    )  # fmt: skip
