@@ -27,8 +27,7 @@ ABLATIONS = sorted(ROOT.glob("bundles/*/configs/ablations/*.json"))
 VARIANTS = [
     *(f"{path.parents[2].name}/ablations/{path.stem}" for path in ABLATIONS),
     "clip_tnseg/cache_features",
-    "akessfa/resnet",
-    "hfcn/resnet",
+    *(f"{bundle}/resnet" for bundle in ("akessfa", "d2rnet", "hfcn", "sgf")),
 ]
 TRAINED = {f"models/{name}" for name in ("model.pt", "model.json", "model.ts", "report_tokenizer.json", "detector.pt",
                                             "detector.json")} | {

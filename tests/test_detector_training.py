@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 import torch
 from d2rnet.detector.network import LesionDetector
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
 
 from common.datasets.studies import annotation_file, load_annotation
+from common.nn.efficientnet import lite0_of_views
 from common.synthetic.chest import ChestOptions, write_chests
 from tests.test_bundle_contract import ROOT, flags
 from tests.test_bundle_contract import TINY as TINY_BUNDLES
 from tests.warm import monai_bundle
 
 CONFIGS = ROOT / "bundles" / "d2rnet" / "configs"
-TINY = {"image_size": 64, "synthetic#studies": 24, "synthetic#size": 64}
-NETWORK = {"network_def#resnet_width": 8, "network_def#width": 8, "network_def#layers": 1}
+TINY = {"image_size": 64, "encoder_weights": None, "synthetic#studies": 24, "synthetic#size": 64}
+NETWORK = {"network_def#backbone#width_factor": 0.25, "network_def#width": 8, "network_def#layers": 1}
 
 
 def execute(names, kind="train", run_id="run", **options):
@@ -43,9 +44,19 @@ def trained(tmp_path_factory):
 def test_the_teacher_and_its_labels_are_saved(trained):
     folder, _ = trained
     state = torch.load(folder / "models" / "detector.pt", weights_only=True)
-    LesionDetector(classes=22, depth=18, resnet_width=8, levels=(0, 1, 2, 3), width=8, layers=1).load_state_dict(state)
+    encoder = lite0_of_views(width_factor=0.25)
+    LesionDetector(classes=22, backbone=encoder, levels=(0, 1, 2, 3), width=8, layers=1).load_state_dict(state)
     settings = json.loads((folder / "models" / "detector_settings.json").read_text())
     assert settings["labels"][3] == "Cardiomegaly" and settings["image_size"] == 64
+
+
+@pytest.mark.parametrize("name", ["train_detector", "pseudo_label"])
+def test_weights_of_0_1_load_with_the_config_of_its_resnet(name):
+    parser = ConfigParser()
+    parser.read_config([str(CONFIGS / f"{file}.json") for file in (name, "resnet_detector")])
+    parser["num_classes"] = 22
+    state = LesionDetector(depth=18, resnet_width=16, levels=(0, 1, 2, 3), width=32, layers=2).state_dict()
+    parser.get_parsed_content("network_def").load_state_dict(state)
 
 
 def test_interrupted_and_resumed_equals_uninterrupted(trained, tmp_path):

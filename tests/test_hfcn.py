@@ -5,9 +5,12 @@ import json
 import numpy as np
 import pytest
 import torch
-from hfcn.data import inference_transforms, list_cases
+from hfcn.data import inference_transforms, list_cases, validation_transforms
 from hfcn.loss import branch_losses, inverse_frequency
-from hfcn.network import HFCN, Branches, BranchesAndFusion, average
+from hfcn.mask_branch import FitMaskBranch
+from hfcn.network import HFCN, Branches, BranchesAndFusion, average, inside_and_outside
+from ignite.engine import Engine
+from monai.data import Dataset, MetaTensor
 from PIL import Image
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score
@@ -117,11 +120,11 @@ def test_losses_on_known_probabilities():
     whole = torch.tensor([[0.25, 0.75], [0.5, 0.5]]).log()
     crops = torch.tensor([[[0.2, 0.8], [0.6, 0.4]], [[0.9, 0.1], [0.7, 0.3]]]).log()
     nothing = torch.zeros(1)
-    losses = branch_losses(Branches(whole, crops, nothing, nothing), whole, torch.tensor([1, 0]))
+    losses = branch_losses(Branches(whole, crops, nothing, nothing, nothing, nothing), whole, torch.tensor([1, 0]))
     assert losses["global"].item() == pytest.approx(-(np.log(0.75) + np.log(0.5)) / 2, abs=1e-6)
     assert losses["crops"].item() == pytest.approx(-(np.log(0.6) + np.log(0.8)) / 2, abs=1e-6)
     balanced = branch_losses(
-        Branches(whole, crops, nothing, nothing), whole, torch.tensor([1, 0]), torch.tensor([3.0, 1])
+        Branches(whole, crops, nothing, nothing, nothing, nothing), whole, torch.tensor([1, 0]), torch.tensor([3.0, 1])
     )
     assert balanced["global"].item() == pytest.approx(-(np.log(0.75) + 3 * np.log(0.5)) / 4, abs=1e-6)
 
@@ -264,4 +267,67 @@ def test_rows_come_first(tmp_path):
     pixels[:20] = 200  # bright above
     Image.fromarray(pixels).save(tmp_path / "a.png")
     image = inference_transforms(size=32, margin=0.1)({"image": str(tmp_path / "a.png")})["image"]
-    assert image.shape == (1, 32, 32) and image[0, 4].mean() > 0.7 and image[0, -4].mean() < 0.01
+    assert image.shape == (2, 32, 32) and image[0, 4].mean() > 0.7 and image[0, -4].mean() < 0.01
+    assert image[1].min() == 1  # no mask is known
+
+
+def test_the_mask_is_cut_with_its_nodule(synthetic):
+    case = read_malignancy(str(synthetic), "train")[0]
+    image = validation_transforms(size=64, margin=0.3)(case)["image"]
+    rows, columns = np.nonzero(image[1].numpy())
+    assert set(np.unique(image[1])) == {0, 1} and max(np.ptp(rows), np.ptp(columns)) in range(36, 44)  # 64 / 1.6
+
+
+def with_masks(image, count=2):
+    """``image`` (B, 1, H, W) with a disc as the mask of the first ``count``, and none for the others."""
+    mask = torch.ones_like(image)
+    axis = torch.linspace(-1, 1, image.shape[2])
+    mask[:count] = (axis[:, None] ** 2 + axis[None] ** 2 < 0.3).float()
+    return torch.cat([image, mask], dim=1)
+
+
+def test_the_mask_branch_is_asked_only_where_there_is_a_mask():
+    network = HFCN(depth=18, width=8, mask_weight=0.7, train_trunk=False).eval()
+    image = with_masks(torch.rand(3, 1, 64, 64))
+    with torch.no_grad():
+        assert not network.branches(image).asks_mask.any()  # it was never fitted
+        network.mask_branch.fitted.fill_(True)
+        branches = network.branches(image)
+        fused, published = network.fuse(branches).exp(), network.fuse_published(branches).exp()
+    assert branches.asks_mask.tolist() == [True, True, False]
+    torch.testing.assert_close(fused[:2], 0.7 * branches.mask[:2].exp() + 0.3 * published[:2])
+    torch.testing.assert_close(fused[2], published[2])
+    torch.testing.assert_close(network(image[:, :1])[2], published[2].log())
+
+
+def test_features_inside_and_outside_are_those_of_masked_positions():
+    maps, mask = torch.randn(2, 5, 8, 8), torch.zeros(2, 1, 64, 64)
+    mask[:, :, 16:32, 8:40] = 1
+    inside = torch.zeros(8, 8, dtype=torch.bool)
+    inside[2:4, 1:5] = True
+    wanted = [maps[:, :, inside].mean(2), maps[:, :, inside].std(2, correction=0), maps[:, :, ~inside].mean(2)]
+    torch.testing.assert_close(inside_and_outside(maps, mask), torch.cat(wanted, 1))
+
+
+def test_the_fitted_branch_tells_apart_what_only_the_mask_shows():
+    """Bright inside and dark outside against the reverse: the whole images are alike."""
+    torch.manual_seed(0)
+    network = HFCN(depth=18, width=8, mask_weight=0.7, train_trunk=False).eval()
+    cases = []
+    for label in (0, 1) * 6:
+        image = with_masks(0.1 * torch.rand(1, 1, 64, 64), 1)
+        image[:, 0] += torch.where(image[:, 1] == label, 0.8, 0.2)
+        cases.append({"image": MetaTensor(image[0]), "malignancy": label})
+    trainer = Engine(lambda *_: None)
+    FitMaskBranch(network=network, dataset=Dataset(cases)).attach(trainer)
+    trainer.run([0])
+    with torch.no_grad():
+        prob = network.branches(torch.stack([case["image"].as_tensor() for case in cases])).mask[:, 1].exp()
+    assert bool(network.mask_branch.fitted) and ((prob > 0.5).long().tolist() == [0, 1] * 6)
+
+
+def test_a_mask_branch_needs_features_that_stay():
+    with pytest.raises(ValueError, match="train_trunk"):
+        HFCN(depth=18, width=8, mask_weight=0.5)
+    network = HFCN(depth=18, width=8, train_trunk=False).train()
+    assert not network.trunk.training and not any(p.requires_grad for p in network.trunk.parameters())

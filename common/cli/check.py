@@ -63,7 +63,9 @@ def check_command_line() -> None:
             deliver_record(parser, texts["output_dir"])
         weights = _weights_of(parser, texts | {"ckpt_file": str(flags.get("ckpt_file") or "")})
         if weights is not None:
-            fine_tuned = "pretrained" in parser and "weights" not in parser and parser.get("resume") is not True
+            fine_tuned = _is_fine_tuned(parser) and "weights" not in parser
+            if fine_tuned:
+                require_weights(weights, id="pretrained")
             adopt(parser, values, weights=weights, only_network=fine_tuned)
         if "detector_weights" in parser:
             adopt_detector(parser, values, weights=_path_at("detector_weights", parser, texts))
@@ -83,9 +85,14 @@ def _weights_of(parser: bundle.ConfigParser, texts: Mapping[str, str]) -> str | 
         return texts["ckpt_file"] or None
     if "weights" in parser:
         return _path_at("weights", parser, texts)
-    if "pretrained" in parser and parser.get("resume") is not True:
+    if _is_fine_tuned(parser):
         return f"{_path_at('pretrained', parser, texts)}/model.pt"
     return f"{_path_at('ckpt_dir', parser, texts)}/model.pt" if parser.get("resume") is True else None
+
+
+def _is_fine_tuned(parser: bundle.ConfigParser) -> bool:
+    """Whether a training starts from another's network."""
+    return "pretrained" in parser and parser.get("pretrained") is not None and parser.get("resume") is not True
 
 
 def _path_at(id: str, parser: bundle.ConfigParser, texts: Mapping[str, str]) -> str:

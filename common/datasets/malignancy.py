@@ -39,7 +39,7 @@ def read_malignancy(root: str, split: str, *, test_fold: int | None = None) -> l
 
     Args:
         test_fold: None keeps the data set's own splits; k in 0..4 pools them and divides anew by the hash of the case's
-            name: fold k tests, the next one validates, three train.
+            name: fold k tests, an eighth of the others validates, the rest trains.
 
     Raises:
         ValueError: no case has a label, or a class is missing in a split other than "test".
@@ -62,6 +62,11 @@ def read_malignancy(root: str, split: str, *, test_fold: int | None = None) -> l
 def _by_fold(root: str, split: str, test_fold: int, splits: Sequence[str] = SPLITS) -> list[dict]:
     if test_fold not in range(5):
         raise ValueError(f"test_fold: {test_fold} is not in 0..4")
-    targets = {"test": [0], "validation": [1], "train": [2, 3, 4]}[split]
     cases = [case for name in splits for case in read_dataset(root, name)]
-    return [case for case in cases if (fold(case["case"]) - test_fold) % 5 in targets]
+    return [case for case in cases if _split_of(case["case"], test_fold) == split]
+
+
+def _split_of(case: str, test_fold: int) -> str:
+    if fold(case) == test_fold:
+        return "test"
+    return "validation" if fold(case, folds=40) // 5 == 0 else "train"  # independent of the fold itself

@@ -50,6 +50,7 @@ class TrainingHandlers:
         folder, prefix: of ``{prefix}history.csv`` and ``{prefix}checkpoint.pt``.
         weights: file of the best network; None: nothing is saved but the history.
         ema_decay: of :class:`common.engine.averaging.AveragedWeights`, then validated and saved as the best; 0: none.
+        pretrained: folder of a trained network to start from, a file of the name of ``weights`` in it; None: none.
         companions: of :class:`common.engine.state.TrainingState`.
 
     Raises:
@@ -72,6 +73,7 @@ class TrainingHandlers:
         seed: int = 0,
         deterministic: bool = False,
         resume: bool = False,
+        pretrained: str | None = None,
         companions: Sequence[Callable[[], Sequence[str | Path]]] = (),
     ) -> None:
         if schedule not in ("iteration", "epoch"):
@@ -82,7 +84,11 @@ class TrainingHandlers:
             average = AveragedWeights(network=state["network"], evaluator=evaluator, decay=ema_decay)
             averages = [average, EqualBuffers(network=average.averaged.module)]
             state, best = {**state, "averaged": average.averaged}, average.averaged.module
+        start: list[Any] = []
+        if pretrained is not None and weights is not None and not resume:
+            start = [load_weights(network=state["network"], path=str(Path(pretrained) / Path(weights).name))]
         self.handlers: list[Any] = [
+            *start,
             *averages,
             EpochSeed(seed=seed, dataset=dataset, deterministic=deterministic),
             EqualBuffers(network=state["network"]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,14 +17,14 @@ from common.images.reader import GreyReader
 
 
 class CropNoduled(Transform):
-    """Cut ``image`` (1, H, W) to the square around the foreground of ``label``, widened by ``margin`` of its side.
+    """Cut ``keys`` (1, H, W) to the square around the foreground of ``label``, widened by ``margin`` of its side.
 
     The square is moved into the image where it crosses the border, and what is larger than the image is filled with
     black. An empty mask leaves the whole image, as does a negative ``margin``.
     """
 
-    def __init__(self, *, margin: float = 0.1) -> None:
-        self.margin = margin
+    def __init__(self, *, margin: float = 0.1, keys: Sequence[str] = ("image",)) -> None:
+        self.margin, self.keys = margin, keys
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         positions = (data["label"][0] > 0).nonzero()
@@ -32,15 +32,17 @@ class CropNoduled(Transform):
             return dict(data)
         low, high = positions.min(0).values, positions.max(0).values + 1
         side = math.ceil(float((high - low).max()) * (1 + 2 * self.margin))
-        square = data["image"].new_zeros(data["image"].shape[0], side, side)
         first, shape = [], data["image"].shape[1:]
         for axis in range(2):
             start = math.floor(float(low[axis] + high[axis] - side) / 2)
             first.append(min(max(start, 0), max(shape[axis] - side, 0)) if side <= shape[axis] else start)
         source = [slice(max(f, 0), min(f + side, n)) for f, n in zip(first, shape, strict=True)]
         target = [slice(s.start - f, s.stop - f) for f, s in zip(first, source, strict=True)]
-        square[:, target[0], target[1]] = data["image"][:, source[0], source[1]]
-        return {**data, "image": square}
+        cut: dict[Hashable, Any] = {}
+        for key in self.keys:
+            cut[key] = data[key].new_zeros(data[key].shape[0], side, side)
+            cut[key][:, target[0], target[1]] = data[key][:, source[0], source[1]]
+        return {**data, **cut}
 
 
 def draw_polygons(polygons: list[list[list[float]]], size: tuple[int, int]) -> np.ndarray:

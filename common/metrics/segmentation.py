@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from monai.handlers import ConfusionMatrix, IgniteMetricHandler, MeanDice, MeanIoUHandler, from_engine
 from monai.metrics import CumulativeIterationMetric, compute_hausdorff_distance
+from monai.transforms import Activationsd, AsDiscreted, Compose
 
 
 def hausdorff95(prediction: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
@@ -35,6 +36,11 @@ def Hausdorff95(*, output_transform: Callable, save_details: bool = True) -> Ign
     return IgniteMetricHandler(
         metric_fn=_Hausdorff95Metric(), output_transform=output_transform, save_details=save_details
     )
+
+
+def masks_of_logits(*, keys: str | Sequence[str]) -> Compose:
+    """Transform of an engine's output: logits of ``keys`` (1, H, W) to masks of 0 and 1, cut at probability 0.5."""
+    return Compose([Activationsd(keys=keys, sigmoid=True), AsDiscreted(keys=keys, threshold=0.5)])
 
 
 def mask_metrics(*, without: Sequence[str] = ()) -> dict[str, IgniteMetricHandler]:

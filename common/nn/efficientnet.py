@@ -139,6 +139,11 @@ class EfficientNetLite0(nn.Module):
         return [first, second, third, self.layer4(third)]
 
 
+def lite0_of_views(*, weights: Optional[str] = None, width_factor: float = 1.0) -> EfficientNetLite0:
+    """The encoder of a study's views, which are colour images, standardised with ImageNet's statistics."""
+    return EfficientNetLite0(in_channels=3, colour=True, standardised=True, weights=weights, width_factor=width_factor)
+
+
 def _statistics(channels: int, *, colour: bool, standardised: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """What to subtract from images and divide them by, (C,) each, so that they come in [-1, 1]."""
     mean, std = torch.full([channels], HALF), torch.full([channels], HALF)

@@ -53,12 +53,15 @@ class ResultFiles:
         if not is_first():
             return
         folder = Path(self.output_dir)
-        write_json(folder / "metrics.json", _defined({k: float(v) for k, v in engine.state.metrics.items()}), indent=2)
+        metrics = _defined({name: float(value) for name, value in engine.state.metrics.items()})
+        write_json(folder / "metrics.json", metrics, indent=2)
         who = {"patient": patients} if patients else {}
         columns: dict[str, list] = {"case": names, **who, **_columns(engine.state.metric_details)}  # type: ignore[attr-defined]
         columns = {name: [values[index] for index in order] for name, values in columns.items()}
         write_rows(folder / "per_case.csv", [list(columns), *zip(*columns.values(), strict=True)])
         write_page(folder)
+        numbers = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items() if value is not None)
+        logger.info("%d cases: %s; all results: %s", len(names), numbers, folder / "index.html")
 
 
 def name_of(value: Any) -> str:

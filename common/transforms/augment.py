@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from monai.transforms import (
     RandAdjustContrastd,
+    RandAffined,
     RandGaussianSmoothd,
     RandomizableTransform,
     RandScaleIntensityd,
@@ -26,6 +27,27 @@ def vary_ultrasound(*, prob: float = 0.5) -> list[Transform]:
         RandGaussianSmoothd(keys="image", sigma_x=(0.25, 1.0), sigma_y=(0.25, 1.0), prob=prob / 2),
         RandSpeckled(keys="image", std=0.15, prob=prob / 2),
     ]
+
+
+def move_slightly(keys: list[str], *, size: int, share: float) -> list[Transform]:
+    """Rotate images and masks by up to ``share`` radians, zoom by up to ``share``, shift by up to half of it.
+
+    At 0.2 the report's words stay true; 0: nothing is moved.
+    """
+    if share == 0:
+        return []
+    moved = RandAffined(
+        keys=keys,
+        prob=0.8,
+        rotate_range=share,
+        scale_range=(share, share),
+        translate_range=share * size / 2,
+        mode=["bilinear", "nearest"],
+        padding_mode="zeros",
+        cache_grid=True,
+        spatial_size=(size, size),
+    )
+    return [moved]
 
 
 class RandSpeckled(RandomizableTransform):
@@ -56,6 +78,8 @@ class RandMirrorReportd(RandomizableTransform):
 
     Args:
         pairs: words that change places; a word of Latin letters is swapped as a whole, with its capital.
+        texts: entries that hold words; one that is missing becomes "".
+        axis: of ``keys``, across which left and right lie; 2 where rows come first.
     """
 
     def __init__(
@@ -64,10 +88,11 @@ class RandMirrorReportd(RandomizableTransform):
         *,
         prob: float = 0.5,
         pairs: Sequence[tuple[str, str]] = (("left", "right"), ("左", "右")),
-        report_key: str = "report",
+        texts: Sequence[str] = ("report",),
+        axis: int = 1,
     ) -> None:
         super().__init__(prob)
-        self.keys, self.report_key = keys, report_key
+        self.keys, self.texts, self.axis = keys, texts, axis
         self.other = {a: b for pair in pairs for a, b in (tuple(pair), tuple(pair)[::-1])}
         words = [rf"\b{word}\b" if word.isascii() else word for word in self.other]
         self.pattern = re.compile("|".join(words), re.IGNORECASE)
@@ -78,8 +103,9 @@ class RandMirrorReportd(RandomizableTransform):
         if not self._do_transform:
             return result
         for key in self.keys:
-            result[key] = result[key].flip(1)
-        result[self.report_key] = self.pattern.sub(self._swap, str(result.get(self.report_key) or ""))
+            result[key] = result[key].flip(self.axis)
+        for text in self.texts:
+            result[text] = self.pattern.sub(self._swap, str(result.get(text) or ""))
         return result
 
     def _swap(self, match: re.Match[str]) -> str:

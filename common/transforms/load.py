@@ -25,12 +25,13 @@ def check_size(size: int) -> None:
 
 
 def load_grey(
-    *, size: int | None, label: bool = False, rows_first: bool = False, crop: Sequence[Transform] = ()
+    *, size: int | None, label: bool | Transform = False, rows_first: bool = False, crop: Sequence[Transform] = ()
 ) -> list[Transform]:
     """Load ``image``, float32 (1, size, size) in [0, 1], and ``label`` in {0, 1} if wanted, stretched.
 
     Args:
         size: None: as large as the file.
+        label: True, or the transform that loads it in place of :class:`common.images.masks.LoadMaskd`.
         rows_first: (1, H, W), as in the images that published weights were trained on; MONAI's reader gives (1, W, H).
         crop: transforms of the loaded image, before it is turned and resized.
     """
@@ -39,7 +40,7 @@ def load_grey(
     stretch = Resized(keys=keys, spatial_size=(size, size), mode=modes, anti_aliasing=smooth) if size else None
     return [
         LoadGreyd(),
-        *([LoadMaskd()] if label else []),
+        *([LoadMaskd() if label is True else label] if label else []),
         *crop,
         *([Transposed(keys=keys, indices=(0, 2, 1))] if rows_first else []),
         ScaleIntensityRanged(keys="image", a_min=0, a_max=255, b_min=0, b_max=1, clip=True),

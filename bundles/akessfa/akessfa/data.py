@@ -9,7 +9,6 @@ import torch
 from monai.transforms import (
     Compose,
     EnsureTyped,
-    RandAffined,
     SelectItemsd,
     Transform,
 )
@@ -18,7 +17,7 @@ from common.cli.given import text_or_file
 from common.datasets.layouts import list_each, read_dataset
 from common.text.encoding import encode_report
 from common.text.tokenizer import SentenceTokenizer
-from common.transforms.augment import RandMirrorReportd, vary_ultrasound
+from common.transforms.augment import RandMirrorReportd, move_slightly, vary_ultrasound
 from common.transforms.load import check_size, load_grey
 from common.transforms.reports import TokenizeReportd
 
@@ -30,8 +29,7 @@ def training_transforms(*, tokenizer: SentenceTokenizer, size: int, max_length: 
     """Load, then vary at random what the report does not speak of: the scanner's looks, and side with its words.
 
     Args:
-        affine: for data sets of some hundred images: rotate by up to so many radians, zoom by up to this share, shift
-            by up to half of it; small enough (0.2) for the report's words to stay true.
+        affine: share of :func:`common.transforms.augment.move_slightly`, for data sets of some hundred images.
     """
     check_size(size)
     keys = ["image", "label"]
@@ -40,26 +38,12 @@ def training_transforms(*, tokenizer: SentenceTokenizer, size: int, max_length: 
             *load_grey(size=size, label=True),
             EnsureTyped(keys=keys, track_meta=False),  # random transforms on plain tensors cost a fraction
             RandMirrorReportd(keys=keys),
-            *([_rand_affine(keys, size, affine)] if affine else []),
+            *move_slightly(keys, size=size, share=affine),
             *vary_ultrasound(),
             TokenizeReportd(tokenizer, max_length=max_length),
             SelectItemsd(keys=[*keys, *TOKENS]),
         ]
     )  # fmt: skip
-
-
-def _rand_affine(keys: list[str], size: int, affine: float) -> RandAffined:
-    return RandAffined(
-        keys=keys,
-        prob=0.8,
-        rotate_range=affine,
-        scale_range=(affine, affine),
-        translate_range=affine * size / 2,
-        mode=["bilinear", "nearest"],
-        padding_mode="zeros",
-        cache_grid=True,
-        spatial_size=(size, size),
-    )
 
 
 def validation_transforms(*, tokenizer: SentenceTokenizer, size: int, max_length: int) -> Compose:

@@ -7,8 +7,10 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
+from monai.data import Dataset
 from monai.transforms import (
     Compose,
+    EnsureTyped,
     GaussianSmooth,
     RandomizableTransform,
     RandScaleIntensityd,
@@ -24,6 +26,7 @@ from common.cli.given import text_or_file
 from common.datasets.layouts import list_each, read_dataset
 from common.datasets.phrases import PLAIN, TEMPLATE, with_phrases
 from common.images.masks import CropNoduled
+from common.transforms.augment import RandMirrorReportd, move_slightly, vary_ultrasound
 from common.transforms.load import load_grey, standardise
 
 from .taps import ReadTapsd, TapFiles
@@ -91,9 +94,44 @@ class TokenizePromptd(Transform):
 
 
 def training_transforms(
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    size: int,
+    max_length: int,
+    cases: Sequence[dict],
+    affine: float = 0.0,
+    squares: bool = False,
+) -> Compose:
+    """The whole image, varied in what its phrase does not speak of: the scanner's looks, and side with its words.
+
+    Args:
+        cases: of which one becomes the visual prompt, :class:`RandVisualPromptd`.
+        affine: share of :func:`common.transforms.augment.move_slightly`, for data sets of some hundred images.
+        squares: as published: a random square with enough nodule, varied in brightness and contrast; a square moves the
+            nodule in the image, so that words for its place no longer hold.
+    """
+    if squares:
+        return _random_squares(tokenizer=tokenizer, size=size, max_length=max_length, cases=cases)
+    keys = ["image", "label"]
+    return Compose(
+        [
+            *load_grey(size=size, label=True, rows_first=True),
+            EnsureTyped(keys=keys, track_meta=False),  # random transforms on plain tensors cost a fraction
+            RandMirrorReportd(keys=keys, texts=("phrase", "prompt"), axis=2),
+            *move_slightly(keys, size=size, share=affine),
+            *vary_ultrasound(),
+            RepeatChanneld(keys="image", repeats=3),
+            standardise(),
+            TokenizePromptd(tokenizer, max_length=max_length),
+            RandVisualPromptd(cases),
+            SelectItemsd(keys=["image", "label", "visual", *TOKENS]),
+        ]
+    )
+
+
+def _random_squares(
     *, tokenizer: PreTrainedTokenizerBase, size: int, max_length: int, cases: Sequence[dict]
 ) -> Compose:
-    """A random square with enough nodule, its prompt, and which of ``cases`` is its visual prompt."""
     return Compose(
         [
             *load_grey(size=None, label=True, rows_first=True),
@@ -110,7 +148,7 @@ def training_transforms(
 def cached_training_transforms(
     *, tokenizer: PreTrainedTokenizerBase, size: int, max_length: int, cases: Sequence[dict], taps: TapFiles
 ) -> Compose:
-    """As :func:`training_transforms`, but whole images with ``taps`` from files.
+    """Whole images that stay in place, with ``taps`` from files.
 
     What stays random: brightness and contrast of what the fine branch sees, visual prompts and their weights.
     """
@@ -226,6 +264,11 @@ def visual_transforms(*, size: int) -> Compose:
             SelectItemsd(keys="image"),
         ]
     )
+
+
+def visual_prompts(*, cases: Sequence[dict], size: int) -> Dataset:
+    """Each of ``cases`` as a visual prompt."""
+    return Dataset(cases, transform=visual_transforms(size=size))
 
 
 def inference_transforms(*, tokenizer: PreTrainedTokenizerBase, size: int, max_length: int) -> Compose:

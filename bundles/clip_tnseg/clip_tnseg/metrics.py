@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from monai.handlers import from_engine
+from monai.handlers import IgniteMetricHandler, MeanDice, MeanIoUHandler, from_engine
+
+from common.metrics.segmentation import mask_metrics
+
+
+def evaluation_metrics() -> dict[str, IgniteMetricHandler]:
+    """Those of :func:`common.metrics.segmentation.mask_metrics`, and Dice and IoU of both classes, as published."""
+    return {
+        **mask_metrics(),
+        "dice_two_class": MeanDice(output_transform=two_classes()),
+        "iou_two_class": MeanIoUHandler(output_transform=two_classes()),
+    }
 
 
 def two_classes(keys: tuple[str, str] = ("pred", "label")) -> Callable:

@@ -8,6 +8,7 @@ the published class holds two, and none of its unused parameters.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Optional
 
 import torch
@@ -28,7 +29,7 @@ class CoarseBranch(nn.Module):
         taps: how many taps there are, the first one the shallowest.
         tap_dim, condition_dim: widths of CLIP's image tower and of its embedding.
         dim: width of the decoder.
-        patch: CLIP's patch size.
+        patch: side of what a token becomes: CLIP's patch size, at a larger ``stride`` of the network less.
     """
 
     def __init__(self, *, taps: int, tap_dim: int, condition_dim: int, dim: int = 64, patch: int = 16) -> None:
@@ -114,32 +115,86 @@ class FineBranch(nn.Module):
         return x
 
 
+class PretrainedFineBranch(nn.Module):
+    """The fine branch on an image encoder that was trained before, in place of the published one from scratch.
+
+    A U-Net: the encoder's maps at strides 32 to 4, each reduced, meet on the way up in one residual block a level.
+
+    Args:
+        backbone: image encoder with the interface of :mod:`common.nn.backbones`, of standardised colour images.
+        width: channels at strides 4 and 8, a multiple of 32; twice and four times as many at 16 and 32.
+        stride: of what comes out, 1, 2 or 4.
+    """
+
+    def __init__(self, *, backbone: nn.Module, width: int = 32, stride: int = 1) -> None:
+        super().__init__()
+        self.backbone, self.factor = backbone, 4.0 / stride
+        channels: list[int] = backbone.channels  # type: ignore[assignment]
+        widths = [width, width, 2 * width, 4 * width]
+        self.reduce = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in zip(channels, widths, strict=True))
+        self.blocks = nn.ModuleList(ResidualBlock(below + level, level) for level, below in pairwise(widths))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """(B, 3, H, W) to (B, width, H / stride, W / stride); H and W are multiples of 32."""
+        reduced: list[torch.Tensor] = []
+        maps = self.backbone(image)
+        for index, reduce in enumerate(self.reduce):
+            reduced.append(reduce(maps[index]))
+        x = reduced[3]
+        for index in range(2, -1, -1):
+            for level, block in enumerate(self.blocks):  # TorchScript takes no index into a list of modules
+                if level == index:
+                    x = block(torch.cat([enlarge(x, 2.0), reduced[index]], dim=1))
+        return enlarge(x, self.factor)
+
+
+def enlarge(x: torch.Tensor, factor: float) -> torch.Tensor:
+    """``x`` (B, C, h, w) at ``factor`` times its size."""
+    return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
+
+
 class CLIPTNseg(nn.Module):
     """Both branches and the head.
 
     Args:
         clip: frozen.
+        backbone: of :class:`PretrainedFineBranch`; None: the published fine branch, from scratch.
         dim: width of the coarse branch and of the head.
         fine_width: of the fine branch.
+        stride: of both branches' maps and of the head; published: 1. The logits are enlarged to the image's size.
         coarse, fine: an ablation leaves one branch out.
 
     Raises:
-        ValueError: both branches are left out.
+        ValueError: both branches are left out; a stride that is none of 1, 2, 4, or not 1 without ``backbone``.
     """
 
     def __init__(
-        self, *, clip: FrozenClip, dim: int = 64, fine_width: int = 32, coarse: bool = True, fine: bool = True
+        self,
+        *,
+        clip: FrozenClip,
+        backbone: Optional[nn.Module] = None,
+        dim: int = 64,
+        fine_width: int = 32,
+        stride: int = 1,
+        coarse: bool = True,
+        fine: bool = True,
     ) -> None:
         super().__init__()
         self.clip = clip
         if not coarse and not fine:
             raise ValueError("network_def: coarse and fine are both false; keep one branch at least")
+        if stride not in (1, 2, 4) or (stride > 1 and backbone is None):
+            raise ValueError(f"stride: {stride}; expected 1, 2 or 4, and 1 without a backbone")
+        self.stride = float(stride)
         self.coarse, self.fine, channels = None, None, 0
         if coarse:
             sizes = {"taps": len(clip.taps), "tap_dim": clip.width, "condition_dim": clip.embed_dim}
-            self.coarse, channels = CoarseBranch(**sizes, dim=dim, patch=clip.patch), dim
+            self.coarse, channels = CoarseBranch(**sizes, dim=dim, patch=clip.patch // stride), dim
         if fine:
-            self.fine, channels = FineBranch(width=fine_width), channels + fine_width
+            branch = FineBranch(width=fine_width)
+            if backbone is not None:
+                branch = PretrainedFineBranch(backbone=backbone, width=fine_width, stride=stride)
+            self.fine, channels = branch, channels + fine_width
         self.head = nn.Sequential(ResidualBlock(channels, dim), ResidualBlock(dim, dim), nn.Conv2d(dim, 1, 1))
 
     def forward(
@@ -169,6 +224,11 @@ class CLIPTNseg(nn.Module):
         return taps
 
     @torch.jit.unused
+    def encoders(self) -> list[nn.Module]:
+        """The parts that are trained and were trained before, whose learning rate is their own."""
+        return [self.fine.backbone] if isinstance(self.fine, PretrainedFineBranch) else []
+
+    @torch.jit.unused
     def convolutions(self) -> list[nn.Module]:
         """The parts that are trained and made of convolutions."""
         parts = [self.fine, self.head, None if self.coarse is None else self.coarse.upsample]
@@ -182,4 +242,5 @@ class CLIPTNseg(nn.Module):
             features.append(self.coarse(taps, condition, height, width))
         if self.fine is not None:
             features.append(self.fine(image))
-        return self.head(torch.cat(features, dim=1))
+        logits = self.head(torch.cat(features, dim=1))
+        return logits if self.stride == 1.0 else enlarge(logits, self.stride)

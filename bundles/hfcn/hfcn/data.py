@@ -8,6 +8,7 @@ from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from monai.transforms import (
     Compose,
     EnsureTyped,
@@ -25,25 +26,50 @@ from common.transforms.augment import vary_ultrasound
 from common.transforms.load import load_grey
 
 
-class CropMaskedd(Transform):
-    """Crop ``image`` (1, W, H) to the square around its mask ``label``; a case without a mask stays as it is."""
-
-    def __init__(self, *, margin: float) -> None:
-        self.steps = Compose([LoadMaskd(), CropNoduled(margin=margin)])
+class LoadMaskIfAnyd(LoadMaskd):
+    """The mask ``label`` of a case; ones, of the size of ``image`` (1, W, H), for a case without one."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        return self.steps(dict(data)) if "label" in data else dict(data)
+        if data.get(self.key) is not None:
+            return super().__call__(data)
+        return {**data, self.key: torch.ones_like(data[self.image_key])}
+
+
+class CropIfMaskedd(CropNoduled):
+    """Leave an image whole whose mask is 1 everywhere: nothing is known of where its nodule is."""
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        return dict(data) if data["label"].min() > 0 else super().__call__(data)
+
+
+def load_nodule(*, size: int, margin: float) -> list[Transform]:
+    """Load ``image`` and its mask ``label``, both cut to the square around the nodule and stretched to ``size``.
+
+    An image without a mask is taken to be a nodule's crop, its mask is 1 everywhere.
+    """
+    crop = [CropIfMaskedd(margin=margin, keys=["image", "label"])]
+    return load_grey(size=size, label=LoadMaskIfAnyd(), rows_first=True, crop=crop)
+
+
+class JoinMaskd(Transform):
+    """Make ``image`` (2, H, W): the image, and its mask ``label`` as the second channel."""
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        return {**data, "image": torch.cat([data["image"], data["label"]])}
 
 
 def training_transforms(*, size: int, margin: float) -> Compose:
-    """Load, then flip, turn by up to 10 degrees, zoom, and vary the scanner's looks."""
+    """Load, vary the scanner's looks, then flip and turn by up to 10 degrees."""
     return Compose(
         [
-            *load_grey(size=size, rows_first=True, crop=[LoadMaskd(), CropNoduled(margin=margin)]),
-            EnsureTyped(keys="image", track_meta=False),  # random transforms on plain tensors cost a fraction
+            *load_nodule(size=size, margin=margin),
+            EnsureTyped(
+                keys=["image", "label"], track_meta=False
+            ),  # random transforms on plain tensors cost a fraction
+            *vary_ultrasound(),
+            JoinMaskd(),
             RandFlipd(keys="image", prob=0.5, spatial_axis=1),
             RandRotated(keys="image", prob=0.5, range_x=math.radians(10), padding_mode="border"),
-            *vary_ultrasound(),
             SelectItemsd(keys=["image", "malignancy"]),
         ]
     )
@@ -51,17 +77,14 @@ def training_transforms(*, size: int, margin: float) -> Compose:
 
 def validation_transforms(*, size: int, margin: float) -> Compose:
     """Load; ``case`` names whose nodule it is."""
-    crop = [LoadMaskd(), CropNoduled(margin=margin)]
     return Compose(
-        [*load_grey(size=size, rows_first=True, crop=crop), SelectItemsd(keys=["image", "malignancy", "case"])]
+        [*load_nodule(size=size, margin=margin), JoinMaskd(), SelectItemsd(keys=["image", "malignancy", "case"])]
     )
 
 
 def inference_transforms(*, size: int, margin: float) -> Compose:
-    """Load; an image without a mask is taken to be a nodule's crop."""
-    return Compose(
-        [*load_grey(size=size, rows_first=True, crop=[CropMaskedd(margin=margin)]), SelectItemsd(keys=["image"])]
-    )
+    """Load; the result keeps the path of its file."""
+    return Compose([*load_nodule(size=size, margin=margin), JoinMaskd(), SelectItemsd(keys=["image"])])
 
 
 def list_cases(*, image: str | None, mask: str | None, data_dir: str | None) -> list[dict]:

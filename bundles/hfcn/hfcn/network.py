@@ -2,13 +2,14 @@
 
 "A Hybrid Feature Cropping Network" (IEEE Access 8:64064-64074, 2020) fixes the two branches, the upsampled crops of the
 feature map (five, about three quarters of its side), their softmax average and the weighted sum of both branches.
-Backbone, cut, sampling and all sizes here are our completion.
+Backbone, cut, sampling and all sizes here are our completion, and so is a third branch that reads the nodule's mask.
 """
 
 from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple, Optional
 
@@ -28,6 +29,8 @@ class Branches(NamedTuple):
     crops: torch.Tensor  # (B, N, 2)
     windows: torch.Tensor  # int64 (B, N, 2), top and left of each crop on the feature map
     activation: torch.Tensor  # (B, h, w), class-activation map of the global branch: malignant minus benign
+    mask: torch.Tensor  # (B, 2), the mask branch; zeros where it is not asked
+    asks_mask: torch.Tensor  # bool (B,): there is a mask, and a mask branch to read it
 
 
 class Classifier(nn.Module):
@@ -45,8 +48,37 @@ class Classifier(nn.Module):
         return self.linear(self.dropout(maps.mean(dim=(2, 3)))), maps
 
 
+class MaskBranch(nn.Module):
+    """A linear classifier of means and deviations of features inside a mask, and of means outside it.
+
+    Args:
+        channels: of the maps at strides 8 and 16.
+    """
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3 * sum(channels), 1).requires_grad_(False)  # :class:`hfcn.mask_branch.FitMaskBranch`
+        self.register_buffer("fitted", torch.tensor(False))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Log-probabilities (B, 2) of ``features`` (B, F) of :func:`inside_and_outside`."""
+        logit = self.linear(features).float()
+        return torch.cat([F.logsigmoid(-logit), F.logsigmoid(logit)], dim=1)
+
+
+def inside_and_outside(maps: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mean and deviation of ``maps`` (B, C, h, w) inside ``mask`` (B, 1, H, W), and mean outside: (B, 3 * C)."""
+    inside = F.adaptive_avg_pool2d(mask, [maps.shape[2], maps.shape[3]])  # share of each position
+    outside = 1.0 - inside
+    inside = inside / inside.sum(dim=(2, 3), keepdim=True).clamp(min=1e-3)
+    outside = outside / outside.sum(dim=(2, 3), keepdim=True).clamp(min=1e-3)
+    mean = (maps * inside).sum(dim=(2, 3))
+    variance = ((maps - mean[:, :, None, None]).square() * inside).sum(dim=(2, 3))
+    return torch.cat([mean, variance.sqrt(), (maps * outside).sum(dim=(2, 3))], dim=1)
+
+
 class HFCN(nn.Module):
-    """Global branch and feature-cropping branch on one trunk.
+    """Global branch and feature-cropping branch on one trunk, and a branch that reads the nodule's mask.
 
     Args:
         backbone: image encoder with the interface of :mod:`common.nn.backbones`, of standardised grey images.
@@ -56,9 +88,11 @@ class HFCN(nn.Module):
         random_crops: in training the windows lie anywhere; else as at test.
         share_classifier: both branches use one classifier; the paper's figure draws two.
         global_weight: w of ``P = w * P_global + (1 - w) * P_crops``.
+        mask_weight: share of the mask branch in P, where there is a mask; published: 0, without that branch.
+        train_trunk: False: the trunk keeps its pretrained weights, which the mask branch needs.
 
     Raises:
-        ValueError: ``crops``, ``ratio`` or ``global_weight`` out of range.
+        ValueError: ``crops``, ``ratio`` or a weight out of range; a mask branch on a trunk that is trained.
     """
 
     def __init__(
@@ -73,6 +107,8 @@ class HFCN(nn.Module):
         random_crops: bool = True,
         share_classifier: bool = False,
         global_weight: float = 0.5,
+        mask_weight: float = 0.0,
+        train_trunk: bool = True,
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
@@ -80,10 +116,17 @@ class HFCN(nn.Module):
             raise ValueError(f"crops: {crops} is none of {sorted(GRIDS)}")
         if not 0 < ratio <= 1 or not 0 <= global_weight <= 1:
             raise ValueError(f"ratio: {ratio} and global_weight: {global_weight} must lie in (0, 1] and [0, 1]")
+        if not 0 <= mask_weight < 1 or (mask_weight > 0 and train_trunk):
+            raise ValueError(
+                f"mask_weight: {mask_weight} must lie in [0, 1), and be 0 where train_trunk is true: the branch is "
+                "fitted to features that stay"
+            )
         sizes = {"depth": depth, "width": width, "weights": weights}
         encoder = image_encoder(backbone, usual_depth=18, in_channels=1, **sizes)  # type: ignore[arg-type]
         *trunk, last = encoder.stages()  # type: ignore[operator]
-        self.trunk = nn.Sequential(*trunk)
+        self.trunk = nn.Sequential(*trunk).requires_grad_(train_trunk)
+        self.train_trunk, self.mask_weight = train_trunk, mask_weight
+        self.mask_branch = MaskBranch(encoder.channels[1:3]) if mask_weight > 0 else None  # type: ignore[index]
         self.whole = Classifier(last, channels=encoder.channels[3], dropout=dropout)  # type: ignore[index, arg-type]
         self.local = self.whole if share_classifier else copy.deepcopy(self.whole)
         self.mean, self.std = 0.449, 0.226  # ImageNet's, of grey values: the means over its three channels
@@ -95,22 +138,66 @@ class HFCN(nn.Module):
         self.register_buffer("threshold", torch.tensor(0.5))  # chosen on validation, saved with the weights
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Fused log-probabilities (B, 2) of ``image``, float (B, 1, H, W) in [0, 1]."""
+        """Fused log-probabilities (B, 2) of ``image``, float (B, 1 or 2, H, W) in [0, 1].
+
+        Channel 0 is the image, channel 1 the nodule's mask; without it, or where it is 1 (or 0) everywhere, the mask
+        branch is not asked.
+        """
         return self.fuse(self.branches(image))
 
     @torch.jit.export
     def branches(self, image: torch.Tensor) -> Branches:
-        """What both branches say of ``image``, float (B, 1, H, W) in [0, 1]."""
-        features = self.trunk((image - self.mean) / self.std)
+        """What all branches say of ``image``, as of :meth:`forward`."""
+        finer, features = self.maps(image)
         logits, maps = self.whole(features)
         windows = self.choose_windows(features)
         crops = self.crop(features, windows)  # (B*N, C, h, w)
         local = self.local(crops)[0].unflatten(0, [-1, windows.shape[1]])  # (B, N, 2)
         difference = self.whole.linear.weight[1] - self.whole.linear.weight[0]
         activation = (maps * difference[None, :, None, None]).sum(1)
-        return Branches(F.log_softmax(logits.float(), dim=1), F.log_softmax(local.float(), dim=2), windows, activation)
+        whole = F.log_softmax(logits.float(), dim=1)
+        known = has_mask(image)
+        mask = torch.zeros_like(whole)
+        if self.mask_branch is not None:
+            known = known & self.mask_branch.fitted
+            if image.shape[1] > 1:
+                mask = self.mask_branch(self.pool(finer, features, image[:, 1:2]))
+        return Branches(whole, F.log_softmax(local.float(), dim=2), windows, activation, mask, known)
+
+    def maps(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The trunk's maps at strides 8 and 16."""
+        features = (image[:, :1] - self.mean) / self.std
+        finer = features
+        for stage in self.trunk:
+            finer, features = features, stage(features)
+        return finer, features
+
+    def pool(self, finer: torch.Tensor, features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """What the mask branch reads of the maps."""
+        return torch.cat([inside_and_outside(finer, mask), inside_and_outside(features, mask)], dim=1)
+
+    @torch.jit.unused
+    def mask_features(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features (B, F) of ``image`` (B, 2, H, W) that the mask branch reads, and which images have a mask, (B,)."""
+        finer, features = self.eval().maps(image)
+        return self.pool(finer, features, image[:, 1:2]), has_mask(image)
+
+    def train(self, mode: bool = True) -> HFCN:
+        """As of any module; a trunk that is not trained keeps its statistics."""
+        super().train(mode)
+        if not self.train_trunk:
+            self.trunk.eval()
+        return self
 
     def fuse(self, branches: Branches) -> torch.Tensor:
+        """``log(m * P_mask + (1 - m) * (w * P_global + (1 - w) * P_crops))``, (B, 2); m is 0 without a mask."""
+        published = self.fuse_published(branches)
+        if self.mask_weight == 0.0:
+            return published
+        share = self.mask_weight * branches.asks_mask.to(published.dtype)[:, None]  # (B, 1)
+        return torch.logaddexp(branches.mask + share.log(), published + torch.log1p(-share))
+
+    def fuse_published(self, branches: Branches) -> torch.Tensor:
         """``log(w * P_global + (1 - w) * P_crops)``, (B, 2)."""
         if self.global_weight == 1.0:
             return branches.whole
@@ -154,6 +241,14 @@ class BranchesAndFusion(nn.Module):
     def forward(self, image: torch.Tensor) -> tuple[Branches, torch.Tensor]:
         branches = self.network.branches(image)
         return branches, self.network.fuse(branches)
+
+
+def has_mask(image: torch.Tensor) -> torch.Tensor:
+    """Which of ``image`` (B, C, H, W) have a mask in channel 1 with something inside and something outside, (B,)."""
+    if image.shape[1] < 2:
+        return torch.zeros(image.shape[0], dtype=torch.bool, device=image.device)
+    mask = image[:, 1].flatten(1)
+    return (mask.amax(dim=1) > 0.5) & (mask.amin(dim=1) < 0.5)
 
 
 def average(log_probabilities: torch.Tensor) -> torch.Tensor:

@@ -38,6 +38,7 @@ def describe(item: dict, threshold: float) -> dict:
         "class": "malignant" if float(item["prob"]) >= threshold else "benign",
         "threshold": round(threshold, 4),
         **values,
+        "prob_mask": round(float(item["prob_mask"]), 4) if bool(item["asks_mask"]) else None,
         "crop_probs": [round(value, 4) for value in item["crop_probs"].tolist()],
     }
 

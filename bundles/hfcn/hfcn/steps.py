@@ -55,6 +55,8 @@ def predict_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool) -> dict
         "prob": fused[:, 1:],
         "prob_global": branches.whole[:, 1].float().exp(),
         "prob_crops": average(branches.crops.float())[:, 1].exp(),
+        "prob_mask": branches.mask[:, 1].float().exp(),
+        "asks_mask": branches.asks_mask,
         "crop_probs": branches.crops[:, :, 1].float().exp(),
         "windows": branches.windows,
         "activation": branches.activation.float(),
