@@ -1,8 +1,9 @@
 """Ablations of CLIP-TNseg on one data set: train each variant, evaluate it on the test split, print one table.
 
 ``python -m benchmarks.clip_tnseg --out runs/clip --clip_dir FOLDER --cached runs/taps -- --image_size 64 --epochs 5``
-Without --dataset_dir each seed draws its own synthetic data. The CLIP in --clip_dir (configs/pretrain_clip.json) serves
-all variants; its retrieval on the test split stands below the table. What follows ``--`` goes to every training and
+Without --dataset_dir each seed draws its own synthetic data. With --clip_dir the small CLIP in it
+(configs/pretrain_clip.json) serves all variants, and its retrieval on the test split stands below the table; visual
+prompts need it. What follows ``--`` goes to every training and
 evaluation. Intervals are 95 % percentile bootstraps over cases (patients), 2,000 resamples.
 """
 
@@ -41,10 +42,14 @@ def phrases_of(name: str) -> tuple[str, ...]:
     return ("own", "plain") if name in ("CLIP-TNseg", "coarse only", "visual prompts", "Dice alone") else ("own",)
 
 
-def measure(name: str, folder: Path, cached: Path | None, overrides: list[str]) -> None:
+def measure(name: str, folder: Path, cached: Path | None, clip_dir: str | None, overrides: list[str]) -> None:
     """Train one variant, unless its weights are there, and evaluate it."""
-    places = ["--ckpt_dir", str(folder), *overrides]
-    configs, features = ["train.json", *VARIANTS[name]], [] if cached is None else ["--features_dir", str(cached)]
+    clip = [] if clip_dir is None else ["small_clip.json"]
+    places = ["--ckpt_dir", str(folder), *overrides, *([] if clip_dir is None else ["--clip_dir", clip_dir])]
+    configs, features = (
+        ["train.json", *clip, *VARIANTS[name]],
+        [] if cached is None else ["--features_dir", str(cached)],
+    )
     if not (folder / "done").is_file():
         run("clip_tnseg", [*configs, *(["cache_features.json"] if features else [])], *places, *features)
         (folder / "done").touch()
@@ -92,7 +97,7 @@ def retrieve(clip_dir: str, data: str, *, size: int, max_length: int) -> str:
 
 def main() -> None:
     parser, own, extra = parse(str(__doc__), VARIANTS)
-    parser.add_argument("--clip_dir", required=True)
+    parser.add_argument("--clip_dir", help="a small CLIP; without it the default's frozen encoders")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--reports", type=int, default=1200, help="of the synthetic data")
     parser.add_argument("--cached", type=Path, help="folder for CLIP's taps: train on whole images from them")
@@ -100,10 +105,12 @@ def main() -> None:
     patient_of, retrieved = {}, []
     for seed in arguments.seeds:
         data = data_of(arguments.out, arguments.dataset_dir, seed, reports=arguments.reports)
-        fixed = ["--clip_dir", arguments.clip_dir, "--dataset_dir", data, "--seed", str(seed)]
+        fixed = ["--dataset_dir", data, "--seed", str(seed)]
         for name in arguments.variants:
-            measure(name, folder_of(arguments.out, name, seed), arguments.cached, [*fixed, *extra])
+            measure(name, folder_of(arguments.out, name, seed), arguments.cached, arguments.clip_dir, [*fixed, *extra])
         patient_of[seed] = patients(data)
+        if arguments.clip_dir is None:
+            continue
         config = json.loads((Path(arguments.clip_dir) / "config.json").read_text())
         size, length = config["vision_config"]["image_size"], config["text_config"]["max_position_embeddings"]
         retrieved.append(retrieve(arguments.clip_dir, data, size=size, max_length=length))

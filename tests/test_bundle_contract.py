@@ -25,12 +25,12 @@ BUNDLES = sorted(path.parents[1].name for path in ROOT.glob("bundles/*/configs/m
 TINY = json.loads((ROOT / "tests" / "tiny.json").read_text())
 ABLATIONS = sorted(ROOT.glob("bundles/*/configs/ablations/*.json"))
 VARIANTS = [
-    *(f"{path.parents[2].name}/ablations/{path.stem}" for path in ABLATIONS),
+    *(f"{path.parents[2].name}/ablations/{path.stem}" for path in ABLATIONS if path.stem != "visual_prompts"),
     "clip_tnseg/cache_features",
     *(f"{bundle}/resnet" for bundle in ("akessfa", "d2rnet", "hfcn", "sgf")),
 ]
-TRAINED = {f"models/{name}" for name in ("model.pt", "model.json", "model.ts", "report_tokenizer.json", "detector.pt",
-                                            "detector.json")} | {
+TRAINED = {f"models/{name}" for name in ("model.pt", "model.json", "model.ts", "report_tokenizer.json",
+                                            "tokenizer.json", "detector.pt", "detector.json")} | {
     "models/detector_settings.json", *(f"models/clip/{name}" for name in CLIP)}  # fmt: skip
 PLACES = {"ckpt_dir": "models", "output_dir": "eval", "synthetic_dir": "synthetic"}
 SCHEMA = Path(os.environ.get("MONAI_BUNDLE_SCHEMA", ROOT.parent / "shared" / "schema" / "meta_schema_20240725.json"))
@@ -91,8 +91,6 @@ def train_tiny(bundle, folder):
     """Train from the repository's root."""
     tiny = TINY[bundle]
     places = {name: folder / place for name, place in PLACES.items()}
-    if bundle == "clip_tnseg":
-        places["clip_dir"] = folder / "models" / "clip"  # pre-trained once for all trainings
     common = flags(tiny["network"], tiny["data"], places)
     done = monai("run", "--config_file", f"bundles/{bundle}/configs/train.json", *common, *flags(tiny["train"]))
     assert re.search(r"epoch 2/2 \| loss .* \| validation ", done.stdout), done.stdout
@@ -134,11 +132,10 @@ def test_evaluation_writes_flat_metrics_and_a_row_a_case(made, bundle):
 def test_a_trained_folder_knows_how_it_was_trained(made, bundle):
     folder, _ = made
     places = flags({name: folder / place for name, place in PLACES.items()}, TINY[bundle]["data"])
-    clip = flags(clip_dir=folder / "models" / "clip") if bundle == "clip_tnseg" else []
     inference = f"bundles/{bundle}/configs/inference.json"
-    monai("run", "--config_file", train_files(bundle, "evaluate"), *places, *clip)
+    monai("run", "--config_file", train_files(bundle, "evaluate"), *places)
     image = folder / "synthetic" / TINY[bundle]["image"]
-    own = [*flags(ckpt_dir=folder / "models", output_dir=folder / "known", image=image, **TINY[bundle]["infer"]), *clip]
+    own = flags(ckpt_dir=folder / "models", output_dir=folder / "known", image=image, **TINY[bundle]["infer"])
     monai("run", "--config_file", inference, *own)
     done = monai("run", "--config_file", inference, *own, "--image_size", "96", expect=1)
     assert re.fullmatch(
@@ -158,13 +155,10 @@ def test_a_training_that_fails_leaves_the_model_as_it_was(made, bundle):
 def test_a_tokenizer_of_another_training_is_refused(made, bundle, tmp_path):
     folder, _ = made
     models = shutil.copytree(folder / "models", tmp_path / "models")
-    tokenizer = next(
-        models / name for name in ("report_tokenizer.json", "clip/tokenizer.json") if (models / name).exists()
-    )
+    tokenizer = next(models / name for name in ("report_tokenizer.json", "tokenizer.json") if (models / name).exists())
     tokenizer.write_bytes(tokenizer.read_bytes().replace(b"nodule", b"module").replace(b"heart", b"earth"))
     arguments = inference_flags(bundle, folder, ckpt_dir=models, output_dir=tmp_path / "out")
-    clip = flags(clip_dir=models / "clip") if bundle == "clip_tnseg" else []
-    done = monai("run", "--config_file", f"bundles/{bundle}/configs/inference.json", *arguments, *clip, expect=1)
+    done = monai("run", "--config_file", f"bundles/{bundle}/configs/inference.json", *arguments, expect=1)
     assert "is not the file that model.json was written with" in one_line(done) and not (tmp_path / "out").exists()
 
 
@@ -268,8 +262,6 @@ def test_every_further_config_trains(made_of, config, tmp_path, monkeypatch):
     folder, _ = made_of(bundle)
     monkeypatch.chdir(ROOT)
     places = {"ckpt_dir": tmp_path, "output_dir": tmp_path, "synthetic_dir": folder / "synthetic"}
-    if (folder / "models" / "clip").is_dir():
-        places["clip_dir"] = folder / "models" / "clip"
     options = {**TINY[bundle]["network"], **TINY[bundle]["data"], **TINY[bundle]["train"], "epochs": 1}
     known = ConfigParser.load_config_file(f"bundles/{bundle}/configs/{name}.json")
     if "features_dir" in known:

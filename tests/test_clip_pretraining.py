@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from clip_tnseg import phrase_tokenizer
 from clip_tnseg.data import TokenizePromptd, pair_transforms, read_prompts
 from clip_tnseg.frozen_clip import FrozenClip
 from clip_tnseg.pretraining.model import at_unit_scale, small_clip
 from clip_tnseg.pretraining.retrieval import retrieval
 from clip_tnseg.pretraining.steps import contrastive_loss
-from clip_tnseg.pretraining.tokenizer import fit_tokenizer
 from transformers import AutoTokenizer
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_the_tokenizer_survives_its_folder_and_adds_both_ends(tmp_path):
-    tokenizer = fit_tokenizer(["an image of a round nodule", "左侧 低回声"])
+    tokenizer = phrase_tokenizer.fit(["an image of a round nodule", "左侧 低回声"])
     tokenizer.save_pretrained(tmp_path)
     again = AutoTokenizer.from_pretrained(tmp_path)
     ids = again("An image of a square nodule", padding="max_length", max_length=12)["input_ids"]
@@ -30,11 +30,11 @@ def test_the_tokenizer_survives_its_folder_and_adds_both_ends(tmp_path):
     assert 1 not in again("低回声")["input_ids"] and len(again("侧左")["input_ids"]) == 4
     assert 1 not in again("侧左")["input_ids"]
     with pytest.raises(ValueError, match="prompts: no word"):
-        fit_tokenizer([""])
+        phrase_tokenizer.fit([""])
 
 
 def test_a_long_prompt_keeps_its_end_token():
-    tokenizer = fit_tokenizer(["a b c d e f g h"])
+    tokenizer = phrase_tokenizer.fit(["a b c d e f g h"])
     ids = TokenizePromptd(tokenizer, max_length=5)({"prompt": "a b c d e f g h"})["input_ids"]
     assert ids.shape == (5,) and ids[0] == 2 and ids[-1] == 3
 
@@ -72,7 +72,7 @@ def test_the_loss_reaches_both_towers_and_the_temperature():
 
 def test_pairs_are_standardised_colour_images_rows_first(synthetic):
     cases = read_prompts(root=str(synthetic), split="train")
-    tokenizer = fit_tokenizer(case["prompt"] for case in cases)
+    tokenizer = phrase_tokenizer.fit(case["prompt"] for case in cases)
     plain, lit = (
         pair_transforms(tokenizer=tokenizer, size=32, max_length=24, highlighted=share, augment=False)(cases[0])
         for share in (0.0, 1.0)

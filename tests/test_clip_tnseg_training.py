@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from clip_tnseg import phrase_tokenizer
 from clip_tnseg.conditions import TextConditions, VisualConditions, mix_prompts
 from clip_tnseg.data import (
     RandForegroundSquared,
@@ -20,7 +21,6 @@ from clip_tnseg.frozen_clip import FrozenClip
 from clip_tnseg.metrics import two_classes
 from clip_tnseg.network import CLIPTNseg
 from clip_tnseg.pretraining.model import at_unit_scale, small_clip
-from clip_tnseg.pretraining.tokenizer import fit_tokenizer
 from clip_tnseg.steps import FromFeatures, predict_step, train_step
 from clip_tnseg.taps import TapFiles, write_taps
 from monai.losses import DiceCELoss, DiceLoss
@@ -52,7 +52,7 @@ def cases(synthetic):
 
 @pytest.fixture(scope="module")
 def tokens(cases):
-    return {"tokenizer": fit_tokenizer(case["prompt"] for case in cases), "max_length": 16, "size": 32}
+    return {"tokenizer": phrase_tokenizer.fit(case["prompt"] for case in cases), "max_length": 16, "size": 32}
 
 
 def test_a_visual_prompt_is_another_image_with_the_phrase(cases):

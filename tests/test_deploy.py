@@ -76,10 +76,11 @@ def operator_of(tmp_path, monkeypatch):
             ReportTokenizer.of_words(["nodule"]).save(tmp_path / "report_tokenizer.json")
             sizes["tokenizer_path"] = str(tmp_path / "report_tokenizer.json")
         if bundle == "clip_tnseg":
-            from clip_tnseg.pretraining.tokenizer import fit_tokenizer
+            from clip_tnseg import phrase_tokenizer
 
-            fit_tokenizer(["an ultrasound image of a thyroid nodule"]).save_pretrained(tmp_path)
-            sizes["clip_dir"] = str(tmp_path)
+            sizes["tokenizer_path"] = str(tmp_path / "tokenizer.json")
+            tokenizer = phrase_tokenizer.fit(["an ultrasound image of a thyroid nodule"])
+            phrase_tokenizer.save(tokenizer=tokenizer, path=sizes["tokenizer_path"])
         return Operator(ROOT / "bundles" / bundle, sizes)
 
     return build

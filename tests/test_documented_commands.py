@@ -38,6 +38,9 @@ def of_bundle(bundle):
     return [line for line in COMMANDS if "monai.bundle" in line and f"bundles/{bundle}/configs" in line]
 
 
+SMALL_CLIP = {"width": 64, "layers": 6, "text_width": 48, "text_layers": 1, "embed_dim": 32}
+
+
 @pytest.fixture(scope="module", params=BUNDLES)
 def home(request, tmp_path_factory):
     """A bundle's name, and the folder in which its commands find and leave their files."""
@@ -73,9 +76,12 @@ def tiny(words, bundle, folder):
     config = ConfigParser(ConfigParser.load_config_files([str(ROOT / file) for file in files]))
     detector = any("detector" in file or "pseudo_label" in file for file in files)
     network = {} if detector else TINY[bundle]["network"]
-    clip = {f"network_def#{id.partition('#')[2]}": size for id, size in network.items() if id.startswith("clip_size#")}
-    clip["image_size"] = network.get("image_size")
+    clip = {f"network_def#{name}": size for name, size in SMALL_CLIP.items()} | {
+        "image_size": network.get("image_size")
+    }
     sizes = {**TINY[bundle]["data"], **(clip if "pretrain_clip" in files[0] else network)}
+    if any("small_clip" in file for file in files):
+        sizes |= {f"clip_size#{name}": size for name, size in SMALL_CLIP.items()}
     training = TINY[bundle]["also"]["train_detector"] if detector else TINY[bundle]["train"]
     epochs = {"epochs": 1} if detector or len(files) > 1 else {}
     options = {**sizes, **training, **epochs, **places_of(bundle, folder), "overwrite": True}

@@ -53,8 +53,6 @@ def killed_at_random(arguments, seconds, seed):
 def test_a_kill_leaves_whole_files_and_a_resumed_training_is_the_same(bundle, tmp_path):
     tiny = TINY[bundle]
     places = {name: tmp_path / place for name, place in PLACES.items()}
-    if bundle == "clip_tnseg":
-        places["clip_dir"] = tmp_path / "clip"
     common = flags(tiny["network"], tiny["data"], places)
     config = f"bundles/{bundle}/configs/train.json"
     options = flags({**tiny["train"], "epochs": 3})
@@ -98,6 +96,5 @@ def evaluation(bundle, _, common):
 
 
 def inference(bundle, folder, _):
-    clip = flags(clip_dir=folder / "clip") if bundle == "clip_tnseg" else []
     options = inference_flags(bundle, folder, output_dir=folder / "eval", **TINY[bundle]["infer"])
-    yield ["run", "--config_file", f"bundles/{bundle}/configs/inference.json", *options, *clip]
+    yield ["run", "--config_file", f"bundles/{bundle}/configs/inference.json", *options]

@@ -74,10 +74,10 @@ def test_the_detector(trained, tmp_path, config):
 
 
 def test_cached_features(trained, tmp_path):
-    bundle, folder, common = trained
+    bundle, _, common = trained
     if bundle != "clip_tnseg":
         pytest.skip("it caches none")
-    places = flags(ckpt_dir=tmp_path, clip_dir=folder / "models" / "clip", features_dir=tmp_path / "features")
+    places = flags(ckpt_dir=tmp_path, features_dir=tmp_path / "features")
     on_gpu(
         "--config_file",
         train_files(bundle, "cache_features"),

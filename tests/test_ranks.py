@@ -204,7 +204,7 @@ def test_the_detectors_evaluation_is_that_of_one_process(detector, tmp_path):
 def test_cached_features_are_those_of_one_process(tmp_path):
     tiny = TINY["clip_tnseg"]
     common = flags(tiny["network"], tiny["data"], {**tiny["train"], "epochs": 1, "batch_size": 2},
-                   clip_dir=tmp_path / "clip", synthetic_dir=tmp_path / "data", output_dir=tmp_path)  # fmt: skip
+                   synthetic_dir=tmp_path / "data", output_dir=tmp_path)  # fmt: skip
     for run, name in ((on_one, "one"), (on_two, "two")):
         own = flags(ckpt_dir=tmp_path / name, features_dir=tmp_path / f"taps_{name}")
         run("--config_file", train_files("clip_tnseg", "cache_features"), *common, *own)

@@ -153,6 +153,13 @@ def enlarge(x: torch.Tensor, factor: float) -> torch.Tensor:
     return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
 
 
+def fine_branch(backbone: Optional[nn.Module], *, width: int, stride: int) -> nn.Module:
+    """The published fine branch, or the one on ``backbone``."""
+    if backbone is None:
+        return FineBranch(width=width)
+    return PretrainedFineBranch(backbone=backbone, width=width, stride=stride)
+
+
 class CLIPTNseg(nn.Module):
     """Both branches and the head.
 
@@ -191,10 +198,7 @@ class CLIPTNseg(nn.Module):
             sizes = {"taps": len(clip.taps), "tap_dim": clip.width, "condition_dim": clip.embed_dim}
             self.coarse, channels = CoarseBranch(**sizes, dim=dim, patch=clip.patch // stride), dim
         if fine:
-            branch = FineBranch(width=fine_width)
-            if backbone is not None:
-                branch = PretrainedFineBranch(backbone=backbone, width=fine_width, stride=stride)
-            self.fine, channels = branch, channels + fine_width
+            self.fine, channels = fine_branch(backbone, width=fine_width, stride=stride), channels + fine_width
         self.head = nn.Sequential(ResidualBlock(channels, dim), ResidualBlock(dim, dim), nn.Conv2d(dim, 1, 1))
 
     def forward(
