@@ -63,10 +63,7 @@ def check_command_line() -> None:
             deliver_record(parser, texts["output_dir"])
         weights = _weights_of(parser, texts | {"ckpt_file": str(flags.get("ckpt_file") or "")})
         if weights is not None:
-            fine_tuned = _is_fine_tuned(parser) and "weights" not in parser
-            if fine_tuned:
-                require_weights(weights, id="pretrained")
-            adopt(parser, values, weights=weights, only_network=fine_tuned)
+            adopt(parser, values, weights=weights, only_network=_is_fine_tuned(parser) and "weights" not in parser)
         if "detector_weights" in parser:
             adopt_detector(parser, values, weights=_path_at("detector_weights", parser, texts))
 

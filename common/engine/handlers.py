@@ -12,6 +12,7 @@ from monai.engines import Evaluator
 from monai.handlers import CheckpointLoader, ValidationHandler
 from torch.optim.lr_scheduler import LRScheduler
 
+from common.cli.given import require_weights
 from common.cli.model_file import settings_of
 from common.cli.running import running_parser
 from common.engine.averaging import AveragedWeights
@@ -54,7 +55,8 @@ class TrainingHandlers:
         companions: of :class:`common.engine.state.TrainingState`.
 
     Raises:
-        ValueError: ``schedule`` is neither.
+        FileNotFoundError: ``pretrained`` holds no such file.
+        ValueError: ``schedule`` is neither; that file holds no weights.
     """
 
     def __init__(
@@ -86,7 +88,8 @@ class TrainingHandlers:
             state, best = {**state, "averaged": average.averaged}, average.averaged.module
         start: list[Any] = []
         if pretrained is not None and weights is not None and not resume:
-            start = [load_weights(network=state["network"], path=str(Path(pretrained) / Path(weights).name))]
+            first = require_weights(str(Path(pretrained) / Path(weights).name), id="pretrained")
+            start = [load_weights(network=state["network"], path=first)]
         self.handlers: list[Any] = [
             *start,
             *averages,
