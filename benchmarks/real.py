@@ -1,11 +1,13 @@
 """Train and measure on real images, as the cards quote it: one command for all of it.
 
-``python -m benchmarks.real --data FOLDER --out runs/real`` with the folders ``ddti`` and ``ddti_crops`` (image/, mask/,
-cases.csv with image,case) in FOLDER. Fold 0 of DDTI by case is never trained on. What is there is not made again.
+``python -m benchmarks.real --data FOLDER --out runs/real`` with the folders ``ddti``, ``ddti_crops`` and ``busi`` (image/,
+mask/, cases.csv with image,case) in FOLDER. Fold 0 of DDTI by case is never trained on. What is there is not made again.
 Intervals are 95 % percentile bootstraps over cases; differences are paired by image.
 
 akessfa: learns to read on synthetic data at 96 pixels, is fine-tuned on DDTI at 160, and is tested with the case's own
-templated report, with none and with another case's. Beside it, the image alone. hfcn: five folds of the crops.
+templated report, with none and with another case's. Beside it, the image alone. clip_tnseg: likewise, at 160 pixels, tested
+with the case's own phrase and with "thyroid nodule". hfcn: five folds of DDTI's crops and of BUSI, and the published
+branches alone.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from pathlib import Path
 
 from benchmarks.ablations import by_patient, folder_of, paired_gain, patients, run
 from benchmarks.hfcn import interval
+from common.datasets.phrases import PLAIN
 from common.metrics.intervals import mean_interval
 
 logger = logging.getLogger(__name__)
@@ -29,8 +32,11 @@ TUNING = {
     "learning_rate": 0.0005, "encoder_learning_rate": 0.0002,
 }  # fmt: skip
 ALONE = {"epochs": 40, "batch_size": 8}
-CROPS = {"epochs": 15, "margin": -1}
+READING_PHRASES = {"synthetic#reports": 500, "synthetic#size": 160, "epochs": 4}
+TUNING_PHRASES = {"epochs": 30, "batch_size": 8, "learning_rate": 0.0005, "encoder_learning_rate": 0.0002}
+CROPS = {"all branches": {"epochs": 10}, "published branches": {"epochs": 10, "network_def#mask_weight": 0.0}}
 REPORTS = ("own", "empty", "wrong")
+PHRASES: dict[str, dict[str, object]] = {"own phrase": {}, f'"{PLAIN}"': {"fixed_phrase": PLAIN}}
 
 
 def flags(options: dict[str, object]) -> list[str]:
@@ -76,32 +82,55 @@ def segment(data: Path, out: Path, seed: int) -> str:
     return "\n".join(rows)
 
 
-def classify(data: Path, out: Path) -> str:
-    """Row of HFCN on the crops, mean and interval over five folds."""
-    results = []
-    for fold in range(5):
-        folder = folder_of(out, "hfcn", fold)
-        options = {"dataset_dir": data / "ddti_crops", "test_fold": fold, "seed": fold, **CROPS}
-        train("hfcn", folder, ["train.json"], options)
-        results.append(evaluate("hfcn", folder, ["train.json"], folder / "test", options))
+def segment_by_phrase(data: Path, out: Path, seed: int) -> str:
+    """Rows of CLIP-TNseg on DDTI."""
+    real: dict[str, object] = {"dataset_dir": data / "ddti", "seed": seed}
+    reads, tuned = (folder_of(out, name, seed) for name in ("reads phrases", "tuned by phrases"))
+    train("clip_tnseg", reads, ["train.json"], {**READING_PHRASES, "seed": seed, "synthetic_dir": out / "phrases"})
+    train("clip_tnseg", tuned, ["train.json", "finetune.json"], {**TUNING_PHRASES, **real, "pretrained": reads})
+    patient_of, rows, dice = patients(str(data / "ddti")), ["clip_tnseg | seed | Dice [95 %] | IoU | HD95 px"], {}
+    for name, phrase in PHRASES.items():
+        output = tuned / f"test_{len(dice)}"
+        metrics = evaluate("clip_tnseg", tuned, ["train.json"], output, {**real, **phrase})
+        dice[name] = by_patient(output / "per_case.csv", "dice", patient_of)
+        mean, low, high = mean_interval(dice[name].values())
+        rows.append(
+            f"{name} | {seed} | {mean:.3f} [{low:.3f}, {high:.3f}] | {metrics['iou']:.3f} | {metrics['hd95']:.1f}"
+        )
+    own, plain = dice.values()
+    return "\n".join([*rows, f"own phrase less the plain one | {seed} | {paired_gain(own, plain)}"])
+
+
+def classify(data: Path, out: Path, name: str) -> str:
+    """Rows of HFCN on the data set ``name``, mean and interval over five folds."""
     columns = ("roc_auc", "average_precision", "case_roc_auc")
-    cells = [interval([metrics[column] for metrics in results]) for column in columns]
-    return "\n".join([" | ".join(["hfcn", *columns]), " | ".join(["five folds", *cells])])
+    rows = [" | ".join([f"hfcn, {name}", *columns])]
+    for variant, own in CROPS.items():
+        results = []
+        for fold in range(5):
+            folder = folder_of(out, f"hfcn {name} {variant}", fold)
+            options = {"dataset_dir": data / name, "test_fold": fold, "seed": fold}
+            train("hfcn", folder, ["train.json"], {**options, **own})
+            results.append(evaluate("hfcn", folder, ["train.json"], folder / "test", options))
+        rows.append(" | ".join([variant, *(interval([metrics[column] for metrics in results]) for column in columns)]))
+    return "\n".join(rows)
 
 
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with ddti and ddti_crops")
+    parser.add_argument("--data", type=Path, required=True, help="folder with ddti, ddti_crops and busi")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--only", choices=["akessfa", "hfcn"])
+    parser.add_argument("--only", choices=["akessfa", "clip_tnseg", "hfcn"])
     arguments = parser.parse_args()
     tables = []
     if arguments.only in (None, "akessfa"):
         tables += [segment(arguments.data, arguments.out, seed) for seed in arguments.seeds]
+    if arguments.only in (None, "clip_tnseg"):
+        tables += [segment_by_phrase(arguments.data, arguments.out, seed) for seed in arguments.seeds]
     if arguments.only in (None, "hfcn"):
-        tables.append(classify(arguments.data, arguments.out))
+        tables += [classify(arguments.data, arguments.out, name) for name in ("ddti_crops", "busi")]
     logger.info("%s", "\n\n".join(tables))
 
 

@@ -1,7 +1,8 @@
 """Make the weights that a bundle comes with out of a trained folder: half the bytes, and what inference needs.
 
-``python -m benchmarks.release akessfa runs/ddti`` writes ``bundles/akessfa/models/``: ``model.pt`` in float16, what
-belongs to it, and ``model.json`` with its settings and SHA-256 digests. What trained the folder is told in the card.
+``python -m benchmarks.release akessfa runs/ddti`` writes ``bundles/akessfa/models/``: ``model.pt`` (and ``detector.pt``)
+in float16, what belongs to it, and ``model.json`` with its settings and SHA-256 digests. What trained the folder is told
+in the card.
 """
 
 from __future__ import annotations
@@ -20,22 +21,24 @@ from common.cli.given import require_weights
 
 logger = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[1]
-LARGEST = 16 * 2**20  # bytes of a bundle's weights
+LARGEST = 16 * 2**20  # bytes of a network's weights
+NETWORKS = ("model.pt", "detector.pt")  # the second one of d2rnet alone
 
 
-def release(source: Path, target: Path) -> None:
-    """Copy the model in ``source`` to ``target``, in float16.
+def release(source: Path, target: Path, name: str = "model.pt") -> None:
+    """Copy the network ``name`` in ``source`` to ``target``, in float16.
 
     Raises:
-        FileNotFoundError: ``source`` holds no model.pt or no model.json.
+        FileNotFoundError: ``source`` holds no such weights, or nothing that says how they were trained.
         ValueError: the result is larger than a repository should hold.
     """
-    weights = Path(require_weights(str(source / "model.pt")))
+    weights = Path(require_weights(str(source / name)))
     known = json.loads(model_file.path_of(weights).read_text(encoding="utf-8"))
     target.mkdir(parents=True, exist_ok=True)
     companions = {name: target / name for name in known["files"] if name != weights.name}
-    for name, path in companions.items():
-        shutil.copyfile(source / name, path)
+    for companion, path in companions.items():
+        path.parent.mkdir(exist_ok=True)
+        shutil.copyfile(source / companion, path)
     model_file.path_of(target / weights.name).unlink(missing_ok=True)
     with whole_file(target / weights.name) as part:
         torch.save(in_half(torch.load(weights, weights_only=True)), part)
@@ -60,8 +63,10 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="of a training: model.pt, model.json and what belongs to them")
     arguments = parser.parse_args()
     target = ROOT / "bundles" / arguments.bundle / "models"
-    release(arguments.folder, target)
-    for file in sorted(target.iterdir()):
+    for name in NETWORKS:
+        if name == "model.pt" or (arguments.folder / name).is_file():
+            release(arguments.folder, target, name)
+    for file in sorted(path for path in target.rglob("*") if path.is_file()):
         logger.info("%s %d bytes", file.relative_to(ROOT), file.stat().st_size)
 
 
