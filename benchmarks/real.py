@@ -1,13 +1,13 @@
 """Train and measure on real images, as the cards quote it: one command for all of it.
 
-``python -m benchmarks.real --data FOLDER --out runs/real`` with the folders ``ddti``, ``ddti_crops`` and ``busi`` (image/,
-mask/, cases.csv with image,case) in FOLDER. Fold 0 of DDTI by case is never trained on. What is there is not made again.
-Intervals are 95 % percentile bootstraps over cases; differences are paired by image.
+``python -m benchmarks.real --data FOLDER --out runs/real`` with the folders ``ddti``, ``ddti_crops`` and ``busi``
+(image/, mask/, cases.csv with image,case) in FOLDER. Fold 0 of DDTI by case is never trained on. What is there is not
+made again. Intervals are 95 % percentile bootstraps over cases; differences are paired by image.
 
 akessfa: learns to read on synthetic data at 96 pixels, is fine-tuned on DDTI at 160, and is tested with the case's own
-templated report, with none and with another case's. Beside it, the image alone. clip_tnseg: likewise, at 160 pixels, tested
-with the case's own phrase and with "thyroid nodule". hfcn: five folds of DDTI's crops and of BUSI, and the published
-branches alone.
+templated report, with none and with another case's. Beside it, the image alone. clip_tnseg: likewise, at 160 pixels,
+tested with the case's own phrase and with "thyroid nodule". hfcn: five folds of DDTI's crops and of BUSI, and the
+published branches alone.
 """
 
 from __future__ import annotations

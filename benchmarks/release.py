@@ -1,8 +1,8 @@
 """Make the weights that a bundle comes with out of a trained folder: half the bytes, and what inference needs.
 
-``python -m benchmarks.release akessfa runs/ddti`` writes ``bundles/akessfa/models/``: ``model.pt`` (and ``detector.pt``)
-in float16, what belongs to it, and ``model.json`` with its settings and SHA-256 digests. What trained the folder is told
-in the card.
+``python -m benchmarks.release akessfa runs/ddti`` writes ``bundles/akessfa/models/``: ``model.pt`` (and
+``detector.pt``) in float16, what belongs to it, and ``model.json`` with its settings and SHA-256 digests. What trained
+the folder is told in the card.
 """
 
 from __future__ import annotations

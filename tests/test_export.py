@@ -9,13 +9,39 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
+from common.nn.efficientnet import lite0_of_views
 from tests.test_bundle_contract import BUNDLES, ROOT, TINY, checked, flags
 from tests.warm import monai_bundle
 
 SHAPES = ((3, 5, 64, 96), (1, 12, 128, 64))  # batch, length of a text, height, width
+FORKS = r"""
+import contextlib, json, os, sys
+sys.meta_path = [finder for finder in sys.meta_path if "editable" not in getattr(finder, "__module__", "")]
+import torch, torch.export, torch._inductor.package
+with contextlib.suppress(ImportError):
+    import onnx, onnxruntime
+for line in sys.stdin:
+    asked = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.chdir(asked["folder"])
+            for number, name in ((1, "stdout"), (2, "stderr")):
+                os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+            sys.argv = asked["arguments"]
+            exec(asked["program"], {"__name__": "__main__"})
+            code = 0
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
 RUN = r"""
 import sys
-sys.meta_path = [finder for finder in sys.meta_path if "editable" not in getattr(finder, "__module__", "")]
 import torch
 kind, path, data = sys.argv[1:]
 cases = torch.load(data, weights_only=True)
@@ -103,16 +129,25 @@ def exported(bundle, folder, kind):
     return path
 
 
-def run_alone(kind, path, cases, folder):
-    torch.save(cases, folder / "cases.pt")
-    command = [sys.executable, "-W", "ignore", "-c", RUN, kind, str(path), str(folder / "cases.pt")]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout.splitlines()[-1].split()[1:]
+@pytest.fixture(scope="module")
+def run_alone():
+    """Run an exported file on cases in a fork of a process that has torch and nothing of this repository."""
+    command = [sys.executable, "-W", "ignore", "-c", FORKS]
+    with subprocess.Popen(command, cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+
+        def run(kind, path, cases, folder):
+            torch.save(cases, folder / "cases.pt")
+            arguments = ["-c", kind, str(path), str(folder / "cases.pt")]
+            process.stdin.write(json.dumps({"program": RUN, "arguments": arguments, "folder": str(folder)}) + "\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "0\n", (folder / "stderr").read_text()[-3000:]
+            return (folder / "stdout").read_text().splitlines()[-1].split()[1:]
+
+        yield run
 
 
 @pytest.mark.parametrize("kind", ["onnx", "ts", "pt2"])
-def test_an_exported_network_is_what_the_metadata_say(network, kind, tmp_path):
+def test_an_exported_network_is_what_the_metadata_say(network, run_alone, kind, tmp_path):
     bundle, folder, built = network
     if kind == "onnx":
         pytest.importorskip("onnxruntime")
@@ -158,7 +193,7 @@ def test_the_exported_detector_runs_at_other_sizes(kind, tmp_path):
     from d2rnet.detector.network import LesionDetector
 
     torch.manual_seed(0)
-    detector = LesionDetector(classes=3, depth=18, resnet_width=8, width=16, layers=1).eval()
+    detector = LesionDetector(classes=3, backbone=lite0_of_views(width_factor=0.25), width=16, layers=1).eval()
     path = tmp_path / f"detector.{kind}"
     export_detector(detector=detector, path=str(path), size=64)
     for rows, height, width in ((3, 64, 96), (1, 128, 64)):
@@ -174,7 +209,7 @@ def test_the_exported_detector_runs_at_other_sizes(kind, tmp_path):
             torch.testing.assert_close(own, true, atol=1e-3, rtol=1e-3)
 
 
-def test_compiled_ahead_of_time(tmp_path):
+def test_compiled_ahead_of_time(run_alone, tmp_path):
     """AOTInductor, which needs a C++ compiler and no Python to run."""
     from akessfa.network import UpStep  # a part of a network that is quick to compile
 

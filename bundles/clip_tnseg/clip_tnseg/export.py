@@ -14,9 +14,9 @@ def export_network(*, network: CLIPTNseg, path: str, size: int, length: int) -> 
 
     Batch, the phrase's length, height and width (multiples of 32, from 64) are free.
     """
-    axes = free_axes(length=network.clip.text.tower.config.max_position_embeddings)  # type: ignore[union-attr,arg-type]
-    end = network.clip.text.tower.config.eos_token_id  # type: ignore[union-attr]
-    inputs = {"image": torch.rand(2, 3, max(size, 64), size + 64), "input_ids": torch.full((2, length), end)}
+    axes = free_axes(length=network.clip.max_length)
+    ids = torch.full((2, length), network.clip.end_id)
+    inputs = {"image": torch.rand(2, 3, max(size, 64), size + 64), "input_ids": ids}
     free = {"image": {0: axes["batch"], 2: axes["rows"], 3: axes["columns"]}}
     free["input_ids"] = {0: axes["batch"], 1: axes["length"]}
     export(network, Example(inputs, free), path=path, outputs=["pred"])

