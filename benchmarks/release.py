@@ -11,6 +11,7 @@ import argparse
 import json
 import logging
 import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ import torch
 from common.cli import model_file
 from common.cli.atomic import whole_file
 from common.cli.given import require_weights
+from common.pack import PACKED
 
 logger = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,9 +37,9 @@ def release(source: Path, target: Path, name: str = "model.pt") -> None:
     weights = Path(require_weights(str(source / name)))
     known = json.loads(model_file.path_of(weights).read_text(encoding="utf-8"))
     target.mkdir(parents=True, exist_ok=True)
-    companions = {name: target / name for name in known["files"] if name != weights.name}
+    names = [companion for companion in known["files"] if companion != weights.name and is_packed(companion)]
+    companions = {companion: target / companion for companion in names}
     for companion, path in companions.items():
-        path.parent.mkdir(exist_ok=True)
         shutil.copyfile(source / companion, path)
     model_file.path_of(target / weights.name).unlink(missing_ok=True)
     with whole_file(target / weights.name) as part:
@@ -47,6 +49,11 @@ def release(source: Path, target: Path, name: str = "model.pt") -> None:
                 f"{str(source)!r}: {Path(part).stat().st_size} bytes in float16; expected {LARGEST} at most"
             )
         model_file.write(target / weights.name, known["settings"], files={**companions, weights.name: Path(part)})
+
+
+def is_packed(name: str) -> bool:
+    """Whether a zip of the bundle takes the file along: not the word counts of training reports."""
+    return any(fnmatch(f"models/{name}", pattern) for pattern in PACKED)
 
 
 def in_half(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -66,7 +73,7 @@ def main() -> None:
     for name in NETWORKS:
         if name == "model.pt" or (arguments.folder / name).is_file():
             release(arguments.folder, target, name)
-    for file in sorted(path for path in target.rglob("*") if path.is_file()):
+    for file in sorted(target.iterdir()):
         logger.info("%s %d bytes", file.relative_to(ROOT), file.stat().st_size)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from common.cli.atomic import write_text
 from common.cli.given import require_file
+from common.engine.distributed import is_first
 
 SPECIAL = ("[PAD]", "[UNK]", "[BOS]", "[EOS]")  # ids 0 to 3
 
@@ -41,13 +43,18 @@ def fit_or_load(
 ) -> PreTrainedTokenizerFast:
     """:func:`of_cases`; where a training goes on, the tokenizer that it began with.
 
+    It is saved at once where no network lies beside ``path``; else with the new one (:func:`save`).
+
     Args:
         path: of the tokenizer of this training, read if ``fit`` is false.
         base: of the tokenizer of the training that this one starts from.
     """
     if not fit:
         return load(path=path)
-    return of_cases(cases, max_size=max_size) if base is None else load(path=base)
+    tokenizer = of_cases(cases, max_size=max_size) if base is None else load(path=base)
+    if is_first() and not Path(path).with_name("model.pt").is_file():
+        save(tokenizer=tokenizer, path=path)
+    return tokenizer
 
 
 def load(*, path: str) -> PreTrainedTokenizerFast:
