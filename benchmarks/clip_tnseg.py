@@ -57,7 +57,14 @@ def measure(name: str, folder: Path, cached: Path | None, clip_dir: str | None, 
         output = folder / f"test_{phrases}"
         plain = ["--fixed_phrase", PLAIN] if phrases == "plain" else []
         if not (output / "metrics.json").is_file():
-            run("clip_tnseg", [*configs, "evaluate.json"], *places, "--output_dir", str(output), *plain)
+            run(
+                "clip_tnseg",
+                ["train.json", *VARIANTS[name], "evaluate.json", *clip],
+                *places,
+                "--output_dir",
+                str(output),
+                *plain,
+            )
 
 
 def table(out: Path, names: list[str], patient_of: dict[int, dict[str, str]]) -> str:
@@ -103,10 +110,11 @@ def main() -> None:
     parser.add_argument("--cached", type=Path, help="folder for CLIP's taps: train on whole images from them")
     arguments = parser.parse_args(own)
     patient_of, retrieved = {}, []
+    names = [name for name in arguments.variants if arguments.clip_dir or name != "visual prompts"]
     for seed in arguments.seeds:
         data = data_of(arguments.out, arguments.dataset_dir, seed, reports=arguments.reports)
         fixed = ["--dataset_dir", data, "--seed", str(seed)]
-        for name in arguments.variants:
+        for name in names:
             measure(name, folder_of(arguments.out, name, seed), arguments.cached, arguments.clip_dir, [*fixed, *extra])
         patient_of[seed] = patients(data)
         if arguments.clip_dir is None:
@@ -114,7 +122,7 @@ def main() -> None:
         config = json.loads((Path(arguments.clip_dir) / "config.json").read_text())
         size, length = config["vision_config"]["image_size"], config["text_config"]["max_position_embeddings"]
         retrieved.append(retrieve(arguments.clip_dir, data, size=size, max_length=length))
-    logger.info("%s", table(arguments.out, arguments.variants, patient_of))
+    logger.info("%s", table(arguments.out, names, patient_of))
     logger.info("%s", "\n".join(retrieved))
 
 

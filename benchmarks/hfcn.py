@@ -1,9 +1,9 @@
 """Ablations of HFCN by five-fold cross-validation over cases, or on synthetic data: train, evaluate, one table.
 
 ``python -m benchmarks.hfcn --out runs/hfcn --dataset_dir FOLDER -- --epochs 20``
-What follows ``--`` goes to every training and evaluation. With --dataset_dir each fold is the test set once and the
-next one validates; without, seeds 0 to 2 each draw their own synthetic data. Mean and 95 % interval (Student's t) over
-runs.
+What follows ``--`` goes to every training and evaluation. With --dataset_dir each fold is the test set once and an
+eighth of the other cases validates; without, seeds 0 to 2 each draw their own synthetic data. Mean and 95 % interval
+(Student's t) over runs.
 """
 
 from __future__ import annotations

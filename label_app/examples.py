@@ -1,8 +1,8 @@
 """Something to serve at once: bundles with the weights they come with, or small ones trained on synthetic images.
 
-``python -m label_app.examples --out runs/label`` writes ``runs/label/bundles`` (about ten minutes on two cores; bundles
-that are there are kept), ``runs/label/studies`` and ``runs/label/examples``, files to send. The answers of the small
-ones show the way, not what the bundles can do.
+``python -m label_app.examples --out runs/label`` writes ``runs/label/bundles`` (copies; bundles that are there are
+kept), ``runs/label/studies`` and ``runs/label/examples``, files to send. With ``--sizes FILE`` small bundles are
+trained, whose answers show the way, not what the bundles can do.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 if __name__ == "__main__":
     paths = [str(HERE / "shim"), str(HERE.parent), os.environ.get("PYTHONPATH", "")]
-    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)  # for pre-training in its own process
+    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
     sys.path.insert(0, paths[0])
     sys.modules.pop("sitecustomize", None)
     import sitecustomize  # noqa: F401  (the shim, before anything imports torchvision)

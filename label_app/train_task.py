@@ -69,10 +69,7 @@ class TrainBundle(BundleTrainTask):
         epochs = settings.get("max_epochs", 50)
         reader = {"_target_": "common.datasets.listed.read_listed", "_requires_": "@imports", "path": literal(file)}
         weights = Path(self.bundle_path) / "models" / "model.pt"
-        handlers = list(self.bundle_config.get("train#handlers"))
-        if settings.get("pretrained", True) and weights.is_file():
-            load = {"load_path": literal(str(weights)), "load_dict": {"model": "@network_def"}, "map_location": "cpu"}
-            handlers.insert(0, {"_target_": "CheckpointLoader", **load})
+        go_on = settings.get("pretrained", True) and weights.is_file()
         return {
             "bundle_root": literal(self.bundle_path),
             "device": f"$torch.device('{device_of(settings, torch.cuda.is_available())}')",
@@ -81,7 +78,7 @@ class TrainBundle(BundleTrainTask):
             "batch_size": max(1, min(self.batch_size, training)),
             "train#dataset#data": {**reader, "split": "train"},
             "validate#dataset#data": {**reader, "split": "validation"},
-            "train#handlers": handlers,
+            "pretrained": literal(str(weights.parent)) if go_on else None,
         } | {id: value for id, value in trained_with(weights).items() if id.partition("#")[0] in self.bundle_config}
 
     def _fetch_datalist(self, request: dict[str, Any], datastore: Datastore) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ FILES = sorted(ROOT.glob("bundles/*/configs/**/*.json"))
 def formatted(value: object, *, indent: int = 0, lead: int = 0, trail: int = 0) -> str:
     """JSON of ``value``, of which ``lead`` characters stand before its first line and ``trail`` behind its last."""
     line = json.dumps(value, ensure_ascii=False)
-    if not isinstance(value, dict | list) or not value or (indent and lead + len(line) + trail <= WIDTH):
+    if not isinstance(value, dict | list) or not value or lead + len(line) + trail <= WIDTH:
         return line
     inner = " " * (indent + 4)
     pairs = value.items() if isinstance(value, dict) else ((None, part) for part in value)

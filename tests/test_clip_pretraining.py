@@ -1,5 +1,7 @@
 """Contrastive pre-training of the small CLIP: loss, retrieval, tokenizer, and the whole config for one epoch."""
 
+import inspect
+import json
 import math
 import os
 import subprocess
@@ -103,6 +105,33 @@ def test_unit_scale_changes_no_cosine():
     for old, new in zip(before, after, strict=True):
         assert new.square().mean().item() == pytest.approx(1, abs=1e-3)
         torch.testing.assert_close(F.normalize(new, dim=1), F.normalize(old, dim=1), atol=1e-3, rtol=0)
+
+
+def test_a_tokenizer_is_extended_and_its_words_keep_their_ids(tmp_path):
+    cases = [{"phrase": "round nodule"}, {"phrase": "round nodule"}, {"image": "a.png"}]
+    first = phrase_tokenizer.of_cases(cases, max_size=64)
+    phrase_tokenizer.save(tokenizer=first, path=str(tmp_path / "a" / "tokenizer.json"))
+    new = [{"phrase": "calcified nodule"}]
+    second = phrase_tokenizer.fit_or_load(
+        path=str(tmp_path / "b" / "tokenizer.json"), cases=new, max_size=64, fit=True, pretrained=str(tmp_path / "a")
+    )
+    before, after = first.get_vocab(), second.get_vocab()
+    assert before.items() <= after.items() and after.keys() - before.keys() == {"calcified"}
+    assert (tmp_path / "b" / "tokenizer.json").is_file()
+    untold = phrase_tokenizer.fit_or_load(
+        path=str(tmp_path / "a" / "tokenizer.json"), cases=[{"image": "a.png"}], max_size=64, fit=True
+    )
+    assert untold.get_vocab() == before
+    ids = second("an ultrasound image of a calcified lesion")["input_ids"]
+    assert ids[0] == 2 and ids[-1] == 3 and ids[-2] == 1 and ids[-3] == after["calcified"]
+
+
+def test_the_small_clips_configs_agree_on_their_sizes():
+    configs = ROOT / "bundles" / "clip_tnseg" / "configs"
+    made, used = (json.loads((configs / f"{name}.json").read_text()) for name in ("pretrain_clip", "small_clip"))
+    assert made["image_size"] == used["image_size"]
+    defaults = inspect.signature(small_clip).parameters
+    assert used["clip_size"] == {name: defaults[name].default for name in used["clip_size"]}
 
 
 def test_default_clip_is_small():

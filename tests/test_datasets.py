@@ -235,4 +235,7 @@ def test_mirror_swaps_sides_in_image_and_report():
     mirrored = RandMirrorReportd(["image", "label"], prob=1.0)(data)
     assert torch.equal(mirrored["image"].as_tensor(), image.as_tensor().flip(1))
     assert mirrored["report"] == "Right lobe, left nodule; bright. 右侧"
+    phrase = {"image": data["image"], "phrase": "nodule in the left part"}
+    alone = RandMirrorReportd(["image"], prob=1.0, texts=("phrase", "prompt"))(phrase)
+    assert alone["phrase"] == "nodule in the right part" and "prompt" not in alone
     assert RandMirrorReportd(["image"], prob=0.0)(data)["report"] == data["report"]

@@ -326,6 +326,17 @@ def test_the_fitted_branch_tells_apart_what_only_the_mask_shows():
     assert bool(network.mask_branch.fitted) and ((prob > 0.5).long().tolist() == [0, 1] * 6)
 
 
+def test_a_fitted_branch_stays_where_nothing_can_be_fitted():
+    network = HFCN(depth=18, width=8, mask_weight=0.7, train_trunk=False).eval()
+    network.mask_branch.fitted.fill_(True)
+    before = network.mask_branch.linear.weight.clone()
+    cases = [{"image": MetaTensor(torch.ones(2, 64, 64)), "malignancy": label} for label in (0, 1)]
+    trainer = Engine(lambda *_: None)
+    FitMaskBranch(network=network, dataset=Dataset(cases)).attach(trainer)
+    trainer.run([0])
+    assert bool(network.mask_branch.fitted) and torch.equal(network.mask_branch.linear.weight, before)
+
+
 def test_a_mask_branch_needs_features_that_stay():
     with pytest.raises(ValueError, match="train_trunk"):
         HFCN(depth=18, width=8, mask_weight=0.5)

@@ -64,9 +64,9 @@ def test_a_base_keeps_its_ids_and_new_words_follow(tmp_path):
     longer = ReportTokenizer.fit(["a c c d", "a"], base=base)
     assert longer.vocabulary == ["b", "a", "c", "d"] and longer.user_words == ["低回声结节"]
     assert longer.encode("b a c")[:2] == base.encode("b a c")[:2]
-    base.save(tmp_path / "base.json")
+    base.save(tmp_path / "first" / "new.json")
     again = fit_or_load(
-        path=str(tmp_path / "new.json"), cases=[{"report": "d a"}], fit=True, base=str(tmp_path / "base.json")
+        path=str(tmp_path / "new.json"), cases=[{"report": "d a"}], fit=True, pretrained=str(tmp_path / "first")
     )
     assert again.vocabulary == ReportTokenizer.load(tmp_path / "new.json").vocabulary == ["b", "a", "d"]
     (tmp_path / "model.pt").touch()  # the network of another training

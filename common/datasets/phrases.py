@@ -6,7 +6,7 @@ that synonyms give one phrase and images can share it. Where nothing is known th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from common.text.thyroid import CHINESE, ENGLISH
 
@@ -41,6 +41,11 @@ def phrase_of(case: dict) -> str:
         return str(case["phrase"])
     current = [describe(s["attributes"]) for s in case.get("sentences") or [] if s["about_image"] and s["attributes"]]
     return " and ".join(dict.fromkeys(current)) or PLAIN
+
+
+def prompt_of(case: Mapping) -> str:
+    """Prompt of a case: ``prompt``, or the template around ``phrase``, by default "thyroid nodule"."""
+    return str(case["prompt"]) if "prompt" in case else TEMPLATE.format(case.get("phrase") or PLAIN)
 
 
 def with_phrases(cases: Sequence[dict]) -> list[dict]:

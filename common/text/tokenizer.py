@@ -231,7 +231,7 @@ def fit_or_load(
     max_size: int = 4096,
     min_count: int = 1,
     user_dictionary: str | None = None,
-    base: str | None = None,
+    pretrained: str | None = None,
 ) -> ReportTokenizer:
     """Fit a tokenizer on each ``report`` of ``cases``; or, to resume, load that of ``path``.
 
@@ -240,14 +240,14 @@ def fit_or_load(
     Cases without reports, as MONAI Label gives them, leave the tokenizer of ``path`` as it is.
 
     Args:
-        base: the file of a tokenizer to extend, to go on from a network trained with it.
+        pretrained: folder of the training that this one starts from, whose tokenizer is extended.
     """
     if not fit:
         return ReportTokenizer.load(path)
     if not any("report" in case for case in cases) and os.path.isfile(path):
         logger.warning("%d training images without reports: the tokenizer of %s is kept", len(cases), path)
         return ReportTokenizer.load(path)
-    known = ReportTokenizer.load(base) if base else None
+    known = None if pretrained is None else ReportTokenizer.load(str(Path(pretrained) / Path(path).name))
     tokenizer = ReportTokenizer.fit(
         dict.fromkeys(case.get("report", "") for case in cases),
         max_size=max_size,

@@ -78,7 +78,7 @@ class RandMirrorReportd(RandomizableTransform):
 
     Args:
         pairs: words that change places; a word of Latin letters is swapped as a whole, with its capital.
-        texts: entries that hold words; one that is missing becomes "".
+        texts: entries that hold words; missing ones stay so.
         axis: of ``keys``, across which left and right lie; 2 where rows come first.
     """
 
@@ -104,8 +104,8 @@ class RandMirrorReportd(RandomizableTransform):
             return result
         for key in self.keys:
             result[key] = result[key].flip(self.axis)
-        for text in self.texts:
-            result[text] = self.pattern.sub(self._swap, str(result.get(text) or ""))
+        for text in (text for text in self.texts if result.get(text)):
+            result[text] = self.pattern.sub(self._swap, str(result[text]))
         return result
 
     def _swap(self, match: re.Match[str]) -> str:

@@ -24,7 +24,7 @@ from transformers import PreTrainedTokenizerBase
 
 from common.cli.given import text_or_file
 from common.datasets.layouts import list_each, read_dataset
-from common.datasets.phrases import PLAIN, TEMPLATE, with_phrases
+from common.datasets.phrases import PLAIN, TEMPLATE, prompt_of, with_phrases
 from common.images.masks import CropNoduled
 from common.transforms.augment import RandMirrorReportd, move_slightly, vary_ultrasound
 from common.transforms.load import load_grey, standardise
@@ -84,7 +84,7 @@ class TokenizePromptd(Transform):
         if "input_ids" in data and not {"prompt", "phrase"} & set(data):  # made before, by the program that asks
             return dict(data)
         encoded = self.tokenizer(
-            data.get("prompt", TEMPLATE.format(data.get("phrase") or PLAIN)),
+            prompt_of(data),  # type: ignore[arg-type]
             padding="max_length",
             truncation=True,
             max_length=self.max_length,

@@ -21,11 +21,11 @@ logger = logging.getLogger(__name__)
 
 
 class FitMaskBranch:
-    """Handler of a trainer: fit the mask branch of ``network`` before the first epoch.
+    """Handler of a trainer: fit the mask branch of ``network`` before the first epoch, after weights were loaded.
 
     Its trunk is frozen, so that the fit is one convex problem with one solution: logistic regression on standardised
     features, both classes with one share of the loss. Images without a mask are left out; where only one class has
-    masks the branch stays off.
+    masks the branch stays as it is, which is off unless it was fitted before.
 
     Args:
         dataset: cases with ``image`` (2, H, W), the second channel the mask, and ``malignancy``.
@@ -45,10 +45,7 @@ class FitMaskBranch:
         fitted: torch.Tensor = branch.fitted  # type: ignore[assignment]
         features, labels = self._features()
         if len(set(labels.tolist())) < 2:
-            logger.warning(
-                "the mask branch stays off: masks of both classes are needed, %d images have one", len(labels)
-            )
-            fitted.zero_()
+            logger.warning("mask branch: not fitted; it needs masks of both classes, %d images have one", len(labels))
             return
         scaler = StandardScaler().fit(features)
         classifier = LogisticRegression(C=self.strength, class_weight="balanced", max_iter=3000)

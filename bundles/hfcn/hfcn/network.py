@@ -62,7 +62,7 @@ class MaskBranch(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Log-probabilities (B, 2) of ``features`` (B, F) of :func:`inside_and_outside`."""
-        logit = self.linear(features).float()
+        logit = (features.float() * self.linear.weight).sum(1, keepdim=True) + self.linear.bias  # in float32
         return torch.cat([F.logsigmoid(-logit), F.logsigmoid(logit)], dim=1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import numpy as np
@@ -14,13 +15,20 @@ from common.results.predictions import PredictionFiles, Shown
 
 from .network import HFCN
 
+logger = logging.getLogger(__name__)
 COLOURS = ((255, 176, 0), (0, 200, 255), (120, 220, 80), (255, 110, 110), (200, 140, 255))
 
 
 def prediction_files(*, network: HFCN, output_dir: str, dicom: bool = False) -> PredictionFiles:
     """The handler of inference: class and probabilities at the threshold that ``network`` brings."""
 
+    told = False
+
     def show(_: str, item: dict, data: dict) -> Shown:
+        nonlocal told
+        if not told and network.mask_branch is not None and not bool(item["asks_mask"]):
+            told = True
+            logger.warning("an image without a mask: the branch that decides most is not asked; pass --mask")
         entry = describe(item, float(network.threshold))  # type: ignore[arg-type]
         picture = draw(np.asarray(data["image"][0]), item, network.side)
         finding = Finding({"malignant": entry["prob"]}, category=entry["class"])

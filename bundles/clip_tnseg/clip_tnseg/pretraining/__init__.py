@@ -1,4 +1,4 @@
 """Contrastive pre-training of a small CLIP on pairs of image and phrase.
 
-model: the published class, small; tokenizer; steps: InfoNCE; retrieval: recall at k, and which CLIP is the best.
+model: the published class, small; steps: InfoNCE; retrieval: recall at k, and which CLIP is the best.
 """
