@@ -97,7 +97,8 @@ def run(line, bundle, folder):
     words = [filled_in(option, word, bundle, folder) for option, word in zip(["", *words], words, strict=False)]
     arguments = words[words.index("monai.bundle") + 1 :]
     if "inference.json" in line and not (folder / "models" / "model.pt").is_file():  # the weights that come along
-        write_synthetic(str(folder / "synthetic"), Options(reports=10, size=64))
+        drawn = {name.partition("#")[2]: value for name, value in TINY[bundle]["data"].items()}
+        write_synthetic(str(folder / "synthetic"), Options(**drawn))
         arguments += ["--output_dir", str(folder / "eval")]
     else:
         arguments += tiny(arguments, bundle, folder)
