@@ -36,6 +36,14 @@ class ValidateEvery(ValidationHandler):
         engine.add_event_handler(Events.EPOCH_COMPLETED(event_filter=is_due), self)
 
 
+def _from_pretrained(folder: str | None, weights: str | None, network: torch.nn.Module) -> list[CheckpointLoader]:
+    """What loads the file of the name of ``weights`` in ``folder``; nothing where one of them is None."""
+    if folder is None or weights is None:
+        return []
+    path = require_weights(str(Path(folder) / Path(weights).name), id="pretrained")
+    return [load_weights(network=network, path=path)]
+
+
 class TrainingHandlers:
     """Handler of a trainer: seed, equal buffers, validation, a line of progress, the schedule, and the saved state.
 
@@ -86,10 +94,7 @@ class TrainingHandlers:
             average = AveragedWeights(network=state["network"], evaluator=evaluator, decay=ema_decay)
             averages = [average, EqualBuffers(network=average.averaged.module)]
             state, best = {**state, "averaged": average.averaged}, average.averaged.module
-        start: list[Any] = []
-        if pretrained is not None and weights is not None and not resume:
-            first = require_weights(str(Path(pretrained) / Path(weights).name), id="pretrained")
-            start = [load_weights(network=state["network"], path=first)]
+        start = [] if resume else _from_pretrained(pretrained, weights, state["network"])
         self.handlers: list[Any] = [
             *start,
             *averages,
