@@ -71,6 +71,9 @@ def test_a_bundle_needs_no_package_that_its_metadata_do_not_name(bundle, tmp_pat
     runs += [[[name], {**tiny["data"], **places, **own, "epochs": 1}] for name, own in tiny.get("also", {}).items()]
     image = {"image": str(tmp_path / "synthetic" / tiny["image"]), **tiny["infer"]}
     inference = {**tiny["network"], **image, "ckpt_dir": places["ckpt_dir"], "output_dir": str(tmp_path / "out")}
+    for own in tiny.get("also", {}).values():  # Python callers name a detector's sizes themselves
+        sizes = {id: value for id, value in own.items() if id.startswith("network_def#")}
+        inference |= {id.replace("network_def", "detector_def"): value for id, value in sizes.items()}
     runs.append([["inference"], inference])
     command = [sys.executable, "-W", "ignore", "-c", PROGRAM, bundle, str(ROOT), str(tmp_path), json.dumps(runs)]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
