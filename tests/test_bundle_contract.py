@@ -34,17 +34,6 @@ TRAINED = {f"models/{name}" for name in ("model.pt", "model.json", "model.ts", "
     "models/detector_settings.json", *(f"models/clip/{name}" for name in CLIP)}  # fmt: skip
 PLACES = {"ckpt_dir": "models", "output_dir": "eval", "synthetic_dir": "synthetic"}
 SCHEMA = Path(os.environ.get("MONAI_BUNDLE_SCHEMA", ROOT.parent / "shared" / "schema" / "meta_schema_20240725.json"))
-ALONE = """
-import runpy, sys
-sys.meta_path = [f for f in sys.meta_path if "editable" not in getattr(f, "__module__", "")]
-sys.path = [p for p in sys.path if p != {root!r}]
-try:
-    runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
-finally:
-    for name in ("common", {bundle!r}):
-        if name in sys.modules:
-            print("LOADED", name, sys.modules[name].__file__)
-"""
 
 
 @pytest.fixture(params=BUNDLES, scope="session")
@@ -74,6 +63,12 @@ def monai(command, *arguments, cwd=ROOT, expect=0):
 
 def train_files(bundle, *names):
     return str([f"bundles/{bundle}/configs/{name}.json" for name in ("train", *names)])
+
+
+def smallest(bundle):
+    """Config to merge last, and sizes, of the network that takes the fewest steps: a ResNet where there is one."""
+    names = ["resnet"] if "resnet" in TINY[bundle] else []
+    return names, TINY[bundle].get("resnet", TINY[bundle]["network"])
 
 
 @pytest.fixture(scope="session")
@@ -361,36 +356,38 @@ def test_from_the_bundles_folder(made, bundle):
     here = ROOT / "bundles" / bundle
     before = {path for path in here.rglob("*") if "__pycache__" not in path.parts}
     quick = flags({**TINY[bundle]["train"], "epochs": 1}, ckpt_dir=folder / "here", output_dir=folder / "here_eval")
-    program = [sys.executable, "-m", "monai.bundle", "run", "--config_file"]
-    execute([*program, "configs/train.json", *common, *quick], here)
     evaluation = flags(ckpt_dir=folder / "here", output_dir=folder / "here_eval")
-    files = ["--config_file", "['configs/train.json','configs/evaluate.json']"]
-    checked(monai_bundle("run", *files, *common, *evaluation, cwd=here, before=alone), 0)
+    for files, options in (
+        ("configs/train.json", quick),
+        ("['configs/train.json','configs/evaluate.json']", evaluation),
+    ):
+        checked(monai_bundle("run", "--config_file", files, *common, *options, cwd=here, before=alone), 0)
     assert (folder / "here_eval" / "metrics.json").is_file()
     assert {path for path in here.rglob("*") if "__pycache__" not in path.parts} == before
 
 
-def test_the_unpacked_zip_needs_nothing_else(made, bundle, tmp_path):
+def test_the_unpacked_zip_needs_nothing_else_and_no_package_that_its_metadata_do_not_name(made, bundle, tmp_path):
     archive = pack(ROOT / "bundles" / bundle, tmp_path / "dist")
     with zipfile.ZipFile(archive) as file:
         file.extractall(tmp_path / "empty")
     here, tiny = tmp_path / "empty" / bundle, TINY[bundle]
     assert not list(here.rglob("checkpoint.pt")) and (here / "LICENSE").is_file()
 
+    commands = []
+    common, files = flags(tiny["network"], tiny["data"]), ["configs/train.json", "configs/evaluate.json"]
+    commands.append(["run", "--config_file", files[0], *common, *flags({**tiny["train"], "epochs": 1})])
+    commands.append(["run", "--config_file", str(files), *common])
+    train_also(bundle, lambda *arguments: commands.append(arguments), "configs/")
+    image = here / "data" / "synthetic" / tiny["image"]
+    commands.append(["run", "--config_file", "configs/inference.json", *flags(tiny["network"], image=image)])
+    done = execute([sys.executable, ROOT / "tests" / "named_packages.py", json.dumps(commands)], here)
+    loaded = dict(re.findall(r"LOADED (\S+) (\S+)", done.stdout))
+    assert all(Path(path).is_relative_to(here) for path in loaded.values()) and loaded.keys() == {"common", bundle}
+    assert {"metrics.json", "predictions.json"} <= {path.name for path in (here / "eval").iterdir()}
+
     def run(*arguments):
         return checked(monai_bundle(*arguments, cwd=here, before=alone), 0)
 
-    quick = flags(tiny["network"], tiny["data"], {**tiny["train"], "epochs": 1})
-    process = [sys.executable, "-c", ALONE.format(root=str(ROOT), bundle=bundle)]
-    done = execute([*process, "run", "--config_file", "configs/train.json", *quick], here)
-    loaded = dict(re.findall(r"LOADED (\S+) (\S+)", done.stdout))
-    assert all(Path(path).is_relative_to(here) for path in loaded.values()) and loaded.keys() == {"common", bundle}
-    evaluate = "['configs/train.json','configs/evaluate.json']"
-    run("run", "--config_file", evaluate, *flags(tiny["network"], tiny["data"]))
-    train_also(bundle, run, "configs/")
-    arguments = flags(tiny["network"], image=here / "data" / "synthetic" / tiny["image"])
-    run("run", "--config_file", "configs/inference.json", *arguments)
-    assert {"metrics.json", "predictions.json"} <= {path.name for path in (here / "eval").iterdir()}
     export = flags(tiny["network"], filepath="models/model.ts", ckpt_file="models/model.pt")
     configs = ["--meta_file", "configs/metadata.json", "--config_file", "configs/inference.json"]
     run("ckpt_export", "network_def", *configs, *export)

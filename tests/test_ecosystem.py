@@ -1,8 +1,5 @@
 """MONAI's own tools around a bundle: loading of a packed zip, federated learning."""
 
-import os
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -14,16 +11,16 @@ from monai.fl.utils.constants import ExtraItems, FlStatistics, WeightType
 from monai.fl.utils.exchange_object import ExchangeObject
 
 from common.pack import pack
-from tests.test_bundle_contract import ALONE, BUNDLES, PLACES, ROOT, TINY
+from tests.test_bundle_contract import BUNDLES, PLACES, ROOT, TINY, checked
+from tests.warm import Running, alone
 
-LOAD = (
-    ALONE.partition("try:")[0]
-    + """
+LOAD = """
+import sys
 import monai.bundle
-network = monai.bundle.load(name={bundle!r}, bundle_dir={folder!r}, workflow_type="inference", net_override={override})
-print("LOADED", type(network).__name__, sys.modules[{bundle!r}].__file__, sum(p.numel() for p in network.parameters()))
+network = monai.bundle.load(name=sys.argv[1], bundle_dir="zoo", workflow_type="inference")
+count = sum(p.numel() for p in network.parameters())
+print("LOADED", type(network).__name__, sys.modules[sys.argv[1]].__file__, count)
 """
-)
 
 
 def workflow_of(bundle, folder, **changes):
@@ -81,10 +78,8 @@ def test_a_packed_zip_is_loaded_by_monai(bundle, tmp_path, monkeypatch):
     network = parser.get_parsed_content("network_def")
     (tmp_path / "zoo" / bundle / "models").mkdir(exist_ok=True)
     torch.save(network.state_dict(), tmp_path / "zoo" / bundle / "models" / "model.pt")
-    code = LOAD.format(root=str(ROOT), bundle=bundle, folder=str(tmp_path / "zoo"), override="{}")
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=tmp_path, capture_output=True, text=True,
-                          env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=200)  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2500:]
+    (tmp_path / "load_zip.py").write_text(LOAD)
+    done = checked(Running([bundle], module="load_zip", cwd=tmp_path, before=alone).wait(), 0)
     _, name, file, count = done.stdout.splitlines()[-1].split()
     assert name == type(network).__name__ and int(count) == sum(p.numel() for p in network.parameters())
     assert Path(file).is_relative_to(tmp_path)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.test_bundle_contract import BUNDLES, PLACES, TINY, checked, flags, inference_flags, train_files
+from tests.test_bundle_contract import BUNDLES, PLACES, TINY, checked, flags, smallest, train_files
 from tests.warm import Running, monai_bundle
 
 MOMENTS = int(os.environ.get("MOMENTS", "2"))  # kills of each command, between its start and its usual end
@@ -51,17 +51,16 @@ def killed_at_random(arguments, seconds, seed):
 
 @pytest.mark.parametrize("bundle", BUNDLES)
 def test_a_kill_leaves_whole_files_and_a_resumed_training_is_the_same(bundle, tmp_path):
-    tiny = TINY[bundle]
+    tiny, (resnet, network) = TINY[bundle], smallest(bundle)
     places = {name: tmp_path / place for name, place in PLACES.items()}
-    common = flags(tiny["network"], tiny["data"], places)
-    config = f"bundles/{bundle}/configs/train.json"
+    common = flags(network, tiny["data"], places)
+    config = train_files(bundle, *resnet)
     options = flags({**tiny["train"], "epochs": 3})
+    start = time.monotonic()
     checked(monai_bundle("run", "--config_file", config, *common, *options), 0)
+    usual = time.monotonic() - start
     expected = torch.load(tmp_path / "models" / "checkpoint.pt", weights_only=True)["network"]
     again = [*common, *options, *flags(ckpt_dir=tmp_path / "again")]
-    start = time.monotonic()
-    checked(monai_bundle("run", "--config_file", config, *again), 0)
-    usual = time.monotonic() - start
     for _ in killed_at_random(["run", "--config_file", config, *again], usual, seed=f"{bundle} begin"):
         whole(tmp_path / "again")
     checked(monai_bundle("run", "--config_file", config, *again, "--train#trainer#max_epochs", "1"), 0)
@@ -92,9 +91,12 @@ def train_tiny_also(bundle, folder, _):
 
 
 def evaluation(bundle, _, common):
-    yield ["run", "--config_file", train_files(bundle, "evaluate"), *common]
+    yield ["run", "--config_file", train_files(bundle, "evaluate", *smallest(bundle)[0]), *common]
 
 
 def inference(bundle, folder, _):
-    options = inference_flags(bundle, folder, output_dir=folder / "eval", **TINY[bundle]["infer"])
-    yield ["run", "--config_file", f"bundles/{bundle}/configs/inference.json", *options]
+    resnet, network = smallest(bundle)
+    places = {"ckpt_dir": folder / "models", "output_dir": folder / "eval"}
+    options = flags(network, places, TINY[bundle]["infer"], image=folder / "synthetic" / TINY[bundle]["image"])
+    files = [f"bundles/{bundle}/configs/{name}.json" for name in ("inference", *resnet)]
+    yield ["run", "--config_file", str(files), *options]

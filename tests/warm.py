@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import gc
+import importlib
 import inspect
 import logging
 import os
+import pkgutil
 import runpy
 import socket
 import sys
@@ -37,7 +40,7 @@ class Running:
         cwd: Path = ROOT,
         before: Callable[[], None] = lambda: None,
     ) -> None:
-        inspect.stack()  # Fire asks for it; the files of all modules are looked up once, here
+        warm_up()
         self.folder = tempfile.TemporaryDirectory()
         self.files = [Path(self.folder.name) / name for name in ("stdout", "stderr")]
         gc.freeze()  # what lives here is no garbage of the child: it need not be looked through
@@ -55,6 +58,16 @@ class Running:
         done = Done(code, *(file.read_text(encoding="utf-8", errors="replace") for file in self.files))
         self.folder.cleanup()
         return done
+
+
+@functools.cache
+def warm_up() -> None:
+    """Import all code of this repository and what it uses: each command would, in its fork."""
+    for name in ("common", *sorted(path.name for path in (ROOT / "bundles").iterdir())):
+        for module in pkgutil.walk_packages(importlib.import_module(name).__path__, f"{name}."):
+            importlib.import_module(module.name)
+    importlib.import_module("fire")
+    inspect.stack()  # Fire asks for it; the files of all modules are looked up once, here
 
 
 def monai_bundle(*arguments: object, cwd: Path = ROOT, before: Callable[[], None] = lambda: None) -> Done:

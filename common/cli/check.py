@@ -139,7 +139,7 @@ def _is_argument(override: str, parser: bundle.ConfigParser) -> bool:
     component = parser.get(parent) if parent else None
     if not bundle.ConfigComponent.is_instantiable(component):
         return False
-    target = locate(bundle.ConfigComponent(component).resolve_module_name())
+    target = locate(bundle.ConfigComponent(component, locator=parser.locator).resolve_module_name())
     parameters = inspect.signature(target).parameters.values()  # type: ignore[arg-type]
     return any(p.name == name or p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
 

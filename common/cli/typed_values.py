@@ -86,7 +86,7 @@ def _default_of(id: str, config: ConfigParser) -> object:
     component = config.get("#".join(parents)) if parents else None
     if not ConfigComponent.is_instantiable(component):
         return None
-    target = locate(ConfigComponent(component).resolve_module_name())
+    target = locate(ConfigComponent(component, locator=config.locator).resolve_module_name())
     parameter = inspect.signature(target).parameters.get(str(name))  # type: ignore[arg-type]
     return None if parameter is None or parameter.default is parameter.empty else parameter.default
 
