@@ -1,6 +1,7 @@
 """``python -m tests.format_configs [--check]``: every config in one form.
 
-A value is on one line where it fits in 120 characters; numbers and texts of a part stand side by side.
+A value is on one line where it fits in 120 characters; numbers and texts of a part stand side by side; the only part
+of a list or a dict shares its brackets' lines.
 """
 
 from __future__ import annotations
@@ -20,19 +21,23 @@ def formatted(value: object, *, indent: int = 0, lead: int = 0, trail: int = 0) 
     if not isinstance(value, dict | list) or not value or lead + len(line) + trail <= WIDTH:
         return line
     inner = " " * (indent + 4)
-    pairs = value.items() if isinstance(value, dict) else ((None, part) for part in value)
+    named = isinstance(value, dict)
+    first, last = "{}" if named else "[]"
+    heads = [f"{json.dumps(key, ensure_ascii=False)}: " for key in value] if named else [""] * len(value)
+    pairs = list(zip(heads, value.values() if named else value, strict=True))
+    if len(pairs) == 1 and not is_plain(pairs[0][1]):
+        first += pairs[0][0]
+        return first + formatted(pairs[0][1], indent=indent, lead=lead + len(first), trail=trail + 1) + last
     lines: list[str] = []
     flowing = False  # whether the last line takes more
-    for key, part in pairs:
-        head = "" if key is None else f"{json.dumps(key, ensure_ascii=False)}: "
+    for head, part in pairs:
         text = head + formatted(part, indent=len(inner), lead=len(inner) + len(head), trail=1)
-        plain = indent > 0 and key != "_desc_" and "\n" not in text and is_plain(part)
+        plain = indent > 0 and head != '"_desc_": ' and "\n" not in text and is_plain(part)
         if plain and flowing and len(inner) + len(lines[-1]) + len(text) + 3 <= WIDTH:
             lines[-1] += f", {text}"
         else:
             lines.append(text)
         flowing = plain
-    first, last = ("{", "}") if isinstance(value, dict) else ("[", "]")
     return "\n".join([first, ",\n".join(inner + line for line in lines), " " * indent + last])
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
 from PIL import Image
 from sgf.data import (
     inference_transforms,
@@ -23,7 +23,7 @@ from sgf.data import (
 )
 from sgf.distillation.run import distill
 from sgf.loss import cluster_loss, losses
-from sgf.network import SGF, TeacherForcing, parameter_groups
+from sgf.network import SGF, TeacherForcing
 from sgf.predictions import draw
 from sgf.semantic_space import SemanticSpace
 from sgf.steps import generate_step
@@ -133,13 +133,17 @@ def test_studies_without_a_cluster_count_nothing():
     assert cluster_loss(logits, torch.full((3,), -1)) == 0
 
 
-def test_the_two_groups_hold_each_parameter_once():
+@pytest.mark.parametrize("further", [[], ["published"]])
+def test_the_published_cluster_head_learns_as_fast_as_the_encoder(further):
+    parser = ConfigParser()
+    parser.read_config([str(ROOT / f"bundles/sgf/configs/{name}.json") for name in ("train", *further)])
     network = SGF(**SIZES)
-    groups = parameter_groups(network, visual_learning_rate=1e-4, learning_rate=1e-3)
+    parser["network_def"] = parser["network"] = network
+    groups = parser.get_parsed_content("optimizer").param_groups
     found = [id(p) for group in groups for p in group["params"]]
     assert sorted(found) == sorted(id(p) for p in network.parameters())
-    assert [group["lr"] for group in groups] == [1e-4, 1e-3]
-    assert any(p is network.cluster_head[1].weight for p in groups[0]["params"])
+    assert [group["lr"] for group in groups] == [5e-5 if further else 2e-4, 1e-3]
+    assert any(p is network.cluster_head[1].weight for p in groups[0]["params"]) == bool(further)
 
 
 def test_deep_images_are_scaled_and_not_clipped(tmp_path):

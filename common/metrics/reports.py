@@ -7,16 +7,19 @@ from collections.abc import Callable, Sequence
 import torch
 from ignite.engine import Engine, Events
 from ignite.metrics import Metric
+from monai.handlers import from_engine
 
 from common.engine.distributed import gather
 from common.metrics.entities import entity_metrics, read_entities
 from common.metrics.text import bleu, cider_d_each, rouge_l, text_metrics, tokens_of
 
+TEXTS = from_engine(["text", "report"])
+
 
 class Bleu4(Metric):
     """BLEU-4 of all reports of a split together, of every process."""
 
-    def __init__(self, *, output_transform: Callable) -> None:
+    def __init__(self, *, output_transform: Callable = TEXTS) -> None:
         super().__init__(output_transform=output_transform)
 
     def reset(self) -> None:

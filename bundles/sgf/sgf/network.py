@@ -10,7 +10,6 @@ from typing import NamedTuple, Optional
 import torch
 from torch import nn
 
-from common.engine.schedules import by_part
 from common.nn.backbones import image_encoder
 from common.nn.beam_search import BeamSearch, Hypotheses
 from common.nn.report_decoder import MemoryEncoder, ReportDecoder
@@ -175,11 +174,3 @@ class TeacherForcing(nn.Module):
 
     def forward(self, image: torch.Tensor, input_ids: torch.Tensor, view_mask: torch.Tensor) -> TeacherForced:
         return self.network.teacher_forcing(image, input_ids, view_mask)
-
-
-def parameter_groups(network: SGF, *, visual_learning_rate: float, learning_rate: float) -> list[dict]:
-    """Two groups for the optimizer: visual extractor with cluster head, and the rest (spec 2.3)."""
-    return by_part(
-        network, parts=[network.visual, network.cluster_head], part_learning_rate=visual_learning_rate,
-        learning_rate=learning_rate,
-    )  # fmt: skip
