@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -64,13 +63,13 @@ class ServeBundle(InferTask):
         picture = picture_of(image)
         try:
             check_size(picture)
-            answer = self.bundle(picture, text)
+            entry, mask = self.bundle(picture, text)
         except Exception as error:
             raise bad_input(error, image) from error
-        result: dict[str, Any] = {**answer.entry, "label_names": self.labels, "centroids": {}}
+        result: dict[str, Any] = {**entry, "label_names": self.labels, "centroids": {}}
         if self.bundle.kind == "classification":
-            result["prediction"] = class_scores(self.labels, float(answer.entry["prob"]))
-        file = None if answer.mask is None else write_mask(answer.mask, image, request.get("result_extension"))
+            result["prediction"] = class_scores(self.labels, float(entry["prob"]))
+        file = None if mask is None else write_mask(mask, image, request.get("result_extension"))
         result["latencies"] = {"total": round(time.perf_counter() - start, 3)}
         return file, result
 
@@ -119,14 +118,13 @@ def check_size(picture: str) -> None:
             )
 
 
-def write_mask(mask: Path, image: str, extension: str | None) -> str:
+def write_mask(mask: Image.Image, image: str, extension: str | None) -> str:
     """The mask with value 1 for the nodule, in the form of ``image``: PNG, or aligned with NIfTI; or as asked.
 
     Raises:
         MONAILabelException: ``extension`` is no format for masks.
     """
-    pixels = (np.asarray(Image.open(mask)) > 0).astype(np.uint8)  # (H, W)
-    shutil.rmtree(mask.parent)
+    pixels = (np.asarray(mask) > 0).astype(np.uint8)  # (H, W)
     suffix = extension or (".nii.gz" if is_nifti(image) else ".png")
     if suffix not in (".png", ".nii", ".nii.gz", ".nrrd"):
         raise MONAILabelException(MONAILabelError.INVALID_INPUT, f"result_extension: {suffix!r} is none of .png, .nii, "

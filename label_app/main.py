@@ -20,9 +20,10 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask  # noqa: E402
 from monailabel.interfaces.tasks.train import TrainTask  # noqa: E402
 
 from common import __version__  # noqa: E402
+from common.cli.code import CodeConflict  # noqa: E402
 from label_app.infer_task import ServeBundle  # noqa: E402
 from label_app.names import is_name  # noqa: E402
-from label_app.served_bundle import CodeConflict, ServedBundle  # noqa: E402
+from label_app.served_bundle import ServedBundle  # noqa: E402
 from label_app.train_task import TrainBundle  # noqa: E402
 
 logger = logging.getLogger(__name__)

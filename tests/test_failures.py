@@ -95,7 +95,7 @@ def test_a_result_that_cannot_be_written_does_not_end_the_run(tmp_path):
     def show(name, item, data):
         if name == "b.png":
             raise ZeroDivisionError
-        return Shown(pictures={"mask": Image.fromarray(SPECKLE)}, entry={"item": item})
+        return Shown(pictures={"mask": lambda: Image.fromarray(SPECKLE)}, entry={"item": item})
 
     (tmp_path / "c_mask.png").mkdir()
     files = PredictionFiles(output_dir=str(tmp_path), show=show, title="T: x", note="")

@@ -94,10 +94,15 @@ class AsSliced(MapTransform):
         return {**data, **{key: data[key][0][..., None] if slices else data[key][0] for key in self.keys}}
 
 
+def rows_first(pred: torch.Tensor) -> np.ndarray:
+    """What :class:`AsSliced` gave, as a picture is seen: (H, W)."""
+    columns_first = np.asarray(pred)
+    return (columns_first[..., 0] if columns_first.ndim == 3 else columns_first).T
+
+
 def rows_first_mask(pred: torch.Tensor) -> np.ndarray:
-    """What :class:`AsSliced` gave, as a picture is seen: boolean (H, W)."""
-    mask = np.asarray(pred).astype(bool)
-    return (mask[..., 0] if mask.ndim == 3 else mask).T
+    """:func:`rows_first` of a mask, boolean."""
+    return rows_first(pred).astype(bool)
 
 
 def _load(path: str) -> nibabel.Nifti1Image:

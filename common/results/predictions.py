@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from ignite import distributed as idist
 from ignite.engine import Engine, Events
-from monai.transforms import Activationsd, AsDiscreted, Compose, Invertd
+from monai.transforms import Activationsd, AsDiscreted, Compose, CopyItemsd, Invertd
 from PIL import Image
 
 from common.cli.atomic import write_json, write_picture
@@ -34,21 +34,25 @@ class Shown(NamedTuple):
 
     Attributes:
         entry: for ``predictions.json``.
-        pictures: file ``NAME_<key>.png`` for each; "mask" is the mask itself.
+        pictures: what draws each: file ``NAME_<key>.png``; "mask" is the mask itself.
         findings: for DICOM: findings in the first of ``images``.
         report: for DICOM: the written report.
         images: files; empty: the one that the prediction is named by.
+        probabilities: of a mask, (H, W) in [0, 1].
     """
 
     entry: dict
-    pictures: dict[str, Image.Image]
+    pictures: Mapping[str, Callable[[], Image.Image]]
     findings: Sequence[Finding] = ()
     report: str | None = None
     images: Sequence[str] = ()
+    probabilities: np.ndarray | None = None
 
 
 def mask_transforms(*, preprocessing: Compose) -> Compose:
     """Logits ``pred`` (1, size, size) to a binary mask of the image's own size, which :class:`PredictionFiles` writes.
+
+    Its probabilities become ``prob_map``.
 
     Args:
         preprocessing: of ``image``, which is inverted.
@@ -59,8 +63,9 @@ def mask_transforms(*, preprocessing: Compose) -> Compose:
             Invertd(
                 keys="pred", transform=preprocessing, orig_keys="image", nearest_interp=False, to_tensor=True
             ),
+            CopyItemsd(keys="pred", names="prob_map"),
             AsDiscreted(keys="pred", threshold=0.5, dtype=torch.uint8),
-            AsSliced(keys="pred"),
+            AsSliced(keys=["pred", "prob_map"]),
         ]
     )  # fmt: skip
 
@@ -95,10 +100,11 @@ class PredictionFiles:
         self.folder, self.show, self.title, self.note = Path(output_dir), show, title, note
         self.key, self.dicom, self.files = key, dicom, True
         self.predictions: list[dict] = []
+        self.shown: list[Shown] = []
         self.names: list[str] = []
 
     def attach(self, engine: Engine, *, files: bool = True) -> None:
-        """Without ``files`` masks alone are written, and ``predictions`` holds the entries: what a server asks for."""
+        """Without ``files`` nothing is written: ``predictions`` holds the entries, ``shown`` what they were made of."""
         self.files = files
         engine.add_event_handler(Events.STARTED, self._begin)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
@@ -107,14 +113,23 @@ class PredictionFiles:
             engine.add_event_handler(Events.COMPLETED, self._finish)
 
     def _begin(self, engine: Engine) -> None:
-        self.predictions = []
+        self.predictions, self.shown = [], []
         dataset = engine.data_loader.dataset  # type: ignore[attr-defined]
         cases = getattr(dataset, "data", dataset)
         images = [str(name) for case in cases for name in case.get("images", [case.get("image")])]
         are_files = self.key == "image"
         self.names = result_names([name_of(case[self.key]) for case in cases], are_files=are_files)
+        if self.files:
+            self.check(images)
+
+    def check(self, images: Sequence[str]) -> None:
+        """Refuse a folder that holds the images, and images that no DICOM object can refer to.
+
+        Raises:
+            ValueError: which of the two, and what to do.
+        """
         here = self.folder.resolve()
-        for image in images if self.files else ():
+        for image in images:
             if Path(image).resolve().parent == here:
                 raise ValueError(
                     f"output_dir: {str(self.folder)!r} holds the images, such as {image!r}, and maybe masks, whose "
@@ -129,7 +144,8 @@ class PredictionFiles:
                 )
 
     def _collect(self, engine: Engine) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.files:
+            self.folder.mkdir(parents=True, exist_ok=True)
         for item, data in zip(engine.state.output, engine.state.batch, strict=True):  # type: ignore[call-overload]
             name = name_of(data[self.key])
             try:
@@ -148,10 +164,16 @@ class PredictionFiles:
     def _entry(self, name: str, stem: str, item: Any, data: Any) -> dict[str, Any]:
         """What is told of one case; its files are written."""
         shown = self.show(name, item, data)
+        if not self.files:
+            self.shown.append(shown)
+            return {self.key: name, **shown.entry, **text_in_pixels(shown.images or [name])}
+        return self.write(name, stem, shown)
+
+    def write(self, name: str, stem: str, shown: Shown) -> dict[str, Any]:
+        """Write what ``shown`` of the case ``name`` holds to files that begin with ``stem``; return its entry."""
         files = {key: f"{stem}_{key}.png" for key in shown.pictures}
-        for key, picture in shown.pictures.items():
-            if self.files or key == "mask":
-                write_picture(self.folder / files[key], picture)
+        for key, draw in shown.pictures.items():
+            write_picture(self.folder / files[key], draw())
         images = shown.images or [name]
         objects = self._dicom_of(shown, images, stem) if self.dicom else {}
         return {self.key: name, **files, **shown.entry, **text_in_pixels(images), **objects}
@@ -180,10 +202,11 @@ class PredictionFiles:
         told = [predictions[index] for index in order[:count]]  # the rest are repeated
         self.predictions = [entry for entry in told if entry]
         if is_first():
-            self._write_summary()
+            self.write_summary()
         FAILURES.finish(self.folder)
 
-    def _write_summary(self) -> None:
+    def write_summary(self) -> None:
+        """Write ``predictions.json`` and the page of ``predictions``."""
         write_json(self.folder / "predictions.json", self.predictions, indent=2)
         write_page(self.folder, title=self.title, note=self.note)
 

@@ -15,10 +15,11 @@ pytest.importorskip("monailabel", reason="make test-label runs these")
 import requests
 from PIL import Image
 
+from common.cli.code import CodeConflict
 from common.cli.typed_text import literal
 from common.datasets.listed import read_listed
 from label_app.request_settings import SETTINGS, fault_of, fault_of_info, fault_of_tasks
-from label_app.served_bundle import CodeConflict, ServedBundle
+from label_app.served_bundle import ServedBundle
 from label_app.train_task import TrainBundle
 from tests.label.conftest import start
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from PIL import Image
 
 from common.images.files import open_image, to_grey
-from common.images.nifti import rows_first_mask
+from common.images.nifti import rows_first, rows_first_mask
 from common.results import drawing
 from common.results.findings import Finding, measured
 from common.results.predictions import PredictionFiles, Shown, mask_picture
@@ -24,10 +26,10 @@ def prediction_files(
         grey, mask = np.asarray(to_grey(open_image(name))), rows_first_mask(item["pred"])
         sizes = measured(name, mask)
         entry = {**describe(data["report"], item, tokenizer, max_length), **sizes}
-        pictures = {"mask": mask_picture(mask), "overlay": drawing.overlay(grey, mask)}
+        pictures = {"mask": partial(mask_picture, mask), "overlay": partial(drawing.overlay, grey, mask)}
         if entry["words"]:
-            pictures["attention"] = _attention_of_top_word(grey, entry["words"], item["attention"])
-        return Shown(entry, pictures, [Finding(sizes, mask=mask)])
+            pictures["attention"] = partial(_attention_of_top_word, grey, entry["words"], item["attention"])
+        return Shown(entry, pictures, [Finding(sizes, mask=mask)], probabilities=rows_first(item["prob_map"]))
 
     title = "AKE-SSFA: thyroid nodules, guided by the report"
     shading = "Shading: probability that a word is about this image."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ def prediction_files(*, network: HFCN, output_dir: str, dicom: bool = False) -> 
             told = True
             logger.warning("an image without a mask: the branch that decides most is not asked; pass --mask")
         entry = describe(item, float(network.threshold))  # type: ignore[arg-type]
-        picture = draw(np.asarray(data["image"][0]), item, network.side)
+        picture = partial(draw, np.asarray(data["image"][0]), item, network.side)
         finding = Finding({"malignant": entry["prob"]}, category=entry["class"])
         return Shown(entry, {"overlay": picture}, [finding])
 

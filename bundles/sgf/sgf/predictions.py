@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,8 @@ def prediction_files(
         sentences = sentences_of(item, tokenizer)
         images = data["images"].split("\n")
         entry = describe(item, sentences, tokenizer, topics) | {"images": images}
-        picture = draw(images, sentences)
-        return Shown(entry, {"attention": picture}, report=entry["report"], images=images)
+        pictures = {"attention": partial(draw, images, sentences)}
+        return Shown(entry, pictures, report=entry["report"], images=images)
 
     note = "Behind each sentence the mean probability of its words. Research only: read no finding into a report."
     title = "SGF: generated reports"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import numpy as np
 from PIL import Image
@@ -36,8 +37,8 @@ def prediction_files(
         entry = describe(item, sentences, shares, tokenizer) | {"boxes": boxes, "images": images}
         greys = [np.asarray(to_grey(open_image(name))) for name in images]
         pictures = {
-            "lesions": draw_boxes(greys[0], boxes),
-            "attention": draw(greys, sentences, boxes[:regions], shares),
+            "lesions": partial(draw_boxes, greys[0], boxes),
+            "attention": partial(draw, greys, sentences, boxes[:regions], shares),
         }
         return Shown(entry, pictures, findings_of(boxes), entry["report"], images)
 

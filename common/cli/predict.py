@@ -1,0 +1,122 @@
+"""Predict with a trained bundle: ``python -m common.cli.predict akessfa IMAGE... --report TEXT --out FOLDER``.
+
+The results are those of the bundle's ``configs/inference.json``: pictures, ``predictions.json`` and a page to open.
+Bad images are named, the others are done; the exit code is then 1, and 2 where nothing could begin.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger(__name__)
+NOTHING_BEGAN, SOME_FAILED = 2, 1
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = argparse.ArgumentParser(
+        prog="python -m common.cli.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    result.add_argument(
+        "bundle", help="akessfa, clip_tnseg (nodule outlines), hfcn (benign or malignant), sgf, d2rnet (reports); or a "
+        "bundle's folder or packed zip",
+    )  # fmt: skip
+    result.add_argument(
+        "images", nargs="+", metavar="IMAGE", help="PNG, JPEG, TIFF, DICOM, NIfTI slice, or a folder of them; of sgf "
+        "and d2rnet a folder is one study",
+    )  # fmt: skip
+    result.add_argument("--report", help="akessfa: the report, or a .txt file that holds it")
+    result.add_argument("--phrase", help='clip_tnseg: what to outline; by default "thyroid nodule"')
+    result.add_argument(
+        "--mask", help="hfcn: the nodule's mask, for one image, or a folder with masks of the same names"
+    )
+    result.add_argument("--out", type=Path, default=Path("predictions"), help="folder for the results (%(default)s)")
+    result.add_argument("--overwrite", action="store_true", help="replace results that the folder holds")
+    result.add_argument("--dicom", action="store_true", help="write DICOM SEG and SR, too; of DICOM images")
+    result.add_argument("--device", help="cpu, cuda or cuda:N; by default a GPU where there is one")
+    result.add_argument("--batch-size", type=_count, default=8, help="images at once (%(default)s)")
+    return result
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Predict and write; return the exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    logging.getLogger("ignite").setLevel(logging.WARNING)
+    options = parser().parse_args(arguments)
+    try:
+        return predict(options)
+    except KeyboardInterrupt:
+        logger.error("interrupted; nothing was written")
+        return 130
+
+
+def predict(options: argparse.Namespace) -> int:
+    """Load, predict, save; each bad image is one line."""
+    if (options.out / "predictions.json").exists() and not options.overwrite:
+        logger.error("--out: %s holds results; pass another folder, or --overwrite", options.out)
+        return NOTHING_BEGAN
+    from common import predict as prediction  # MONAI's import takes seconds: --help and typing errors need not wait
+
+    beside = {id: getattr(options, id) for id in ("report", "phrase", "mask") if getattr(options, id) is not None}
+    try:
+        model = prediction.load(options.bundle, device=options.device, batch_size=options.batch_size)
+        model.require_read(beside)
+        cases, failures = read_all(model, options.images, beside)
+    except (ValueError, OSError, TypeError, RuntimeError) as error:
+        logger.error("%s", error)
+        return NOTHING_BEGAN
+    for failure in failures:
+        logger.error("%s", failure)
+    if not cases:
+        return NOTHING_BEGAN
+    results = prediction.Results(with_progress(model.of_cases(cases), len(cases)))
+    for result in results:
+        logger.info("%s: %s", result.name, result.summary())
+    try:
+        results.save(options.out, dicom=options.dicom, overwrite=options.overwrite)
+    except (ValueError, OSError) as error:
+        logger.error("%s", error)
+        return SOME_FAILED
+    left_out = f"; {len(failures)} left out, named above" if failures else ""
+    logger.info("%d done%s. Open %s", len(results), left_out, options.out / "index.html")
+    return SOME_FAILED if failures else 0
+
+
+def read_all(model: Any, images: Sequence[str], beside: dict[str, str]) -> tuple[list[Any], list[str]]:
+    """Cases of all images, and a line for each that cannot be read."""
+    cases: list[Any] = []
+    failures: list[str] = []
+    for image in images:
+        read, lines = (
+            model.inference.read_each(image, **beside) if Path(image).exists() else ([], [f"no file {image!r}"])
+        )
+        cases += read
+        failures += lines
+    return cases, failures
+
+
+def with_progress(results: Iterator[Any], count: int) -> Iterator[Any]:
+    """Yield ``results``; where the work takes more than some seconds, tell how many are done and what time is left."""
+    start = told = time.monotonic()
+    for done, result in enumerate(results, start=1):
+        yield result
+        now = time.monotonic()
+        if now - told > 5 and done < count:
+            told, left = now, (now - start) / done * (count - done)
+            logger.info("%d of %d, %.0f s left", done, count, left)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,393 @@
+"""A trained bundle in a few lines of Python, without a config.
+
+``model = load("akessfa")`` reads its weights once; ``model("image.png", report="...")`` gives a :class:`Segmentation`,
+a :class:`Classification` or a :class:`Report`, by the same code as ``configs/inference.json``.
+"""
+
+from __future__ import annotations
+
+import base64
+import copy
+import difflib
+import html
+import io
+import shutil
+import tempfile
+import weakref
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from common.cli.code import check_code
+from common.cli.given import require_weights
+from common.engine.failures import FAILURES
+from common.results.inference import Answer, Inference
+from common.results.names import result_names
+from common.results.predictions import PredictionFiles
+
+Picture = str | Path | np.ndarray | Image.Image
+HERE = Path(__file__).resolve().parents[1] / "bundles"
+
+
+class _Files:
+    """Arrays and pictures as files, without loss; they are removed with the last result that was made of them."""
+
+    def __init__(self) -> None:
+        self.folder: Path | None = None
+
+    def name_of(self, image: Picture, stem: str) -> str:
+        """The file that ``image`` lies in."""
+        if isinstance(image, str | Path):
+            return str(image)
+        if isinstance(image, np.ndarray):
+            image = _picture(image)
+        if not isinstance(image, Image.Image):
+            raise TypeError(
+                f"image: {type(image).__name__}; expected a file, a folder, an array or a picture of Pillow"
+            )
+        if self.folder is None:
+            self.folder = Path(tempfile.mkdtemp(prefix="predict-"))
+            weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+        file = (self.folder / stem).with_suffix(".tiff" if image.mode == "F" else ".png")
+        image.save(file)
+        return str(file)
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a bundle says of one image or study.
+
+    Attributes:
+        name: the image's file, or the study.
+        entry: as in ``predictions.json``.
+    """
+
+    name: str
+    entry: Mapping[str, Any] = field(repr=False)
+    answer: Answer = field(repr=False)
+    writer: PredictionFiles = field(repr=False)
+    files: _Files | None = field(repr=False)  # that its pictures are drawn from
+
+    def to_dict(self) -> dict[str, Any]:
+        """The entry of ``predictions.json``: numbers, texts, lists."""
+        return dict(self.entry)
+
+    def pictures(self) -> dict[str, Image.Image]:
+        """What inference draws of it, such as "overlay", "attention" and "mask"."""
+        return {key: draw() for key, draw in self.answer.shown.pictures.items()}
+
+    def show(self) -> None:
+        """Open its first picture that is no mask with the system's viewer; in a notebook, name the result instead."""
+        self._main_picture().show(title=self.name)
+
+    def save(self, folder: str | Path, *, dicom: bool = False, overwrite: bool = False) -> Path:
+        """:meth:`Results.save` of this result alone."""
+        return Results([self]).save(folder, dicom=dicom, overwrite=overwrite)
+
+    def _main_picture(self) -> Image.Image:
+        pictures = self.answer.shown.pictures
+        return next(draw for key, draw in pictures.items() if key != "mask" or len(pictures) == 1)()
+
+    def summary(self) -> str:
+        """The result in one line."""
+        return ""
+
+    def _repr_html_(self) -> str:
+        buffer = io.BytesIO()
+        self._main_picture().save(buffer, "png")
+        source = base64.b64encode(buffer.getvalue()).decode()
+        told = html.escape(f"{Path(self.name).name}: {self.summary()}")
+        return (
+            f'<figure><img src="data:image/png;base64,{source}" alt="{told}"><figcaption>{told}</figcaption></figure>'
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation(Result):
+    """A nodule's outline.
+
+    Attributes:
+        mask: boolean (H, W), of the image's own size.
+        probability: of each pixel, float (H, W) in [0, 1]; the mask is where it is above 0.5.
+        area_share: of the image, in [0, 1].
+        size_mm: area (mm^2), long and short axis of the largest piece (mm); empty where the file tells no pixel size.
+        keywords: words of the report that are about this image.
+        sentence: of the report, that is about this image; None without a report.
+    """
+
+    mask: np.ndarray = field(repr=False)
+    probability: np.ndarray = field(repr=False)
+    area_share: float
+    size_mm: Mapping[str, float]
+    keywords: Sequence[str] = ()
+    sentence: str | None = None
+
+    def summary(self) -> str:
+        axes = {key.removesuffix("_mm").replace("_", " "): v for key, v in self.size_mm.items() if key.endswith("_mm")}
+        sizes = "".join(f", {axis} {value:g} mm" for axis, value in axes.items())
+        return f"nodule on {self.area_share:.1%} of the image{sizes}"
+
+
+@dataclass(frozen=True, eq=False)
+class Classification(Result):
+    """Benign or malignant.
+
+    Attributes:
+        label: "benign" or "malignant".
+        probability: of malignant, in [0, 1].
+        threshold: at and above which ``label`` is malignant.
+    """
+
+    label: str
+    probability: float
+    threshold: float
+
+    def summary(self) -> str:
+        return f"{self.label}, probability of malignant {self.probability:.2f} (threshold {self.threshold:.2f})"
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A generated sentence and the mean probability of its words, in [0, 1]."""
+
+    text: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Box:
+    """A detected lesion: ``x, y, width, height`` in pixels of the first view, ``score`` in [0, 1], sizes if known."""
+
+    label: str
+    score: float
+    box: tuple[float, float, float, float]
+    width_mm: float | None = None
+    height_mm: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Report(Result):
+    """A generated report.
+
+    Attributes:
+        text: the report.
+        sentences: of it, in order.
+        boxes: detected lesions; empty of a bundle without a detector.
+    """
+
+    text: str
+    sentences: Sequence[Sentence]
+    boxes: Sequence[Box] = ()
+
+    def summary(self) -> str:
+        return self.text
+
+
+class Results(list[Result]):
+    """Results of several images or studies, in their order."""
+
+    def to_dict(self) -> list[dict[str, Any]]:
+        """The entries of ``predictions.json``."""
+        return [result.to_dict() for result in self]
+
+    def save(self, folder: str | Path, *, dicom: bool = False, overwrite: bool = False) -> Path:
+        """Write what inference writes: pictures, ``predictions.json`` and the page ``index.html``; return ``folder``.
+
+        Args:
+            dicom: DICOM objects, too; every image must be DICOM.
+            overwrite: results that ``folder`` holds may be replaced.
+
+        Raises:
+            FileExistsError: ``folder`` holds results.
+            ValueError: it holds the images; ``dicom`` of other images.
+        """
+        folder = Path(folder)
+        if (folder / "predictions.json").exists() and not overwrite:
+            raise FileExistsError(f"folder: {str(folder)!r} holds predictions.json; pass another, or overwrite=True")
+        if not self:
+            raise ValueError("there are no results to save")
+        writer = copy.copy(self[0].writer)
+        writer.folder, writer.dicom = folder, dicom
+        writer.check([image for result in self for image in result.answer.shown.images or [result.name]])
+        folder.mkdir(parents=True, exist_ok=True)
+        stems = result_names([result.name for result in self], are_files=writer.key == "image")
+        writer.predictions = [
+            writer.write(result.name, stem, result.answer.shown) for result, stem in zip(self, stems, strict=True)
+        ]
+        for reason in FAILURES.take().values():
+            raise ValueError(reason)
+        writer.write_summary()
+        return folder
+
+    def _repr_html_(self) -> str:
+        return "".join(result._repr_html_() for result in self)
+
+
+class Model:
+    """A trained bundle in memory; see :func:`load`.
+
+    Attributes:
+        name: the bundle's.
+        reads: what it takes beside an image: some of "report", "phrase", "mask".
+    """
+
+    def __init__(self, folder: Path, *, device: str | None, batch_size: int) -> None:
+        self.name = folder.name
+        self.inference = Inference(folder, device=device, batch_size=batch_size)
+        self.reads = self.inference.reads
+
+    def __call__(
+        self, image: Picture | Sequence[Picture], **beside: str | Picture | Sequence[str | Picture | None] | None
+    ) -> Result | Results:
+        """Predict for one image, or for each of a list.
+
+        Args:
+            image: a file (PNG, JPEG, TIFF, DICOM, a slice in NIfTI), a folder, an array (H, W) or (H, W, 3), or a
+                picture of Pillow; or a list of these. Of a folder each image, of a DICOM clip each frame is a case; a
+                report is generated of all views in a folder together.
+            beside: what the bundle reads, by its name: ``report``, ``phrase`` (a text) or ``mask`` (as an image); one
+                for all images, or a list with one for each.
+
+        Returns:
+            Of one image with one result that result, else :class:`Results`.
+
+        Raises:
+            FileNotFoundError, ValueError: an image cannot be read.
+            TypeError: the bundle does not read what is given beside the images.
+        """
+        self.require_read(beside)
+        several = isinstance(image, Sequence) and not isinstance(image, str)
+        images: list[Any] = list(image) if several else [image]  # type: ignore[arg-type]
+        files = _Files()
+        cases = []
+        for index, single in enumerate(images):
+            given = {id: _of_each(value, index, len(images), id) for id, value in beside.items()}
+            if given.get("mask") is not None:
+                given["mask"] = files.name_of(given["mask"], f"mask_{index + 1}")
+            cases += self.inference.read(files.name_of(single, f"image_{index + 1}"), **given)
+        results = Results(self.of_cases(cases, files))
+        return results if several or len(results) != 1 else results[0]
+
+    def of_cases(self, cases: Sequence[Any], files: _Files | None = None) -> Iterator[Result]:
+        """Yield the result of each of ``cases``, which ``inference.read`` gave, batch by batch."""
+        size = self.inference.batch_size
+        for start in range(0, len(cases), size):
+            for answer in self.inference(cases[start : start + size]):
+                yield self._result(answer, files)
+
+    def require_read(self, beside: Iterable[str]) -> None:
+        """Refuse what the bundle does not read.
+
+        Raises:
+            TypeError: which, and what it reads.
+        """
+        unknown = [id for id in beside if id not in self.reads]
+        if unknown:
+            told = " and ".join(self.reads) if self.reads else "nothing"
+            raise TypeError(f"{unknown[0]}: {self.name} reads {told} beside an image; leave it out")
+
+    def _result(self, answer: Answer, files: _Files | None) -> Result:
+        writer, entry = self.inference.predictions, answer.entry
+        common = {"name": entry[writer.key], "entry": entry, "answer": answer, "writer": writer, "files": files}
+        if "class" in entry:
+            numbers = {"probability": entry["prob"], "threshold": entry["threshold"]}
+            return Classification(**common, label=entry["class"], **numbers)
+        if "sentences" in entry:
+            sentences = [Sentence(told["text"], told["probability"]) for told in entry["sentences"]]
+            return Report(**common, text=entry["report"], sentences=sentences, boxes=_boxes(entry.get("boxes", ())))
+        probabilities = answer.shown.probabilities
+        assert probabilities is not None
+        sizes = {key: value for key, value in entry.items() if key.endswith(("_mm", "_mm2"))}
+        words = {"keywords": entry.get("keywords", ()), "sentence": entry.get("sentence")}
+        share = entry["nodule_area_share"]
+        mask = np.asarray(answer.shown.pictures["mask"]()) > 0
+        return Segmentation(**common, mask=mask, probability=probabilities, area_share=share, size_mm=sizes, **words)
+
+
+def load(bundle: str | Path, *, device: str | None = None, batch_size: int = 8) -> Model:
+    """Load a trained bundle, which stays in memory.
+
+    Args:
+        bundle: name of one that comes along ("akessfa", "clip_tnseg", "hfcn", "sgf", "d2rnet"), a bundle's folder, or
+            a packed zip.
+        device: "cpu", "cuda", "cuda:1"; None: a GPU where there is one.
+        batch_size: images that the network sees at once.
+
+    Raises:
+        FileNotFoundError: no such bundle, or it has no weights.
+        ValueError: ``bundle`` is no name, folder or zip of a bundle; its weights are damaged.
+        common.cli.code.CodeConflict: a zip of another version than what is loaded.
+    """
+    folder = folder_of(bundle)
+    check_code(folder)
+    require_weights(str(folder / "models" / "model.pt"))
+    return Model(folder, device=device, batch_size=batch_size)
+
+
+def folder_of(bundle: str | Path) -> Path:
+    """Folder of the bundle by its name, or its folder, or a zip, which is unpacked for as long as this process runs.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    path = Path(bundle)
+    if path.suffix == ".zip" and path.is_file():
+        return _unpacked(path)
+    spec = find_spec(str(bundle)) if str(bundle).isidentifier() else None
+    installed = Path(spec.origin).parents[1] if spec is not None and spec.origin is not None else path
+    for folder in (path, HERE / path, installed):
+        if (folder / "configs" / "inference.json").is_file():
+            return folder.resolve()
+    names = sorted(folder.name for folder in HERE.glob("*") if (folder / "configs").is_dir())
+    nearest = difflib.get_close_matches(str(bundle), names, n=1)
+    hint = f"; the nearest name is {nearest[0]!r}" if nearest else f"; names are {', '.join(names)}" if names else ""
+    raise ValueError(f"bundle: {str(bundle)!r} is no name, folder or zip of a bundle{hint}")
+
+
+def _unpacked(path: Path) -> Path:
+    """The only folder in a packed bundle, whose files stay below it."""
+    folder = Path(tempfile.mkdtemp(prefix="bundle-"))
+    weakref.finalize(load, shutil.rmtree, folder, ignore_errors=True)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            archive.extractall(folder)
+        (inside,) = [entry for entry in folder.iterdir() if (entry / "configs" / "inference.json").is_file()]
+    except (zipfile.BadZipFile, ValueError) as error:
+        raise ValueError(f"bundle: {str(path)!r} is no packed bundle ({error}); pack one with common.pack") from error
+    return inside
+
+
+def _boxes(told: Iterable[Mapping[str, Any]]) -> list[Box]:
+    return [
+        Box(box["label"] or "lesion", box["score"], tuple(box["box"]), box.get("width_mm"), box.get("height_mm"))
+        for box in told
+    ]
+
+
+def _of_each(value: Any, index: int, count: int, id: str) -> Any:
+    """``value``, or the one of its list that belongs to the image ``index``."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return value
+    if len(value) != count:
+        raise ValueError(f"{id}: {len(value)} for {count} images; pass one for all, or one for each")
+    return value[index]
+
+
+def _picture(array: np.ndarray) -> Image.Image:
+    if array.dtype == bool:
+        array = array.astype(np.uint8) * 255
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
+        raise ValueError(f"image: an array of shape {array.shape}; expected (H, W), (H, W, 3) or (H, W, 4)")
+    if array.dtype.kind == "f" or array.dtype.itemsize > 2:
+        if array.ndim == 3:
+            raise ValueError(f"image: a colour array of {array.dtype}; expected uint8")
+        return Image.fromarray(array.astype(np.float32))
+    return Image.fromarray(array)

@@ -1,0 +1,135 @@
+"""A bundle's own inference, kept in memory: it answers one case after another, without files."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from pydoc import locate
+from typing import Any, NamedTuple
+
+import ignite.engine
+from monai.bundle import ConfigParser
+from monai.transforms import Compose
+
+from common.cli.model_file import adopt, adopt_detector
+from common.cli.typed_text import literal
+from common.engine.failures import FAILURES, line_of
+from common.results.predictions import PredictionFiles, Shown
+
+BESIDE = ("report", "phrase", "mask")  # ids of inference.json for what is given beside the image
+
+
+class Answer(NamedTuple):
+    """What a bundle says of one case: its entry of ``predictions.json``, and what that is made of."""
+
+    entry: dict[str, Any]
+    shown: Shown
+
+
+class Inference:
+    """The objects of ``configs/inference.json`` in ``folder``, built once, with the weights in ``folder/models``.
+
+    Args:
+        folder: a bundle's, unpacked or as source.
+        device: "cpu", "cuda", "cuda:1"; None: the config's own choice.
+        batch_size: cases that the network sees at once.
+        overrides: values of ``inference.json`` by their ids.
+
+    Attributes:
+        reads: what it takes beside an image: some of :data:`BESIDE`.
+
+    Raises:
+        FileNotFoundError: no such config, or no weights.
+        ValueError: the weights are not those that their ``model.json`` was written with.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        device: str | None = None,
+        batch_size: int = 1,
+        overrides: Mapping[str, Any] | None = None,
+    ) -> None:
+        if str(folder) not in sys.path:
+            sys.path.append(str(folder))
+        parser = ConfigParser(ConfigParser.load_config_file(folder / "configs" / "inference.json"))
+        for id, value in (overrides or {}).items():
+            parser[id] = value
+        self.reads = tuple(id for id in BESIDE if id in parser)
+        self.list_cases = self._reader(parser)
+        self.batch_size = batch_size
+        weights = folder / "models" / "model.pt"
+        parser.update(
+            {
+                "bundle_root": literal(str(folder)),
+                "image": "given with each case",
+                "dataset#data": [{}] * batch_size,
+                "dataloader#batch_size": batch_size,
+                "evaluator#val_handlers": [],
+                **({} if device is None else {"device": device}),
+            }
+        )
+        adopt(parser, overrides or {}, weights=str(weights))
+        if "detector_def" in parser:
+            adopt_detector(parser, overrides or {}, weights=str(weights.with_name("detector.pt")))
+        self.dataset, self.evaluator = (parser.get_parsed_content(key) for key in ("dataset", "evaluator"))
+        self.prepare, self.dataset.transform = self.dataset.transform, Compose()  # bad images never reach the engine
+        handlers = parser.get_parsed_content("handlers")
+        self.predictions = next(handler for handler in handlers if isinstance(handler, PredictionFiles))
+        self.predictions.attach(self.evaluator, files=False)
+        _run_once([handler for handler in handlers if handler is not self.predictions])
+
+    def _reader(self, parser: ConfigParser) -> Callable[..., list[dict]]:
+        """The function behind ``dataset#data``, with every argument but the image and what is given beside it."""
+        config = dict(parser.get("dataset#data"))
+        known = {key: config[key] for key in config.keys() - {"image", "data_dir", *self.reads} if key[0] != "_"}
+        values = {key: parser.get(v[1:]) if isinstance(v, str) and v[0] == "@" else v for key, v in known.items()}
+        reader: Any = locate(config["_target_"])
+        return partial(reader, data_dir=None, **values)
+
+    def read(self, image: str, **beside: str | None) -> list[Any]:
+        """The cases of ``image``, a file or a folder, as the network sees them.
+
+        Args:
+            beside: what is given beside it, by the names in ``reads``.
+
+        Raises:
+            ValueError, FileNotFoundError: the image, or an image of the folder, cannot be read.
+        """
+        cases = self.list_cases(image=image, **{id: beside.get(id) for id in self.reads})
+        for reason in FAILURES.take().values():
+            raise ValueError(reason)
+        return [self.prepare(case) for case in cases]
+
+    def read_each(self, image: str, **beside: str | None) -> tuple[list[Any], list[str]]:
+        """:meth:`read`, where an image that cannot be read is a line of its own and the others are cases."""
+        try:
+            cases = self.list_cases(image=image, **{id: beside.get(id) for id in self.reads})
+        except (ValueError, OSError) as error:
+            FAILURES.take()
+            return [], [line_of(error)]
+        failures = list(FAILURES.take().values())
+        prepared = []
+        for case in cases:
+            try:
+                prepared.append(self.prepare(case))
+            except Exception as error:  # whatever MONAI's transforms make of an image, the other cases are done
+                failures.append(line_of(error.__cause__ or error))
+        return prepared, failures
+
+    def __call__(self, cases: Sequence[Any]) -> list[Answer]:
+        """Answer at most ``batch_size`` cases that :meth:`read` gave."""
+        self.dataset.data = list(cases)
+        self.evaluator.run()
+        return [Answer(*answer) for answer in zip(self.predictions.predictions, self.predictions.shown, strict=True)]
+
+
+def _run_once(handlers: Sequence[Any]) -> None:
+    """Let the handlers that load and lay out the weights do so."""
+    starter = ignite.engine.Engine(lambda engine, batch: None)
+    for handler in handlers:
+        handler.attach(starter)
+    starter.run([0], max_epochs=1)

@@ -1,0 +1,147 @@
+"""``common.predict`` and its command: what inference.json says, from files, arrays and pictures, one or many."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from common import predict
+from common.cli.predict import main
+from common.pack import pack
+from tests.dicom_files import dicom_file
+from tests.test_bundle_contract import BUNDLES
+from tests.test_shipped_weights import infer, lobe
+from tests.warm import ROOT
+
+BESIDE = {"akessfa": {"report": "A round nodule lies in the middle part."}, "clip_tnseg": {"phrase": "round nodule"}}
+FILES = ("mask", "overlay", "attention", "lesions", "burned_in_text")
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory):
+    """A file with a picture of a nodule, and its pixels."""
+    file = tmp_path_factory.mktemp("picture") / "lobe.png"
+    image, _ = lobe()
+    Image.fromarray(image).save(file)
+    return file, image
+
+
+@pytest.fixture(scope="module")
+def models():
+    loaded = {}
+    return lambda name: loaded.setdefault(name, predict.load(name, device="cpu"))
+
+
+def numbers_of(entry):
+    """An entry without its names of files."""
+    return {key: value for key, value in entry.items() if key not in (*FILES, "image", "images", "study")}
+
+
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_a_result_is_what_inference_writes(models, picture, bundle, tmp_path):
+    file, image = picture
+    beside = BESIDE.get(bundle, {})
+    (expected,) = infer(bundle, tmp_path / "inference", image=file, **beside)
+    result = models(bundle)(str(file), **beside)
+    saved = result.save(tmp_path / "saved")
+    (entry,) = json.loads((saved / "predictions.json").read_text())
+    assert entry == expected and result.to_dict().items() <= entry.items()
+    for name in {path.name for path in (tmp_path / "inference").iterdir()} - {"predictions.json"}:
+        assert (saved / name).read_bytes() == (tmp_path / "inference" / name).read_bytes(), name
+    for given in (image, Image.fromarray(image), np.repeat(image[..., None], 3, axis=2)):
+        assert numbers_of(models(bundle)(given, **beside).to_dict()) == numbers_of(result.to_dict())
+    assert "data:image/png;base64" in result._repr_html_()
+
+
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_a_list_is_answered_in_its_order_and_in_batches(models, picture, bundle):
+    image = picture[1]
+    given = [image, image[::-1], image[:, ::-1]]
+    beside = BESIDE.get(bundle, {})
+    several = models(bundle)(given, **{name: [text] * 3 for name, text in beside.items()})
+    assert isinstance(several, predict.Results) and len(several) == 3
+    for single, result in zip(given, several, strict=True):
+        alone, together = models(bundle)(np.ascontiguousarray(single), **beside), result
+        if isinstance(alone, predict.Segmentation):
+            assert (alone.mask != together.mask).mean() < 1e-3
+            np.testing.assert_allclose(alone.probability, together.probability, atol=1e-3)
+        elif isinstance(alone, predict.Classification):
+            assert alone.probability == pytest.approx(together.probability, abs=1e-3)
+        else:
+            assert alone.text == together.text
+
+
+def test_results_are_typed(models, picture):
+    file, image = picture
+    segmentation = models("akessfa")(file, **BESIDE["akessfa"])
+    assert segmentation.mask.shape == image.shape == segmentation.probability.shape
+    assert ((segmentation.probability > 0.5) == segmentation.mask).all()
+    assert segmentation.area_share == pytest.approx(segmentation.mask.mean()) and "round" in segmentation.keywords
+    classification = models("hfcn")(file, mask=segmentation.mask)
+    assert classification.label in ("benign", "malignant") and 0 < classification.probability < 1
+    assert classification.entry["prob_mask"] is not None
+    report = models("sgf")(file)
+    assert report.text.startswith(report.sentences[0].text[:5]) and all(
+        0 < s.probability <= 1 for s in report.sentences
+    )
+    assert {"overlay", "mask"} <= segmentation.pictures().keys()
+
+
+def test_dicom_gives_sizes_and_objects(models, tmp_path):
+    image = dicom_file(tmp_path / "image.dcm", lobe()[0], PixelSpacing=[0.1, 0.2])
+    result = models("akessfa")(image, report="")
+    assert result.size_mm["area_mm2"] == pytest.approx(result.mask.sum() * 0.02, rel=1e-3) and "mm" in result.summary()
+    result.save(tmp_path / "out", dicom=True)
+    assert list((tmp_path / "out").glob("*.dcm"))
+
+
+def test_what_a_bundle_does_not_read_is_refused(models, picture):
+    with pytest.raises(TypeError, match="report: hfcn reads mask beside an image; leave it out"):
+        models("hfcn")(picture[0], report="x")
+    with pytest.raises(ValueError, match=r"report: 2 for 1 images; pass one for all, or one for each"):
+        models("akessfa")([picture[0]], report=["a", "b"])
+    with pytest.raises(ValueError, match=r"image: an array of shape \(2, 2, 2, 2\); expected \(H, W\)"):
+        models("akessfa")(np.zeros((2, 2, 2, 2)))
+
+
+def test_saved_results_are_not_overwritten_unasked(models, picture, tmp_path):
+    result = models("hfcn")(picture[0])
+    result.save(tmp_path)
+    with pytest.raises(FileExistsError, match=r"holds predictions\.json"):
+        result.save(tmp_path)
+    result.save(tmp_path, overwrite=True)
+    with pytest.raises(ValueError, match="holds the images"):
+        result.save(picture[0].parent)
+
+
+def test_a_zip_or_a_folder_is_loaded_and_another_name_is_answered_with_the_nearest(picture, tmp_path):
+    archive = pack(ROOT / "bundles" / "hfcn", tmp_path)
+    results = [predict.load(path, device="cpu")(picture[0]).to_dict() for path in (archive, ROOT / "bundles" / "hfcn")]
+    assert results[0] == results[1]
+    with pytest.raises(ValueError, match="'hfnc' is no name, folder or zip of a bundle; the nearest name is 'hfcn'"):
+        predict.load("hfnc")
+    (tmp_path / "broken.zip").write_bytes(b"no zip")
+    with pytest.raises(ValueError, match=r"broken.zip' is no packed bundle"):
+        predict.load(tmp_path / "broken.zip")
+
+
+def test_the_command_names_what_it_leaves_out_and_does_the_rest(picture, tmp_path, caplog):
+    images = tmp_path / "images"
+    images.mkdir()
+    for name in "ab":
+        shutil.copy(picture[0], images / f"{name}.png")
+    (images / "c.png").write_bytes(b"no picture")
+    out = tmp_path / "out"
+    with caplog.at_level("INFO"):
+        assert main(["hfcn", str(images), "nowhere.png", "--out", str(out), "--device", "cpu"]) == 1
+    told = [record.message for record in caplog.records]
+    assert any("c.png" in line and "damaged" in line for line in told) and "no file 'nowhere.png'" in told
+    assert told[-1] == f"2 done; 2 left out, named above. Open {out / 'index.html'}"
+    assert len(json.loads((out / "predictions.json").read_text())) == 2
+    assert main(["hfcn", str(images), "--out", str(out)]) == 2
+    assert main(["hfcn", str(images / "a.png"), "--out", str(out), "--overwrite", "--device", "cpu"]) == 0
+    assert main(["hfcn", str(picture[0]), "--report", "x", "--out", str(tmp_path / "other")]) == 2
+    with pytest.raises(SystemExit):
+        main(["hfcn", str(picture[0]), "--batch-size", "0"])
