@@ -1,4 +1,4 @@
-# make demo: train, evaluate and infer on synthetic data in minutes.  make test: the whole suite.  make test-fast: without what trains.
+# make demo: all five on example images, in a minute.  make train-demo: train, evaluate, infer on synthetic data in minutes.  make test: the whole suite.  make test-fast: without what trains.
 # make label: serve small bundles with MONAI Label.  make test-label: the server's tests.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -8,10 +8,13 @@ LABEL_BIN := $(LABEL)/bin
 WITHOUT_DEPENDENCIES := monailabel==0.8.5 torchvision==0.28.0 pydicom-seg==0.4.1
 
 # make coverage: the whole suite, with the share of lines and branches that it runs; below fail_under (setup.cfg) it fails.
-.PHONY: demo test test-fast coverage label test-label clean
+.PHONY: demo train-demo test test-fast coverage label test-label clean
 
 demo: $(VENV)/ready
 	$(BIN)/python -m benchmarks.demo
+
+train-demo: $(VENV)/ready
+	$(BIN)/python -m benchmarks.train_demo
 
 test: $(VENV)/ready-dev
 	$(BIN)/ruff check .

@@ -22,11 +22,11 @@ collect_ignore = [] if importlib.util.find_spec("monailabel") else ["label"]  # 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-LONGEST = ("test_demo", "test_bundle_contract")  # begin first, so that no process is left with them
+LONGEST = ("test_train_demo", "test_bundle_contract")  # begin first, so that no process is left with them
 TRAINING = {  # files whose tests train, export or start processes: not in make test-fast
     f"test_{name}"
     for name in (
-        "demo", "bundle_contract", "export", "ranks", "on_a_gpu", "mlflow", "failures",
+        "train_demo", "bundle_contract", "export", "ranks", "on_a_gpu", "mlflow", "failures",
         "ecosystem", "detector_training", "clip_pretraining", "clip_tnseg_training", "sgf_training", "d2rnet_training",
         "akessfa_game", "deploy", "typed_text", "documented_commands", "bad_inputs",
         "run_page", "workers", "clip_tnseg", "dicom",

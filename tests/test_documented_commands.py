@@ -31,7 +31,7 @@ def documented():
             yield re.sub(r" \[(--[^\]]*)\]", r" \1", line)
 
 
-COMMANDS = list(dict.fromkeys(documented()))
+COMMANDS = list({frozenset(shlex.split(line, comments=True)): line for line in documented()}.values())
 
 
 def of_bundle(bundle):

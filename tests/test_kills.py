@@ -55,7 +55,7 @@ def test_a_kill_leaves_whole_files_and_a_resumed_training_is_the_same(bundle, tm
     places = {name: tmp_path / place for name, place in PLACES.items()}
     common = flags(network, tiny["data"], places)
     config = train_files(bundle, *resnet)
-    options = flags({**tiny["train"], "epochs": 3})
+    options = flags({**tiny["train"], "epochs": 2})
     start = time.monotonic()
     checked(monai_bundle("run", "--config_file", config, *common, *options), 0)
     usual = time.monotonic() - start

@@ -7,7 +7,7 @@ import pytest
 from tests.test_bundle_contract import BUNDLES, PLACES, TINY, checked, flags, inference_flags, train_files
 from tests.warm import ROOT, monai_bundle
 
-pytest.importorskip("mlflow", reason="pip install -e '.[dev]'")
+pytest.importorskip("mlflow", reason="pip install -e '.[dev]'")  # and imported once, here, for all forks
 
 
 def tracked(*arguments):

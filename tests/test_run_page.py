@@ -1,7 +1,5 @@
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +11,7 @@ from PIL import Image
 from common.engine.progress import EpochLine, read_history
 from common.metrics.intervals import mean_interval
 from common.results.page import Section, case_section, curves, metrics_table, read_cases, render, write_page
+from tests.warm import Running
 
 
 @pytest.fixture
@@ -49,14 +48,12 @@ def test_worst_cases_come_first_then_the_best(run):
 
 def test_title_and_note_are_kept_for_the_command(run):
     write_page(run, title="Kept", note="This, too.")
-    done = subprocess.run([sys.executable, "-m", "common.visualize", str(run)], capture_output=True, text=True)
+    done = Running([run], module="common.visualize").wait()
     assert done.returncode == 0, done.stderr
     page = (run / "index.html").read_text()
     assert "<h1>Kept</h1>" in page and "This, too." in page
     (run / "empty").mkdir()
-    done = subprocess.run(
-        [sys.executable, "-m", "common.visualize", str(run / "empty")], capture_output=True, text=True
-    )
+    done = Running([run / "empty"], module="common.visualize").wait()
     assert done.returncode == 1 and "neither predictions.json nor metrics.json" in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def demo(tmp_path_factory):
     out = tmp_path_factory.mktemp("demo") / "akessfa"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # the other tests run beside it
-    command = [sys.executable, "-m", "benchmarks.demo", "--out", str(out)]
+    command = [sys.executable, "-m", "benchmarks.train_demo", "--out", str(out)]
     subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=3000)
     return out, json.loads((out / "metrics.json").read_text())
 
@@ -73,7 +73,7 @@ def test_its_files_are_there_and_the_page_needs_no_network(demo):
 
 @pytest.fixture(scope="module")
 def trained(demo):
-    """The demo's network, and 96 unseen images with their reports in batches of 32."""
+    """The demo's network, and some 80 unseen images with their reports in batches of 32."""
     out, _ = demo
     parser = ConfigParser(ConfigParser.load_config_file(ROOT / "bundles/akessfa/configs/inference.json"))
     parser["bundle_root"] = str(ROOT / "bundles/akessfa")
@@ -106,7 +106,7 @@ def test_with_another_patients_image_the_keywords_fall_to_chance(trained):
     network, batches = trained
     own, shuffled = score(network, batches), score(network, batches, shift=9)
     assert own["hit"] > shuffled["hit"] + 0.25
-    assert abs(shuffled["hit"] - shuffled["chance"]) < 0.17  # four standard errors of 96 images
+    assert abs(shuffled["hit"] - shuffled["chance"]) < 0.2  # four standard errors of 80 images
 
 
 @pytest.mark.slow
@@ -128,7 +128,7 @@ def test_another_patients_report_lowers_dice(trained):
 def test_more_of_the_game_does_not_unlearn_the_keywords(trained):
     network, batches = trained
     before = score(network, batches)["auc_content"]
-    for _ in range(3):
+    for _ in range(2):
         for batch in batches:
             optimizer = torch.optim.AdamW(network.generator.parameters(), lr=1e-4)
             terms = step(network, batch, Phase.GAME, generator_optimizer=optimizer, rate=1e-5)[0]["terms"]
