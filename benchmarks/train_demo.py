@@ -1,4 +1,4 @@
-"""``make train-demo``: train AKE-SSFA on synthetic data, evaluate, infer on one unseen image with its report; in minutes.
+"""``make train-demo``: train AKE-SSFA on synthetic data, evaluate, infer on one unseen image with its report.
 
 The training starts from the weights that come with the bundle, as one on a hospital's own data would. Everything runs
 through the bundle's own configs, made small by overrides. Results go to

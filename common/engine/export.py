@@ -51,8 +51,8 @@ def export(network: nn.Module, example: Example, *, path: str, outputs: list[str
         raise ValueError(f"path: {path!r} ends in {suffix!r}; the forms are .onnx and .pt2")
     network = network.cpu().eval()
     for module in network.modules():
-        if hasattr(module, "inplace"):
-            module.inplace = False  # what works in place takes three times as long to trace at free sizes
+        if hasattr(module, "inplace"):  # which takes three times as long to trace at free sizes
+            module.inplace = False  # type: ignore[assignment]
     with torch.no_grad(), whole_file(path) as part:
         if suffix == ".pt2":
             program = torch.export.export(network, (), example.inputs, dynamic_shapes=example.free, strict=False)

@@ -20,6 +20,7 @@ INK, PAPER = (24, 28, 33), (255, 255, 255)
 LOW, HIGH = (247, 250, 252), (22, 98, 160)
 NOISE_COLOUR = (190, 195, 200)
 WIDEST = 2048  # pixels of a picture
+FLAT = 1.5  # attention that nowhere has this many times its mean shows nothing
 
 
 def shown_size(image: np.ndarray, height: int) -> tuple[int, int]:
@@ -120,6 +121,33 @@ def attention_map(
     caption = Image.new("RGB", (size[0], 28), PAPER)
     _write(ImageDraw.Draw(caption), (8, 6), title)
     return stack([Image.fromarray(mixed.astype(np.uint8)), caption])
+
+
+def stand_out(attention: np.ndarray) -> np.ndarray | None:
+    """What of an ``attention`` (..., h, w) is above its mean, as a share of the highest; None where it is flat.
+
+    Flat is what nowhere has :data:`FLAT` times the mean: red all over, it would seem to mean something.
+    """
+    mean = float(attention.mean())
+    if float(attention.max()) < FLAT * max(mean, 1e-12):
+        return None
+    above = np.clip(attention - mean, 0, None)
+    return above / above.max()
+
+
+def note(text: str, width: int) -> Image.Image:
+    """A line below pictures, ``width`` pixels at least."""
+    length = int(_font(15).getlength(text)) + 16
+    panel = Image.new("RGB", (max(width, length), 28), PAPER)
+    _write(ImageDraw.Draw(panel), (8, 6), text)
+    return panel
+
+
+def flat_sentences(numbers: Sequence[int], count: int) -> str:
+    """What stands below the pictures of a report's sentences of which these, of ``count``, have flat attention."""
+    if len(numbers) == count:
+        return "All sentences look everywhere alike." if count > 1 else "The sentence looks everywhere alike."
+    return f"Everywhere alike: sentence{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}."
 
 
 def report_panel(report: str, spans: Sequence[tuple[int, int]], scores: Sequence[float], *, width: int) -> Image.Image:

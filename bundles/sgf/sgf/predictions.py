@@ -56,17 +56,28 @@ def describe(item: dict, sentences: list[Sentence], tokenizer: SentenceTokenizer
 
 
 def draw(images: list[str], sentences: list[Sentence], *, height: int = 160) -> Image.Image:
-    """A row a sentence: each view under the attention to it; red is the strongest of the row."""
+    """A row a sentence: each view under the attention to it; red is the strongest of the row, above its mean.
+
+    Sentences with flat attention are named below instead.
+    """
     greys = [np.asarray(to_grey(open_image(name))) for name in images]
-    rows = []
+    rows, flat = [], []
     for number, sentence in enumerate(sentences, start=1):
         share = sentence.attention[: len(greys)]
-        highest = float(share.max())
+        heat = drawing.stand_out(np.asarray(share))
+        if heat is None:
+            flat.append(number)
+            continue
         cells = [
             drawing.attention_map(
-                grey, view, title=f"sentence {number}, view {index}: {view.sum():.0%}", height=height, highest=highest
+                grey, view, title=f"sentence {number}, view {index}: {part:.0%}", height=height, highest=1.0
             )
-            for index, (grey, view) in enumerate(zip(greys, share, strict=True), start=1)
+            for index, (grey, view, part) in enumerate(zip(greys, heat, share.sum((1, 2)), strict=True), start=1)
         ]
         rows.append(drawing.side_by_side(cells))
-    return drawing.stack(rows) if rows else Image.new("RGB", (height, height))
+    if not rows:
+        plain = [Image.fromarray(grey).convert("RGB").resize(drawing.shown_size(grey, height)) for grey in greys]
+        rows.append(drawing.side_by_side(plain))
+    if flat:
+        rows.append(drawing.note(drawing.flat_sentences(flat, len(sentences)), rows[0].width))
+    return drawing.stack(rows)

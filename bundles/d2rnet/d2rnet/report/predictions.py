@@ -97,23 +97,40 @@ def draw(
     *,
     height: int = 200,
 ) -> Image.Image:
-    """A row a sentence: each view under the attention to it, and the first view's regions, the redder the more seen."""
-    rows = []
+    """A row a sentence: each view under the attention to it, and the first view's regions, the redder the more seen.
+
+    Sentences that look everywhere alike are named below instead.
+    """
+    rows, flat = [], []
     for number, (sentence, share) in enumerate(zip(sentences, shares, strict=True), start=1):
-        attention = sentence.attention[: len(greys)]
-        even = EVEN / (attention.size + len(share))
-        highest = max(float(attention.max()), even)
-        cells = [
-            drawing.attention_map(
-                grey, view, title=f"{number}, view {index}: {view.sum():.0%}", height=height, highest=highest
-            )
-            for index, (grey, view) in enumerate(zip(greys, attention, strict=True), start=1)
-        ]
+        attention = np.asarray(sentence.attention[: len(greys)])
+        even = 1 / (attention.size + len(share))
+        heat = drawing.stand_out(attention)
+        if heat is None and not (share >= drawing.FLAT * even).any():
+            flat.append(number)
+            continue
+        cells = _views(greys, np.zeros_like(attention) if heat is None else heat, attention, number, height)
         if boxes and len(share):
-            title = f"{number}, regions: {share.sum():.0%}"
+            title, highest = f"{number}, regions: {share.sum():.0%}", max(float(share.max()), EVEN * even)
             picture = drawing.attention_boxes(
-                greys[0], corners(boxes), share, title=title, height=height, highest=max(float(share.max()), even)
+                greys[0], corners(boxes), share, title=title, height=height, highest=highest
             )
             cells.append(picture)
         rows.append(drawing.side_by_side(cells))
-    return drawing.stack(rows) if rows else Image.new("RGB", (height, height))
+    if not rows:
+        plain = np.zeros((len(greys), 1, 1))
+        rows.append(drawing.side_by_side(_views(greys, plain, plain, 0, height)))
+    if flat:
+        rows.append(drawing.note(drawing.flat_sentences(flat, len(sentences)), rows[0].width))
+    return drawing.stack(rows)
+
+
+def _views(
+    greys: list[np.ndarray], heat: np.ndarray, attention: np.ndarray, number: int, height: int
+) -> list[Image.Image]:
+    """Each view under ``heat`` (V, h, w) of the sentence ``number``, 0 of none, with its share of the attention."""
+    titles = [f"{number}, view {index}: {view.sum():.0%}" for index, view in enumerate(attention, start=1)]
+    return [
+        drawing.attention_map(grey, view, title=title if number else "", height=height, highest=1.0)
+        for grey, view, title in zip(greys, heat, titles, strict=True)
+    ]
