@@ -11,11 +11,11 @@ synthetic   data made on disk, to run everything without any
 transforms  load, views, reports, augment: MONAI dictionary transforms
 metrics     segmentation, detection, classification, text, entities, reports
 engine      steps, handlers, state, progress, loaders, export: around MONAI's trainer and evaluator
-results     predictions, evaluation, page, drawing, findings, dicom: what a run leaves
+results     predictions, evaluation, page, drawing, findings, dicom: what a run leaves; inference, typed: in memory
 cli         check, typed_text, at_start: the command line
 
-Commands: ``python -m common.pack BUNDLE``, ``python -m common.visualize FOLDER``,
-``python -m common.datasets.convert_boxes``.
+``common.predict``: a trained bundle in a few lines of Python. Commands: ``python -m common.cli.predict BUNDLE IMAGE``,
+``python -m common.pack BUNDLE``, ``python -m common.visualize FOLDER``, ``python -m common.datasets.convert_boxes``.
 """
 
 __version__ = "0.1.0"

@@ -1,0 +1,190 @@
+"""What a bundle says of an image or a study, in Python's types, with its pictures and files."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import html
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from common.engine.failures import FAILURES
+from common.results.inference import Answer
+from common.results.names import result_names
+from common.results.predictions import PredictionFiles
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a bundle says of one image or study.
+
+    Attributes:
+        name: the image's file, or the study.
+        entry: as in ``predictions.json``.
+    """
+
+    name: str
+    entry: Mapping[str, Any] = field(repr=False)
+    answer: Answer = field(repr=False)
+    writer: PredictionFiles = field(repr=False)
+    files: object = field(repr=False)  # that its pictures are drawn from
+
+    def to_dict(self) -> dict[str, Any]:
+        """The entry of ``predictions.json``: numbers, texts, lists."""
+        return dict(self.entry)
+
+    def pictures(self) -> dict[str, Image.Image]:
+        """What inference draws of it, such as "overlay", "attention" and "mask"."""
+        return {key: draw() for key, draw in self.answer.shown.pictures.items()}
+
+    def show(self) -> None:
+        """Open its first picture that is no mask with the system's viewer; in a notebook, name the result instead."""
+        self._main_picture().show(title=self.name)
+
+    def save(self, folder: str | Path, *, dicom: bool = False, overwrite: bool = False) -> Path:
+        """:meth:`Results.save` of this result alone."""
+        return Results([self]).save(folder, dicom=dicom, overwrite=overwrite)
+
+    def _main_picture(self) -> Image.Image:
+        pictures = self.answer.shown.pictures
+        return next(draw for key, draw in pictures.items() if key != "mask" or len(pictures) == 1)()
+
+    def summary(self) -> str:
+        """The result in one line."""
+        return ""
+
+    def _repr_html_(self) -> str:
+        buffer = io.BytesIO()
+        self._main_picture().save(buffer, "png")
+        source = base64.b64encode(buffer.getvalue()).decode()
+        told = html.escape(f"{Path(self.name).name}: {self.summary()}")
+        return (
+            f'<figure><img src="data:image/png;base64,{source}" alt="{told}"><figcaption>{told}</figcaption></figure>'
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation(Result):
+    """A nodule's outline.
+
+    Attributes:
+        mask: boolean (H, W), of the image's own size.
+        probability: of each pixel, float (H, W) in [0, 1]; the mask is where it is above 0.5.
+        area_share: of the image, in [0, 1].
+        size_mm: area (mm^2), long and short axis of the largest piece (mm); empty where the file tells no pixel size.
+        keywords: words of the report that are about this image.
+        sentence: of the report, that is about this image; None without a report.
+    """
+
+    mask: np.ndarray = field(repr=False)
+    probability: np.ndarray = field(repr=False)
+    area_share: float
+    size_mm: Mapping[str, float]
+    keywords: Sequence[str] = ()
+    sentence: str | None = None
+
+    def summary(self) -> str:
+        axes = {key.removesuffix("_mm").replace("_", " "): v for key, v in self.size_mm.items() if key.endswith("_mm")}
+        sizes = "".join(f", {axis} {value:g} mm" for axis, value in axes.items())
+        return f"nodule on {self.area_share:.1%} of the image{sizes}"
+
+
+@dataclass(frozen=True, eq=False)
+class Classification(Result):
+    """Benign or malignant.
+
+    Attributes:
+        label: "benign" or "malignant".
+        probability: of malignant, in [0, 1].
+        threshold: at and above which ``label`` is malignant.
+    """
+
+    label: str
+    probability: float
+    threshold: float
+
+    def summary(self) -> str:
+        return f"{self.label}, probability of malignant {self.probability:.2f} (threshold {self.threshold:.2f})"
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A generated sentence and the mean probability of its words, in [0, 1]."""
+
+    text: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Box:
+    """A detected lesion: ``x, y, width, height`` in pixels of the first view, ``score`` in [0, 1], sizes if known."""
+
+    label: str
+    score: float
+    box: tuple[float, float, float, float]
+    width_mm: float | None = None
+    height_mm: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Report(Result):
+    """A generated report.
+
+    Attributes:
+        text: the report.
+        sentences: of it, in order.
+        boxes: detected lesions; empty of a bundle without a detector.
+    """
+
+    text: str
+    sentences: Sequence[Sentence]
+    boxes: Sequence[Box] = ()
+
+    def summary(self) -> str:
+        return self.text
+
+
+class Results(list[Result]):
+    """Results of several images or studies, in their order."""
+
+    def to_dict(self) -> list[dict[str, Any]]:
+        """The entries of ``predictions.json``."""
+        return [result.to_dict() for result in self]
+
+    def save(self, folder: str | Path, *, dicom: bool = False, overwrite: bool = False) -> Path:
+        """Write what inference writes: pictures, ``predictions.json`` and the page ``index.html``; return ``folder``.
+
+        Args:
+            dicom: DICOM objects, too; every image must be DICOM.
+            overwrite: results that ``folder`` holds may be replaced.
+
+        Raises:
+            FileExistsError: ``folder`` holds results.
+            ValueError: it holds the images; ``dicom`` of other images.
+        """
+        folder = Path(folder)
+        if (folder / "predictions.json").exists() and not overwrite:
+            raise FileExistsError(f"folder: {str(folder)!r} holds predictions.json; pass another, or overwrite=True")
+        if not self:
+            raise ValueError("there are no results to save")
+        writer = copy.copy(self[0].writer)
+        writer.folder, writer.dicom = folder, dicom
+        writer.check([image for result in self for image in result.answer.shown.images or [result.name]])
+        folder.mkdir(parents=True, exist_ok=True)
+        stems = result_names([result.name for result in self], are_files=writer.key == "image")
+        writer.predictions = [
+            writer.write(result.name, stem, result.answer.shown) for result, stem in zip(self, stems, strict=True)
+        ]
+        for reason in FAILURES.take().values():
+            raise ValueError(reason)
+        writer.write_summary()
+        return folder
+
+    def _repr_html_(self) -> str:
+        return "".join(result._repr_html_() for result in self)
