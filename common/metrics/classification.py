@@ -24,7 +24,8 @@ POOLING: dict[str, Callable[[np.ndarray], float]] = {"mean": np.mean, "max": np.
 
 
 def classification_metrics(label: np.ndarray, prob: np.ndarray, threshold: float) -> dict[str, float]:
-    """Accuracy, precision, recall, specificity, F1 at ``threshold``; ROC AUC, average precision, calibration error.
+    """Accuracy, precision, recall, specificity, F1 at ``threshold``; ROC AUC, average precision, Brier score,
+    calibration error; sensitivity where specificity is 90 and 95 %, and the other way round.
 
     Args:
         label: (n,) 0 benign, 1 malignant.
@@ -41,11 +42,20 @@ def classification_metrics(label: np.ndarray, prob: np.ndarray, threshold: float
         "recall": recall_score(label, decided, zero_division=np.nan),
         "specificity": recall_score(label, decided, pos_label=0, zero_division=np.nan),
         "f1": f1_score(label, decided, zero_division=np.nan),
+        "brier": float(np.mean((prob - label) ** 2)),
         "calibration_error": calibration_error(label, prob),
+        **{f"sensitivity_at_{share}_specificity": _at(label, prob, share) for share in (90, 95) if both},
+        **{f"specificity_at_{share}_sensitivity": _at(1 - label, 1 - prob, share) for share in (90, 95) if both},
         "roc_auc": roc_auc_score(label, prob) if both else np.nan,
         "average_precision": average_precision_score(label, prob) if both else np.nan,
     }
     return {name: float(value) for name, value in metrics.items()}
+
+
+def _at(positive: np.ndarray, score: np.ndarray, percent: int) -> float:
+    """The largest share of positives that can be had while ``percent`` of the negatives are told."""
+    false_rate, true_rate, _ = roc_curve(positive, score, drop_intermediate=False)
+    return float(true_rate[false_rate <= 1 - percent / 100 + 1e-9].max())
 
 
 def calibration_error(label: np.ndarray, prob: np.ndarray, bins: int = 10) -> float:

@@ -1,4 +1,6 @@
-"""``metrics.json`` (name -> number), ``per_case.csv`` (a row a case) and the page of an evaluation."""
+"""What an evaluation writes: ``metrics.json`` (name -> number), ``intervals.json`` (name -> 95 % interval, of those
+that are means over cases), ``per_case.csv`` (a row a case) and a page.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ from monai.utils import ImageMetaKey
 from common.cli.atomic import write_json, write_rows
 from common.engine.distributed import data_order, gather, is_first
 from common.engine.folders import lock_while_running
+from common.metrics.intervals import intervals_of
 from common.results.page import write_page
 
 logger = logging.getLogger(__name__)
@@ -54,14 +57,21 @@ class ResultFiles:
             return
         folder = Path(self.output_dir)
         metrics = _defined({name: float(value) for name, value in engine.state.metrics.items()})
-        write_json(folder / "metrics.json", metrics, indent=2)
         who = {"patient": patients} if patients else {}
         columns: dict[str, list] = {"case": names, **who, **_columns(engine.state.metric_details)}  # type: ignore[attr-defined]
         columns = {name: [values[index] for index in order] for name, values in columns.items()}
+        cases = dict(zip(columns["case"], (_numbers(columns, index) for index in range(len(names))), strict=True))
+        of_patient = dict(zip(columns["case"], columns.get("patient", ()), strict=False))
+        write_json(folder / "metrics.json", metrics, indent=2)
+        write_json(folder / "intervals.json", intervals_of(metrics, cases, of_patient), indent=2)
         write_rows(folder / "per_case.csv", [list(columns), *zip(*columns.values(), strict=True)])
         write_page(folder)
         numbers = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items() if value is not None)
         logger.info("%d cases: %s; all results: %s", len(names), numbers, folder / "index.html")
+
+
+def _numbers(columns: dict[str, list], index: int) -> dict[str, float]:
+    return {name: float(values[index]) for name, values in columns.items() if name not in ("case", "patient")}
 
 
 def name_of(value: Any) -> str:

@@ -10,7 +10,6 @@ import base64
 import csv
 import io
 import json
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -24,7 +23,7 @@ from common.cli.atomic import write_json, write_text
 from common.engine.progress import number as to_number
 from common.engine.progress import read_history
 from common.images.files import open_image, to_grey
-from common.metrics.intervals import mean_interval
+from common.metrics.intervals import intervals_of
 from common.results.drawing import pieces_of, shade, side_by_side
 
 Block = dict[str, Any]  # ``kind`` and what page.html.j2 shows of it
@@ -142,25 +141,13 @@ def metrics_table(
     """Each metric; where it is the mean over cases, with its 95 % interval (percentile bootstrap of patients)."""
     drawn = f"{len(set(patients.values()))} patients" if patients else f"{len(cases)} cases"
     header = ("", "value", f"95 % interval over {drawn}") if cases else ()
-    rows = []
-    for name, value in metrics.items():
-        if value is None:
-            rows.append((name, "undefined", ""))
-            continue
-        groups: dict[str, list[float]] = defaultdict(list)
-        for case, values in cases.items():
-            if np.isfinite(values.get(name, np.nan)):
-                groups[patients.get(case, case)].append(values[name])
-        rows.append((name, f"{value:.3f}", _interval(list(groups.values()), value)))
+    intervals = intervals_of(metrics, cases, patients)
+    rows = [
+        (name, "undefined" if value is None else f"{value:.3f}", "{:.3f} to {:.3f}".format(*intervals[name])
+         if name in intervals else "")
+        for name, value in metrics.items()
+    ]  # fmt: skip
     return table(rows, header=header)
-
-
-def _interval(groups: Sequence[Sequence[float]], value: float) -> str:
-    """Of the mean over all values of ``groups``; nothing where ``value`` is another figure than this mean."""
-    if len(groups) < 2:
-        return ""
-    mean, low, high = mean_interval(groups)
-    return f"{low:.3f} to {high:.3f}" if abs(mean - value) < 1e-3 * max(1.0, abs(value)) else ""
 
 
 def curves(history: Sequence[Mapping[str, float]]) -> list[Block]:
