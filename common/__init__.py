@@ -15,6 +15,7 @@ results     predictions, evaluation, page, drawing, findings, dicom: what a run 
 cli         check, typed_text, at_start: the command line
 
 ``common.predict``: a trained bundle in a few lines of Python. Commands: ``python -m common.cli.predict BUNDLE IMAGE``,
+``python -m common.cli.check DATASET_DIR``, ``python -m common.cli.compare RUN_A RUN_B``,
 ``python -m common.pack BUNDLE``, ``python -m common.visualize FOLDER``, ``python -m common.datasets.convert_boxes``.
 """
 

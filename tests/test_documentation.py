@@ -10,7 +10,7 @@ from pydoc import locate
 import pytest
 from monai.bundle import ConfigParser
 
-from common.cli.check import ALWAYS_KNOWN, is_known
+from common.cli.overrides import ALWAYS_KNOWN, is_known
 from tests.format_configs import FILES
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from monai.bundle import ConfigParser
 
-from common.cli.check import is_known
+from common.cli.overrides import is_known
 from common.synthetic.thyroid import Options, write_synthetic
 from tests.dicom_files import dicom_file
 from tests.test_akessfa_pretrained_text import save_tiny_bert

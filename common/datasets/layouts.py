@@ -24,11 +24,12 @@ from common.images.files import (
 
 
 class Layout(NamedTuple):
-    """A published layout: what it looks like, how to tell, how to read."""
+    """A published layout: what it looks like, how to tell, how to read, and whether its reports are templates."""
 
     description: str
     matches: Callable[[Path], bool]
     read: Callable[[str, str], list[dict]]
+    templated: bool = False
 
 
 def _columns(folder: Path) -> set[str]:
@@ -44,8 +45,9 @@ LAYOUTS = (
         "DDTI masks: image/, mask/, cases.csv with image,case",
         lambda f: (f / "mask").is_dir() and {"image", "case"} <= _columns(f),
         read_ddti,
+        templated=True,
     ),
-    Layout("DDTI XML: {n}.xml, {n}_{k}.jpg", lambda f: bool(visible(f, "*.xml")), read_ddti_xml),
+    Layout("DDTI XML: {n}.xml, {n}_{k}.jpg", lambda f: bool(visible(f, "*.xml")), read_ddti_xml, templated=True),
     Layout(
         "TN3K: trainval-image/, trainval-mask/, test-image/, ...", lambda f: (f / "trainval-image").is_dir(), read_tn3k
     ),
@@ -69,10 +71,7 @@ def read_dataset(root: str, split: str) -> list[dict]:
         FileNotFoundError: ``root``, an image or a mask is missing.
         ValueError: no known layout, an empty split, a damaged file, a mask of another size than its image.
     """
-    if not Path(root).is_dir():
-        raise FileNotFoundError(f"dataset_dir: no folder {root!r}; pass an existing one")
-    folder, layout = _recognise(Path(root))
-    cases = layout.read(str(folder), split)
+    layout, cases = list_dataset(root, split)
     if not cases:
         raise ValueError(f"dataset_dir: {root!r} ({layout.description}) has no image in split {split!r}")
     for case in cases:
@@ -80,6 +79,19 @@ def read_dataset(root: str, split: str) -> list[dict]:
             check_image(case["image"])
     check_pairs([case for case in cases if isinstance(case["label"], str)])
     return cases
+
+
+def list_dataset(root: str, split: str) -> tuple[Layout, list[dict]]:
+    """The layout of ``root``, and the cases of ``split`` as :func:`read_dataset` has them, no image of which is opened.
+
+    Raises:
+        FileNotFoundError: no folder ``root``.
+        ValueError: no known layout, or a table that cannot be read.
+    """
+    if not Path(root).is_dir():
+        raise FileNotFoundError(f"dataset_dir: no folder {root!r}; pass an existing one")
+    folder, layout = _recognise(Path(root))
+    return layout, layout.read(str(folder), split)
 
 
 def _recognise(root: Path) -> tuple[Path, Layout]:
