@@ -4,5 +4,6 @@ predict, check, compare: commands that need no config: a prediction, a data set,
 at_start: the first import of every config.  overrides: unknown ones refused.  typed_text, typed_values: texts as they
 were typed, numbers and switches of their kind.  errors: what cannot go on says so in one line.  given: files and texts
 by their id.  reading: texts, tables, JSON of any origin.  atomic: written whole or not at all.  lock: one run a folder.
-model_file: what belongs to a trained network.  code: whether a bundle brings this process's.  start: what each config does first.  running: MONAI's parser.  location.
+model_file: what belongs to a trained network.  code: whether a bundle brings this process's.  start: what each config
+does first.  running: MONAI's parser.  location.
 """

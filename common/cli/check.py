@@ -28,6 +28,8 @@ from common.cli.atomic import write_json
 from common.datasets.layouts import list_dataset
 from common.datasets.malignancy import malignancy
 from common.datasets.studies import annotation_file, read_studies
+from common.datasets.table import NAME as TABLE
+from common.datasets.table import is_table, write_table
 from common.engine.failures import line_of
 from common.images.dicom import source_of
 from common.images.files import open_image, to_grey
@@ -78,7 +80,8 @@ def list_cases(root: str, bundle: str, annotation: str | None) -> Found:
         if layout.templated:
             found.notes["reports"].append("the data set has none; they are sentences made of its masks and TI-RADS")
         return found
-    file = annotation_file(Path(root), annotation)
+    is_plain = annotation is None and is_table(Path(root), masks=False)
+    file = Path(root) / TABLE if is_plain else annotation_file(Path(root), annotation)
     read = {split: read_studies(root, split, views=99, annotation=annotation, check=False) for split in SPLITS}
     return Found(f"studies with reports: {file.name}", read)
 
@@ -238,6 +241,30 @@ def report(found: Found, bundle: str, *, examples: int = EXAMPLES) -> int:
     return 0
 
 
+def table_of(found: Found, root: Path) -> list[dict[str, str]]:
+    """The data set as rows of ``cases.csv`` (:mod:`common.datasets.table`).
+
+    Raises:
+        ValueError: masks that are no files.
+    """
+
+    def within(name: str) -> str:
+        return Path(name).resolve().relative_to(root.resolve()).as_posix()
+
+    rows = []
+    for split, cases in found.splits.items():
+        for case in cases:
+            row = {f"image_{n}": within(name) for n, name in enumerate(images_of(case), start=1)}
+            if "image" in case:
+                if not isinstance(case["label"], str):
+                    raise ValueError("--table: the masks of this layout are polygons and no files")
+                row = {"image": within(case["image"]), "mask": within(case["label"])}
+                row |= {name: case[name] for name in ("tirads", "malignant") if case.get(name)}
+            who = str(case.get("case", case.get("study")))
+            rows.append({**row, "report": case.get("report") or "", "patient_id": who, "split": split})
+    return rows
+
+
 def manifest(found: Found) -> dict[str, Any]:
     """Path, bytes, time of change, decoded size and SHA-256 of every file."""
     entries = {
@@ -261,9 +288,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--annotation", help="sgf, d2rnet: the annotation file, where there are several")
     parser.add_argument("--examples", type=int, default=EXAMPLES, help="shown of each kind of fault (%(default)s)")
     parser.add_argument("--manifest", type=Path, help="write size, time and SHA-256 of every file to this JSON file")
+    parser.add_argument("--table", type=Path, help="write the data set as a table, to lie in DATASET_DIR as cases.csv")
     options = parser.parse_args(arguments)
     try:
         found = check(options.dataset_dir, options.bundle, options.annotation)
+        if options.table is not None:
+            write_table(options.table, table_of(found, Path(options.dataset_dir)))
     except (FileNotFoundError, ValueError, json.JSONDecodeError) as error:
         logger.error("%s", line_of(error))
         return 2

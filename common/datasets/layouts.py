@@ -9,7 +9,8 @@ from typing import NamedTuple
 from common.cli.reading import header_of, visible
 from common.datasets.ddti import read_ddti, read_ddti_xml
 from common.datasets.phrasecut import phrasecut_folder, read_phrasecut
-from common.datasets.ratn import read_ratn, read_ratn_table
+from common.datasets.ratn import read_ratn
+from common.datasets.table import EXPECTED, is_table, read_case_table
 from common.datasets.tn3k import read_tg3k, read_tn3k
 from common.engine.failures import FAILURES, line_of
 from common.images.files import (
@@ -38,9 +39,7 @@ def _columns(folder: Path) -> set[str]:
 
 LAYOUTS = (
     Layout("RATN: images/, masks/, reports.json, splits.json", lambda f: (f / "reports.json").is_file(), read_ratn),
-    Layout(
-        "RATN table: cases.csv with image,mask,report_id,report", lambda f: "report" in _columns(f), read_ratn_table
-    ),
+    Layout(f"a table: cases.csv with {EXPECTED}", lambda f: is_table(f, masks=True), read_case_table),
     Layout(
         "DDTI masks: image/, mask/, cases.csv with image,case",
         lambda f: (f / "mask").is_dir() and {"image", "case"} <= _columns(f),

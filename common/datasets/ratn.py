@@ -1,18 +1,17 @@
 """RATN: thyroid images with masks, many to one report. The data were never released; this folder form is ours.
 
 ``root/{images,masks}/NAME.png``, ``reports.json`` = ``[{"report_id", "text", "images": [NAME, ...]}]`` and
-``splits.json`` = ``{"train": [report_id, ...], "validation": [...], "test": [...]}``. A flat ``cases.csv`` with the
-columns ``image,mask,report_id,report`` (paths relative to ``root``; optional ``split``, ``tirads``, ``malignant``) is
-read, too. Synthetic data add ``sentences`` with the truth about each sentence, ``[{"text", "images", "attributes"}]``,
-and ``nodules`` with ``image`` and ``malignant``.
+``splits.json`` = ``{"train": [report_id, ...], "validation": [...], "test": [...]}``; a flat
+table is :mod:`common.datasets.table`'s. Synthetic data add ``sentences`` with the truth about each sentence,
+``[{"text", "images", "attributes"}]``, and ``nodules`` with ``image`` and ``malignant``.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from common.cli.reading import cell_of, read_json, read_table
-from common.datasets.splits import inside, require_apart, split_named, three_way_split
+from common.cli.reading import cell_of, read_json
+from common.datasets.splits import inside
 
 
 def read_ratn(root: str, split: str) -> list[dict]:
@@ -59,33 +58,6 @@ def _case(folder: Path, name: str, report: dict) -> dict:
             {**sentence, "about_image": name in sentence["images"]} for sentence in report["sentences"]
         )
     return case
-
-
-def read_ratn_table(root: str, split: str) -> list[dict]:
-    """Read the flat ``cases.csv``; without a column ``split`` reports are divided by the hash of their id.
-
-    Raises:
-        ValueError: a column is missing.
-    """
-    path = Path(root) / "cases.csv"
-    rows = read_table(path, what="dataset_dir", columns=("image", "mask", "report_id", "report"))
-    require_apart([(row["image"], _split_of(row, path)) for row in rows], where=str(path))
-    return [
-        {
-            "image": inside(Path(root), row["image"]),
-            "label": inside(Path(root), row["mask"]),
-            "report": row["report"],
-            "case": row["report_id"],
-            **{name: row[name] for name in ("tirads", "malignant") if name in row},
-        }
-        for row in rows
-        if _split_of(row, path) == split
-    ]
-
-
-def _split_of(row: dict[str, str], path: Path) -> str:
-    """Of a row: what it says, else by the hash of its report's id."""
-    return split_named(row["split"], where=str(path)) if row.get("split") else three_way_split(row["report_id"])
 
 
 def _entries(path: Path) -> list[dict]:

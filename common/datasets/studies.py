@@ -14,6 +14,8 @@ from common.cli.atomic import write_json
 from common.cli.reading import cell_of, read_json, visible
 from common.datasets.layouts import list_images
 from common.datasets.splits import inside
+from common.datasets.table import NAME as TABLE
+from common.datasets.table import is_table, read_study_table
 from common.engine.failures import FAILURES, line_of
 from common.images.files import WITH_DICOM, check_image, image_files, open_image, to_grey
 
@@ -44,18 +46,22 @@ def read_studies(
 
     Raises:
         FileNotFoundError: ``root``, the annotation or an image is missing.
-        ValueError: an unknown split, not one annotation file, an entry of no known form, a damaged image, a path that
-            leaves ``root``, or an empty split.
+        ValueError: an unknown split, not one annotation file nor a table (:mod:`common.datasets.table`), an entry of no
+            known form, a damaged image, a path that leaves ``root``, or an empty split.
     """
     if not Path(root).is_dir():
         raise FileNotFoundError(f"dataset_dir: no folder {root!r}; pass an existing one")
     if split not in SPLITS:
         raise ValueError(f"split: {split!r} is none of {list(SPLITS)}")
-    file = annotation_file(Path(root), annotation)
-    content = load_annotation(file)
-    entries = content[SPLITS[split]]
-    _tell_of_leaks(content, file)
-    folder = image_folder(Path(root), entries)
+    if annotation is None and is_table(Path(root), masks=False):
+        file, folder = Path(root) / TABLE, Path(root)
+        entries = read_study_table(root, split)
+    else:
+        file = annotation_file(Path(root), annotation)
+        content = load_annotation(file)
+        entries = content[SPLITS[split]]
+        _tell_of_leaks(content, file)
+        folder = image_folder(Path(root), entries)
     studies = [_study(entry, folder, file, views, check) | {key: entry.get(key) for key in extras} for entry in entries]
     written = [study for study in studies if study["report"]]
     if len(written) < len(studies):

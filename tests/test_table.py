@@ -1,0 +1,110 @@
+"""``cases.csv`` for every bundle: written from a known layout and read as that is, and what a person types into one."""
+
+import json
+
+import numpy as np
+import pytest
+from d2rnet.report.boxes import read_boxed_studies
+from PIL import Image
+
+from common.cli.check import main
+from common.datasets.layouts import read_dataset
+from common.datasets.malignancy import read_malignancy
+from common.datasets.studies import read_studies
+from common.synthetic.studies import StudyOptions, write_studies
+from common.synthetic.thyroid import Options, write_synthetic
+
+
+def images(folder, count=6):
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        Image.fromarray(np.full((32, 32), 20 * number, np.uint8)).save(folder / f"{number}.png")
+        mask = np.zeros((32, 32), np.uint8)
+        mask[8:20, 8:20] = 255
+        Image.fromarray(mask).save(folder / f"{number}_mask.png")
+
+
+def table(folder, header, *rows):
+    images(folder)
+    (folder / "cases.csv").write_text("\n".join([header, *rows]), encoding="utf-8")
+    return str(folder)
+
+
+@pytest.mark.parametrize("bundle", ["akessfa", "sgf"])
+def test_a_known_layout_becomes_a_table_and_is_read_as_before(bundle, tmp_path):
+    if bundle == "akessfa":
+        write_synthetic(str(tmp_path / "set"), Options(reports=12, size=32))
+    else:
+        write_studies(str(tmp_path / "set"), StudyOptions(studies=12, size=32))
+    read = read_dataset if bundle == "akessfa" else read_studies
+    before = {split: read(str(tmp_path / "set"), split) for split in ("train", "validation", "test")}
+    assert main([str(tmp_path / "set"), "--bundle", bundle, "--table", str(tmp_path / "cases.csv")]) == 0
+    for file in (tmp_path / "set").glob("*.json"):
+        file.unlink()
+    (tmp_path / "cases.csv").rename(tmp_path / "set" / "cases.csv")
+    for split, cases in before.items():
+        keys = ("image", "label", "report", "case") if bundle == "akessfa" else ("study", "report", "images")
+        after = read(str(tmp_path / "set"), split)
+        assert [{key: case[key] for key in keys} for case in cases] == [{k: case[k] for k in keys} for case in after]
+
+
+def test_reports_in_files_classes_in_words_and_semicolons(tmp_path):
+    rows = [f"{n}.png;{n}_mask.png;{n}.txt;{'Malignant' if n % 2 else 'benign'};P{n // 2};train" for n in range(6)]
+    root = table(tmp_path, "image;mask;report_file;label;patient_id;split", *rows)
+    for number in range(6):
+        (tmp_path / f"{number}.txt").write_text(f"Nodule {number}.", encoding="utf-8")
+    cases = read_malignancy(root, "train")
+    assert [case["malignancy"] for case in cases] == [0, 1] * 3 and cases[5]["report"] == "Nodule 5."
+    assert [case["case"] for case in cases] == ["P0", "P0", "P1", "P1", "P2", "P2"]
+
+
+def test_several_images_in_a_row(tmp_path):
+    header = "image_1,image_2,mask_1,mask_2,report,patient_id,split"
+    root = table(tmp_path, header, "0.png,1.png,0_mask.png,1_mask.png,Two.,A,train", "2.png,,2_mask.png,,One.,B,train")
+    assert [case["image"][-5:] for case in read_dataset(root, "train")] == ["0.png", "1.png", "2.png"]
+    root = table(tmp_path / "studies", "image_1,image_2,report,patient_id,split", "0.png,1.png,Two.,A,train",
+                 "2.png,,One.,B,train", "3.png,4.png,Again.,A,train")  # fmt: skip
+    studies = read_studies(root, "train")
+    assert [(study["study"], len(study["images"])) for study in studies] == [("A", 2), ("B", 1), ("A_2", 2)]
+
+
+def test_boxes_of_a_chest_x_ray(tmp_path):
+    boxes = json.dumps([[2, 3, 10, 12]]).replace('"', '""')
+    row = f'0.png,Text.,A,train,"{boxes}","[""Mass""]"'
+    (study,) = read_boxed_studies(table(tmp_path, "image,report,patient_id,split,boxes,box_labels", row), "train")
+    assert study["boxes"].tolist() == [[2, 3, 12, 15]] and study["box_labels"] == ["Mass"]
+
+
+FAULTS = {
+    "no report": (
+        "image,mask,text,patient_id",
+        "0.png,0_mask.png,x,A",
+        r"no column 'report' .*\['image', 'mask', 'text'",
+    ),
+    "no image": ("picture,mask,report", "0.png,0_mask.png,x", "cases.csv"),
+    "no mask named": ("image,mask,report,patient_id,split", "0.png,,x,A,train", "'0.png' has no mask"),
+    "another class": ("image,mask,label,patient_id,split", "0.png,0_mask.png,unsure,A,train", "label 'unsure'"),
+    "climbs": ("image,mask,report_file,patient_id,split", "0.png,0_mask.png,../x.txt,A,train", r"\.\./x\.txt"),
+    "no file": ("image,mask,report_file,patient_id,split", "0.png,0_mask.png,x.txt,A,train", "x.txt"),
+    "twice": ("image,mask,report,patient_id,split", "0.png,0_mask.png,x,A,train\n0.png,0_mask.png,x,A,test", "0.png"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_what_is_wrong_is_named(name, tmp_path):
+    header, rows, told = FAULTS[name]
+    with pytest.raises((ValueError, FileNotFoundError), match=told):
+        read_dataset(table(tmp_path, header, rows), "train")
+
+
+def test_a_study_needs_a_report_and_boxes_are_json(tmp_path):
+    with pytest.raises(ValueError, match="no column 'report'"):
+        read_studies(table(tmp_path / "a", "image,label,split", "0.png,0,train"), "train")
+    with pytest.raises(ValueError, match=r"boxes '1 2 3 4' .* is no JSON list"):
+        read_studies(table(tmp_path / "b", "image,report,boxes,split", "0.png,x,1 2 3 4,train"), "train")
+
+
+def test_without_patients_each_row_is_one_and_that_is_told(tmp_path, caplog):
+    rows = [f"{n}.png,{n}_mask.png,x,train" for n in range(3)]
+    cases = read_dataset(table(tmp_path, "image,mask,report,split", *rows), "train")
+    assert len({case["case"] for case in cases}) == 3 and "each row is taken for a patient" in caplog.text
