@@ -6,7 +6,7 @@ cli.atomic, cli.given, engine.distributed, engine.failures: what every room may 
 images      files, dicom, nifti, ranges, reader, masks: from a file to pixels
 text        tokenizer, encoders, distiller, sentences, thyroid: reports in and out
 nn          attention, fusion, backbones, efficientnet, report_decoder, relational_memory, beam_search, published
-datasets    readers of published layouts: ``read_x(root, split) -> list[dict]``
+datasets    readers of published layouts and of one table: ``read_x(root, split) -> list[dict]``; inspection
 synthetic   data made on disk, to run everything without any
 transforms  load, views, reports, augment: MONAI dictionary transforms
 metrics     segmentation, detection, classification, text, entities, reports

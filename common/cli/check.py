@@ -8,193 +8,24 @@ train on it, 1 where something must be mended, 2 where the layout is not underst
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import logging
-import os
 import statistics
 import sys
-import time
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from common.cli.atomic import write_json
-from common.datasets.layouts import list_dataset
+from common.datasets.inspection import GENERATORS, SEGMENTERS, SPLITS, Found, images_of, inspect
 from common.datasets.malignancy import malignancy
-from common.datasets.studies import annotation_file, read_studies
-from common.datasets.table import NAME as TABLE
-from common.datasets.table import is_table, write_table
+from common.datasets.table import write_table
 from common.engine.failures import line_of
 from common.images.dicom import source_of
-from common.images.files import open_image, to_grey
-from common.images.masks import read_mask
 
 logger = logging.getLogger(__name__)
-SPLITS = ("train", "validation", "test")
-SEGMENTERS, GENERATORS = ("akessfa", "clip_tnseg", "hfcn"), ("sgf", "d2rnet")
 EXAMPLES = 10
-
-
-@dataclass
-class Seen:
-    """What is known of an image file: width and height in pixels, digest of its bytes; or the error."""
-
-    size: tuple[int, int] | None = None
-    digest: str = ""
-    error: str = ""
-    bytes: int = 0
-    empty: bool = False
-
-
-@dataclass
-class Found:
-    """What was found in a data set: cases by split, files by name, and lines by kind of fault."""
-
-    layout: str
-    splits: dict[str, list[dict]]
-    files: dict[str, Seen] = field(default_factory=dict)
-    faults: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    notes: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-
-
-def list_cases(root: str, bundle: str, annotation: str | None) -> Found:
-    """The cases of every split, whose images are not opened yet.
-
-    Raises:
-        FileNotFoundError, ValueError: no such folder, no known layout, a table that cannot be read.
-    """
-    if bundle in SEGMENTERS:
-        layout, cases = list_dataset(root, "train")
-        found = Found(layout.description, {"train": cases})
-        for split in SPLITS[1:]:
-            try:
-                found.splits[split] = list_dataset(root, split)[1]
-            except ValueError as error:  # a layout without such a split
-                found.notes[f"no {split} split"].append(line_of(error))
-        if layout.templated:
-            found.notes["reports"].append("the data set has none; they are sentences made of its masks and TI-RADS")
-        return found
-    is_plain = annotation is None and is_table(Path(root), masks=False)
-    file = Path(root) / TABLE if is_plain else annotation_file(Path(root), annotation)
-    read = {split: read_studies(root, split, views=99, annotation=annotation, check=False) for split in SPLITS}
-    return Found(f"studies with reports: {file.name}", read)
-
-
-def check(root: str, bundle: str, annotation: str | None = None) -> Found:
-    """Everything that can be told of the data set ``root`` for ``bundle``.
-
-    Raises:
-        FileNotFoundError, ValueError: as :func:`list_cases`.
-    """
-    found = list_cases(root, bundle, annotation)
-    masks = {case["label"] for case in all_cases(found) if isinstance(case.get("label"), str)}
-    names = sorted({name for case in all_cases(found) for name in images_of(case)} | masks)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found.files = dict(zip(names, told(pool.map(lambda name: look(name, name in masks), names), len(names)),
-                               strict=True))  # fmt: skip
-    find_damaged(found, masks)
-    find_copies(found, masks)
-    find_leaks(found)
-    if bundle == "hfcn":
-        find_classes(found)
-    return found
-
-
-def all_cases(found: Found) -> Iterator[dict]:
-    """Cases of all splits."""
-    return (case for cases in found.splits.values() for case in cases)
-
-
-def images_of(case: Mapping[str, Any]) -> list[str]:
-    """Image files of a case."""
-    return list(case["images"]) if "images" in case else [case["image"]]
-
-
-def look(name: str, is_mask: bool) -> Seen:
-    """Decode the file ``name``."""
-    source = Path(source_of(name)[0])
-    if not source.is_file():
-        return Seen(error="missing")
-    try:
-        picture = open_image(name)
-        pixels = np.asarray(read_mask(name) if is_mask else to_grey(picture))
-    except Exception as error:  # whatever decoders make of damaged bytes
-        return Seen(error=line_of(error))
-    content = source.read_bytes()
-    digest = hashlib.sha256(content + name.removeprefix(str(source)).encode()).hexdigest()
-    return Seen(picture.size, digest, bytes=len(content), empty=is_mask and not pixels.any())
-
-
-def told(seen: Iterable[Seen], count: int) -> Iterator[Seen]:
-    """Yield ``seen``; where that takes more than some seconds, say how far it is."""
-    start = last = time.monotonic()
-    for done, one in enumerate(seen, start=1):
-        yield one
-        now = time.monotonic()
-        if now - last > 5 and done < count:
-            last = now
-            logger.info("%d of %d images, %.0f s left", done, count, (now - start) / done * (count - done))
-
-
-def find_damaged(found: Found, masks: set[str]) -> None:
-    """Missing and damaged files, and masks that do not fit their images."""
-    for name, seen in found.files.items():
-        if seen.error:
-            found.faults["missing" if seen.error == "missing" else "damaged"].append(
-                name if seen.error == "missing" else seen.error
-            )
-    for case in all_cases(found):
-        if not isinstance(case.get("label"), str):
-            continue
-        image, mask = found.files[case["image"]], found.files[case["label"]]
-        if image.size and mask.size and image.size != mask.size:
-            found.faults["mask of another size"].append(f"{case['label']}: {mask.size}, its image {image.size}")
-        if mask.empty:
-            found.notes["empty mask"].append(case["label"])
-
-
-def find_copies(found: Found, masks: set[str]) -> None:
-    """Images that are byte for byte alike, in one split or in several."""
-    splits_of: dict[str, set[str]] = defaultdict(set)
-    names_of: dict[str, set[str]] = defaultdict(set)
-    for split, cases in found.splits.items():
-        for name in (name for case in cases for name in images_of(case)):
-            if digest := found.files[name].digest:
-                splits_of[digest].add(split)
-                names_of[digest].add(name)
-    for digest, names in names_of.items():
-        if len(splits_of[digest]) > 1:
-            where = ", ".join(split for split in SPLITS if split in splits_of[digest])
-            found.faults["image in several splits"].append(f"{' = '.join(sorted(names))} ({where})")
-        elif len(names) > 1:
-            found.notes["same image twice"].append(" = ".join(sorted(names)))
-
-
-def find_leaks(found: Found) -> None:
-    """Patients, or studies, in several splits."""
-    splits_of: dict[str, list[str]] = defaultdict(list)
-    for split, cases in found.splits.items():
-        for name in {str(case.get("case", case.get("study"))) for case in cases}:
-            splits_of[name].append(split)
-    shared = [f"{name} ({', '.join(splits)})" for name, splits in splits_of.items() if len(splits) > 1]
-    if shared:
-        found.faults["patient in several splits"] += shared
-
-
-def find_classes(found: Found) -> None:
-    """Images of unknown class, and splits with one class alone."""
-    for split, cases in found.splits.items():
-        classes = Counter(malignancy(case) for case in cases)
-        if classes[None]:
-            found.notes["left out"].append(f"{split}: {classes[None]} images of no known class")
-        if split != "test" and not (classes[0] and classes[1]):
-            found.faults["one class alone"].append(f"{split}: {classes[0]} benign, {classes[1]} malignant")
 
 
 def summary(found: Found) -> list[tuple[str, ...]]:
@@ -291,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--table", type=Path, help="write the data set as a table, to lie in DATASET_DIR as cases.csv")
     options = parser.parse_args(arguments)
     try:
-        found = check(options.dataset_dir, options.bundle, options.annotation)
+        found = inspect(options.dataset_dir, options.bundle, options.annotation)
         if options.table is not None:
             write_table(options.table, table_of(found, Path(options.dataset_dir)))
     except (FileNotFoundError, ValueError, json.JSONDecodeError) as error:
