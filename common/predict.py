@@ -128,9 +128,9 @@ class Model:
         assert probabilities is not None
         sizes = {key: value for key, value in entry.items() if key.endswith(("_mm", "_mm2"))}
         words = {"keywords": entry.get("keywords", ()), "sentence": entry.get("sentence")}
-        share = entry["nodule_area_share"]
+        words |= {"area_share": entry["nodule_area_share"], "confidence": entry["confidence"]}
         mask = np.asarray(answer.shown.pictures["mask"]()) > 0
-        return Segmentation(**common, mask=mask, probability=probabilities, area_share=share, size_mm=sizes, **words)
+        return Segmentation(**common, mask=mask, probability=probabilities, size_mm=sizes, **words)
 
 
 def load(bundle: str | Path, *, device: str | None = None, batch_size: int = 8) -> Model:

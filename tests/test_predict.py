@@ -79,6 +79,10 @@ def test_results_are_typed(models, picture):
     assert segmentation.mask.shape == image.shape == segmentation.probability.shape
     assert ((segmentation.probability > 0.5) == segmentation.mask).all()
     assert segmentation.area_share == pytest.approx(segmentation.mask.mean()) and "round" in segmentation.keywords
+    overlap = 2 * segmentation.probability[segmentation.mask].sum()
+    assert segmentation.confidence == pytest.approx(
+        overlap / (segmentation.probability.sum() + segmentation.mask.sum()), abs=1e-3
+    )
     classification = models("hfcn")(file, mask=segmentation.mask)
     assert classification.label in ("benign", "malignant") and 0 < classification.probability < 1
     assert classification.entry["prob_mask"] is not None
@@ -87,6 +91,21 @@ def test_results_are_typed(models, picture):
         0 < s.probability <= 1 for s in report.sentences
     )
     assert {"overlay", "mask"} <= segmentation.pictures().keys()
+
+
+@pytest.mark.parametrize("bundle", ["akessfa", "clip_tnseg"])
+def test_probabilities_are_written_on_request(models, picture, bundle, tmp_path):
+    file, beside = picture[0], BESIDE[bundle]
+    (entry,) = infer(bundle, tmp_path, image=file, probabilities=True, **beside)
+    written = np.asarray(Image.open(tmp_path / entry["probability"]))
+    expected = models(bundle)(file, **beside)
+    np.testing.assert_allclose(written / 255, expected.probability, atol=3e-3)
+    assert ((written > 127) == expected.mask).mean() > 0.999
+
+
+def test_a_blank_image_has_no_confidence_and_an_empty_mask_no_size(models):
+    result = models("akessfa")(np.zeros((80, 100), np.uint8), report="")
+    assert (result.confidence is None) == (not result.mask.any()) and result.probability.shape == (80, 100)
 
 
 def test_dicom_gives_sizes_and_objects(models, tmp_path):

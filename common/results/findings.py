@@ -57,6 +57,17 @@ def mask_size(mask: np.ndarray, spacing: tuple[float, float]) -> dict[str, float
     return {name: round(float(value), 2) for name, value in sizes.items()}
 
 
+def confidence_of(mask: np.ndarray, probabilities: np.ndarray) -> float | None:
+    """How sure a segmentation is, in [0, 1]: the Dice of ``mask`` (H, W) with its own ``probabilities`` (H, W).
+
+    2 sum(p m) / (sum(p) + sum(m)), as Dice losses have it. It ranks images by how good their masks are; the Dice itself
+    is lower. None of an empty mask.
+    """
+    if not mask.any():
+        return None
+    return round(float(2 * probabilities[mask].sum() / (probabilities.sum() + mask.sum())), 4)
+
+
 def box_size(box: np.ndarray, image: str) -> dict[str, float]:
     """``width_mm`` and ``height_mm`` of ``box``, x1, y1, x2, y2 in pixels of the file ``image``, if that tells it."""
     spacing = pixel_spacing(image, (float(box[0] + box[2]) / 2, float(box[1] + box[3]) / 2))

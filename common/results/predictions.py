@@ -70,6 +70,11 @@ def mask_transforms(*, preprocessing: Compose) -> Compose:
     )  # fmt: skip
 
 
+def probability_picture(probabilities: np.ndarray) -> Image.Image:
+    """``probabilities`` (H, W) in [0, 1] as a grey picture, 255 for 1."""
+    return Image.fromarray((probabilities * 255).round().astype(np.uint8))
+
+
 def mask_picture(mask: np.ndarray) -> Image.Image:
     """Boolean ``mask`` (H, W) as a picture of 0 and 255."""
     return Image.fromarray(np.uint8(255) * mask.astype(np.uint8))

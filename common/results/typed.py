@@ -77,6 +77,7 @@ class Segmentation(Result):
         mask: boolean (H, W), of the image's own size.
         probability: of each pixel, float (H, W) in [0, 1]; the mask is where it is above 0.5.
         area_share: of the image, in [0, 1].
+        confidence: in [0, 1], to rank images by (:func:`common.results.findings.confidence_of`); None of an empty mask.
         size_mm: area (mm^2), long and short axis of the largest piece (mm); empty where the file tells no pixel size.
         keywords: words of the report that are about this image.
         sentence: of the report, that is about this image; None without a report.
@@ -85,6 +86,7 @@ class Segmentation(Result):
     mask: np.ndarray = field(repr=False)
     probability: np.ndarray = field(repr=False)
     area_share: float
+    confidence: float | None
     size_mm: Mapping[str, float]
     keywords: Sequence[str] = ()
     sentence: str | None = None
@@ -92,7 +94,8 @@ class Segmentation(Result):
     def summary(self) -> str:
         axes = {key.removesuffix("_mm").replace("_", " "): v for key, v in self.size_mm.items() if key.endswith("_mm")}
         sizes = "".join(f", {axis} {value:g} mm" for axis, value in axes.items())
-        return f"nodule on {self.area_share:.1%} of the image{sizes}"
+        sure = "" if self.confidence is None else f", confidence {self.confidence:.2f}"
+        return f"nodule on {self.area_share:.1%} of the image{sizes}{sure}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,25 +11,40 @@ from PIL import Image
 from common.images.files import open_image, to_grey
 from common.images.nifti import rows_first, rows_first_mask
 from common.results import drawing
-from common.results.findings import Finding, measured
-from common.results.predictions import PredictionFiles, Shown, mask_picture
+from common.results.findings import Finding, confidence_of, measured
+from common.results.predictions import PredictionFiles, Shown, mask_picture, probability_picture
 from common.text.encoding import encode_report, split_sentences
 from common.text.tokenizer import SentenceTokenizer
 
 
 def prediction_files(
-    *, output_dir: str, tokenizer: SentenceTokenizer, max_length: int = 128, dicom: bool = False
+    *,
+    output_dir: str,
+    tokenizer: SentenceTokenizer,
+    max_length: int = 128,
+    dicom: bool = False,
+    probabilities: bool = False,
 ) -> PredictionFiles:
-    """The handler of inference: overlay, attention of the top keyword, and the shaded report for each image."""
+    """The handler of inference: overlay, attention of the top keyword, and the shaded report for each image.
+
+    Args:
+        probabilities: write each pixel's probability, too, as a grey picture.
+    """
 
     def show(name: str, item: dict, data: dict) -> Shown:
         grey, mask = np.asarray(to_grey(open_image(name))), rows_first_mask(item["pred"])
-        sizes = measured(name, mask)
-        entry = {**describe(data["report"], item, tokenizer, max_length), **sizes}
+        sizes, prob_map = measured(name, mask), rows_first(item["prob_map"])
+        entry = {
+            **describe(data["report"], item, tokenizer, max_length),
+            **sizes,
+            "confidence": confidence_of(mask, prob_map),
+        }
         pictures = {"mask": partial(mask_picture, mask), "overlay": partial(drawing.overlay, grey, mask)}
         if entry["words"]:
             pictures["attention"] = partial(_attention_of_top_word, grey, entry["words"], item["attention"])
-        return Shown(entry, pictures, [Finding(sizes, mask=mask)], probabilities=rows_first(item["prob_map"]))
+        if probabilities:
+            pictures["probability"] = partial(probability_picture, prob_map)
+        return Shown(entry, pictures, [Finding(sizes, mask=mask)], probabilities=prob_map)
 
     title = "AKE-SSFA: thyroid nodules, guided by the report"
     shading = "Shading: probability that a word is about this image."
