@@ -48,8 +48,8 @@ CALLS = (
 )
 HEAD = """# The server's calls and answers
 
-Written by `python -m benchmarks.serving --transcript docs/rest.md`, over the small bundles of `make label`: the form of
-the answers, not the quality of the bundles.
+Written by `python -m benchmarks.serving --transcript docs/rest.md`, over the bundles of `make label` and drawn images:
+the form of the answers, not the quality of the bundles.
 """
 SHOWN = 600  # characters of an answer
 
