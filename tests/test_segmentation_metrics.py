@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from ignite.engine import Engine
 from scipy.spatial.distance import cdist
 
-from common.metrics.segmentation import hausdorff95
+from common.metrics.segmentation import count_nodules, hausdorff95, mask_metrics, surface_dice
 
 
 def square(row):
@@ -32,3 +33,33 @@ def test_an_empty_mask_costs_the_diagonal_and_two_agree():
     empty = torch.zeros(1, 1, 32, 24)
     assert hausdorff95(empty, square(4)).item() == hausdorff95(square(4), empty).item() == pytest.approx(40)
     assert hausdorff95(empty, empty).item() == 0
+
+
+def test_surface_dice_counts_what_is_within_two_pixels_and_empty_masks():
+    assert surface_dice(square(4), square(4)).item() == 1 == surface_dice(square(4), square(5)).item()
+    assert 0 < surface_dice(square(4), square(9)).item() < 0.6
+    empty = torch.zeros(1, 1, 32, 24)
+    assert surface_dice(empty, empty).item() == 1
+    assert surface_dice(empty, square(4)).item() == surface_dice(square(4), empty).item() == 0
+
+
+def test_nodules_are_counted_one_by_one():
+    truth, prediction = np.zeros((40, 40), bool), np.zeros((40, 40), bool)
+    truth[2:12, 2:12] = truth[20:30, 20:30] = True
+    prediction[2:12, 3:13] = True  # IoU 0.82
+    prediction[20:30, 26:36] = True  # IoU 0.25
+    prediction[35:38, 2:5] = True
+    assert count_nodules(prediction, truth) == (1, 2, 2)
+    assert count_nodules(truth, truth) == (2, 2, 0) and count_nodules(~truth & False, truth) == (0, 2, 0)
+
+
+def test_the_evaluations_metrics_are_those_of_all_images():
+    metrics, engine = mask_metrics(), Engine(lambda engine, batch: None)
+    for name, metric in metrics.items():
+        metric.attach(engine, name)
+    pairs = [(square(4), square(4)), (square(4), square(20))]
+    for prediction, truth in pairs:
+        for name in ("nsd", "nodule_sensitivity", "false_positives"):
+            metrics[name].update(([prediction[0]], [truth[0]]))
+    assert metrics["nsd"].compute() == pytest.approx(np.mean([surface_dice(*pair).item() for pair in pairs]))
+    assert metrics["nodule_sensitivity"].compute() == 0.5 == metrics["false_positives"].compute()

@@ -1,13 +1,18 @@
-"""Segmentation metrics that MONAI leaves open: a Hausdorff distance that also counts missed nodules."""
+"""Segmentation metrics that MONAI leaves open: distances that also count missed nodules, and nodules one by one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from monai.handlers import ConfusionMatrix, IgniteMetricHandler, MeanDice, MeanIoUHandler, from_engine
-from monai.metrics import CumulativeIterationMetric, compute_hausdorff_distance
+from monai.metrics import CumulativeIterationMetric, compute_hausdorff_distance, compute_surface_dice
 from monai.transforms import Activationsd, AsDiscreted, Compose
+from scipy.ndimage import label as components
+
+TOLERANCE = 2.0  # pixels of the network's input, within which a border is where it should be
+MATCHED = 0.5  # IoU of a predicted piece with the nodule that it finds
 
 
 def hausdorff95(prediction: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
@@ -38,13 +43,77 @@ def Hausdorff95(*, output_transform: Callable, save_details: bool = True) -> Ign
     )
 
 
+def surface_dice(prediction: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Normalised surface distance at :data:`TOLERANCE` pixels, (B, C) in [0, 1], of binary masks (B, C, H, W).
+
+    Two empty masks agree: 1; one empty mask gives 0 (Nikolov et al. 2021, as MONAI has it).
+    """
+    classes = [TOLERANCE] * truth.shape[1]
+    values = compute_surface_dice(prediction, truth, class_thresholds=classes, include_background=True)
+    empty = ((prediction > 0).flatten(2).any(2) | (truth > 0).flatten(2).any(2)).logical_not()
+    return torch.where(empty, torch.ones_like(values), torch.nan_to_num(values, nan=0.0))
+
+
+class _SurfaceDice(CumulativeIterationMetric):
+    def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        return surface_dice(y_pred, y)
+
+    def aggregate(self) -> torch.Tensor:  # type: ignore[override]
+        return self.get_buffer().mean()
+
+
+def count_nodules(prediction: np.ndarray, truth: np.ndarray) -> tuple[int, int, int]:
+    """Nodules that were found, nodules, and predicted pieces that are none, of boolean masks (H, W).
+
+    A connected piece of the prediction finds the nodule with which its IoU is above :data:`MATCHED`; there is one at
+    most, and no other piece finds it.
+    """
+    pieces, count = components(prediction, structure=np.ones((3, 3)))
+    nodules, known = components(truth, structure=np.ones((3, 3)))
+    hits = 0
+    for number in range(1, known + 1):
+        nodule = nodules == number
+        touching = [piece for piece in np.unique(pieces[nodule]) if piece]
+        overlaps = [(nodule & (pieces == piece)).sum() / (nodule | (pieces == piece)).sum() for piece in touching]
+        hits += max(overlaps, default=0.0) > MATCHED
+    return int(hits), known, count - int(hits)
+
+
+class _NoduleCounts(CumulativeIterationMetric):
+    """Sums of :func:`count_nodules` over images, as one of two figures."""
+
+    def __init__(self, figure: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.figure = figure
+
+    def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        pairs = zip(*((masks > 0).any(1).cpu().numpy() for masks in (y_pred, y)), strict=True)
+        return torch.tensor([count_nodules(*pair) for pair in pairs], dtype=torch.float32)
+
+    def aggregate(self) -> torch.Tensor:  # type: ignore[override]
+        return self.figure(self.get_buffer())
+
+
+def nodule_metrics(transform: Callable) -> dict[str, IgniteMetricHandler]:
+    """``nodule_sensitivity``, the share of all nodules that were found, and ``false_positives`` an image."""
+    figures = {
+        "nodule_sensitivity": lambda counts: counts[:, 0].sum() / counts[:, 1].sum(),
+        "false_positives": lambda counts: counts[:, 2].mean(),
+    }
+    return {
+        name: IgniteMetricHandler(metric_fn=_NoduleCounts(figure), output_transform=transform, save_details=False)
+        for name, figure in figures.items()
+    }
+
+
 def masks_of_logits(*, keys: str | Sequence[str]) -> Compose:
     """Transform of an engine's output: logits of ``keys`` (1, H, W) to masks of 0 and 1, cut at probability 0.5."""
     return Compose([Activationsd(keys=keys, sigmoid=True), AsDiscreted(keys=keys, threshold=0.5)])
 
 
 def mask_metrics(*, without: Sequence[str] = ()) -> dict[str, IgniteMetricHandler]:
-    """IoU, HD95, precision and recall of ``pred`` against ``label``, and Dice of other predictions.
+    """IoU, HD95, NSD, precision and recall of ``pred`` against ``label``, :func:`nodule_metrics`, and Dice of other
+    predictions.
 
     Args:
         without: names of the other predictions after ``pred_``, such as "without_report".
@@ -54,6 +123,7 @@ def mask_metrics(*, without: Sequence[str] = ()) -> dict[str, IgniteMetricHandle
         f"dice_{name}": MeanDice(output_transform=from_engine([f"pred_{name}", "label"])) for name in without
     }
     metrics |= {"iou": MeanIoUHandler(output_transform=transform), "hd95": Hausdorff95(output_transform=transform)}
+    metrics["nsd"] = IgniteMetricHandler(metric_fn=_SurfaceDice(), output_transform=transform, save_details=True)
     for name, known in (("precision", "precision"), ("recall", "sensitivity")):
         metrics[name] = ConfusionMatrix(metric_name=known, save_details=False, output_transform=transform)
-    return metrics
+    return metrics | nodule_metrics(transform)
