@@ -6,6 +6,7 @@ a :class:`Classification` or a :class:`Report`, by the same code as ``configs/in
 
 from __future__ import annotations
 
+import copy
 import difflib
 import shutil
 import tempfile
@@ -47,6 +48,8 @@ class _Files:
         if self.folder is None:
             self.folder = Path(tempfile.mkdtemp(prefix="predict-"))
             weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+        if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "F"):
+            image = image.convert("F" if image.mode.startswith("I") else "RGB")
         file = (self.folder / stem).with_suffix(".tiff" if image.mode == "F" else ".png")
         image.save(file)
         return str(file)
@@ -133,6 +136,24 @@ class Model:
         return Segmentation(**common, mask=mask, probability=probabilities, size_mm=sizes, **words)
 
 
+def require_folder(folder: str | Path, model: Model, images: Sequence[str], *, dicom: bool) -> None:
+    """Refuse, before anything is predicted, a folder for results that holds the images, and DICOM of other images.
+
+    Raises:
+        ValueError: which of the two.
+    """
+    writer = copy.copy(model.inference.predictions)
+    writer.folder, writer.dicom = Path(folder), False
+    files = [str(file) for image in images if Path(image).exists() for file in _files_of(Path(image))]
+    writer.check(files)
+    writer.dicom = dicom
+    writer.check([file for image in images if Path(image).is_file() for file in [image]])
+
+
+def _files_of(image: Path) -> Iterable[Path]:
+    return (file for file in image.rglob("*") if file.is_file()) if image.is_dir() else [image]
+
+
 def load(bundle: str | Path, *, device: str | None = None, batch_size: int = 8) -> Model:
     """Load a trained bundle, which stays in memory.
 
@@ -163,7 +184,8 @@ def folder_of(bundle: str | Path) -> Path:
     if path.suffix == ".zip" and path.is_file():
         return _unpacked(path)
     spec = find_spec(str(bundle)) if str(bundle).isidentifier() else None
-    installed = Path(spec.origin).parents[1] if spec is not None and spec.origin is not None else path
+    origin = Path("" if spec is None or spec.origin is None else spec.origin)
+    installed = origin.parents[1] if len(origin.parents) > 1 else path
     for folder in (path, HERE / path, installed):
         if (folder / "configs" / "inference.json").is_file():
             return folder.resolve()
@@ -209,8 +231,10 @@ def _picture(array: np.ndarray) -> Image.Image:
         array = array[..., 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
         raise ValueError(f"image: an array of shape {array.shape}; expected (H, W), (H, W, 3) or (H, W, 4)")
-    if array.dtype.kind == "f" or array.dtype.itemsize > 2:
-        if array.ndim == 3:
-            raise ValueError(f"image: a colour array of {array.dtype}; expected uint8")
-        return Image.fromarray(array.astype(np.float32))
-    return Image.fromarray(array)
+    if array.dtype.kind in "iu" and array.dtype != np.uint8 and array.size and array.min() >= 0 and array.max() <= 255:
+        array = array.astype(np.uint8)
+    if array.ndim == 3 and array.dtype != np.uint8:
+        raise ValueError(f"image: a colour array of {array.dtype}; expected uint8, or integers from 0 to 255")
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"image: an array of {array.dtype}; expected numbers")
+    return Image.fromarray(array if array.dtype in (np.uint8, np.uint16) else array.astype(np.float32))

@@ -67,7 +67,7 @@ class ServedBundle:
             if self.loaded is None or self.loaded[0] != changed:
                 self.loaded = (changed, Inference(self.folder))
             inference = self.loaded[1]
-            case = inference.read(image, **({} if self.text is None else {self.text: text}))[0]
+            case = inference.read_first(image, **({} if self.text is None else {self.text: text}))
             self.loaded = None  # an engine that failed does not go on
             (answer,) = inference([case])
             self.loaded = (changed, inference)

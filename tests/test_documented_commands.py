@@ -92,13 +92,18 @@ def tiny(words, bundle, folder):
             for part in (f"--{name}", str(value))]  # fmt: skip
 
 
+def drawn(bundle):
+    return Options(**{name.partition("#")[2]: value for name, value in TINY[bundle]["data"].items()})
+
+
 def run(line, bundle, folder):
     words = shlex.split(line, comments=True)
     words = [filled_in(option, word, bundle, folder) for option, word in zip(["", *words], words, strict=False)]
     arguments = words[words.index("monai.bundle") + 1 :]
+    if "--dataset_dir" in arguments and not (folder / "synthetic").exists():
+        write_synthetic(str(folder / "synthetic"), drawn(bundle))
     if "inference.json" in line and not (folder / "models" / "model.pt").is_file():  # the weights that come along
-        drawn = {name.partition("#")[2]: value for name, value in TINY[bundle]["data"].items()}
-        write_synthetic(str(folder / "synthetic"), Options(**drawn))
+        write_synthetic(str(folder / "synthetic"), drawn(bundle))
         arguments += ["--output_dir", str(folder / "eval")]
     else:
         arguments += tiny(arguments, bundle, folder)

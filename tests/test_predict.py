@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -164,3 +165,51 @@ def test_the_command_names_what_it_leaves_out_and_does_the_rest(picture, tmp_pat
     assert main(["hfcn", str(picture[0]), "--report", "x", "--out", str(tmp_path / "other")]) == 2
     with pytest.raises(SystemExit):
         main(["hfcn", str(picture[0]), "--batch-size", "0"])
+
+
+def test_a_call_that_failed_does_not_answer_for_the_next(models, picture, monkeypatch):
+    """Another image after an error in the middle of a batch: its own result, of its own size."""
+    model, image = models("akessfa"), picture[1]
+    expected = model(image[:100, :120], report="x").mask
+
+    def broken(*_):
+        raise RuntimeError("broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model.inference.predictions, "show", broken)
+        with pytest.raises(RuntimeError, match="broken"):
+            model([image, image], report="first")
+    after = model(image[:100, :120], report="x")
+    assert after.entry["report"] == "x" and (after.mask == expected).all()
+
+
+def test_threads_do_not_mix_answers(models, picture):
+    model, sizes = models("clip_tnseg"), [(80, 90), (120, 60), (100, 100), (64, 128)]
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda size: model(picture[1][: size[0], : size[1]]), sizes * 3))
+    assert [result.mask.shape for result in results] == sizes * 3
+
+
+def test_integers_of_any_kind_are_one_image(models, picture):
+    image = picture[1]
+    expected = models("akessfa")(image, report="").probability
+    for given in (image.astype(np.int64), image.astype(np.int16), Image.fromarray(image).convert("I")):
+        np.testing.assert_allclose(models("akessfa")(given, report="").probability, expected, atol=0.02)
+    assert models("akessfa")(Image.fromarray(image).convert("CMYK"), report="").mask.shape == image.shape
+
+
+def test_each_image_has_the_mask_of_its_name(picture, tmp_path, caplog):
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        for name in "ab":
+            shutil.copy(picture[0], tmp_path / folder / f"{name}.png")
+    given = [str(tmp_path / "images" / f"{name}.png") for name in "ab"]
+    out = ["--out", str(tmp_path / "out"), "--device", "cpu"]
+    assert main(["hfcn", *given, "--mask", str(tmp_path / "masks"), *out]) == 0
+    entries = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert all(entry["prob_mask"] is not None for entry in entries) and len(entries) == 2
+    assert main(["hfcn", *given, "--mask", str(tmp_path / "masks" / "a.png"), *out, "--overwrite"]) == 2
+    assert "one mask for 2 images" in caplog.text
+    (tmp_path / "masks" / "b.png").unlink()
+    assert main(["hfcn", *given, "--mask", str(tmp_path / "masks"), *out, "--overwrite"]) == 1
+    assert main(["hfcn", given[0], "--out", str(tmp_path / "images")]) == 2 and "holds the images" in caplog.text

@@ -274,13 +274,14 @@ def test_sentences_and_their_picture(tokenizer, tmp_path):
     item = {
         "ids": torch.tensor([*ids, 0, 0]),
         "log_probs": torch.tensor([-0.5] * len(ids) + [0.0, 0.0]),
-        "attention": torch.rand(len(ids) + 2, 2, 3, 3),
+        "attention": torch.ones(len(ids) + 2, 2, 3, 3),
     }
+    item["attention"][0, 0, 1, 1] = 40.0  # a token of the first sentence looks there; the second looks everywhere
     sentences = sentences_of(item, tokenizer)
     assert [s.text for s in sentences] == [t.lower() + "." for t in text[:-1].split(". ")]
     assert sentences[0].probability == pytest.approx(np.exp(-0.5))
     Image.new("L", (40, 30), 90).save(tmp_path / "a.png")
-    assert draw([str(tmp_path / "a.png")], sentences).size[1] == 2 * (160 + 28)
+    assert draw([str(tmp_path / "a.png")], sentences).size[1] == 160 + 28 + 28
     empty = {
         "ids": torch.zeros(3, dtype=torch.int64),
         "log_probs": torch.zeros(3),

@@ -8,7 +8,7 @@ from d2rnet.report.boxes import read_boxed_studies
 from PIL import Image
 
 from common.cli.check import main
-from common.datasets.layouts import read_dataset
+from common.datasets.layouts import list_dataset, read_dataset
 from common.datasets.malignancy import read_malignancy
 from common.datasets.studies import read_studies
 from common.synthetic.studies import StudyOptions, write_studies
@@ -86,7 +86,7 @@ FAULTS = {
     "another class": ("image,mask,label,patient_id,split", "0.png,0_mask.png,unsure,A,train", "label 'unsure'"),
     "climbs": ("image,mask,report_file,patient_id,split", "0.png,0_mask.png,../x.txt,A,train", r"\.\./x\.txt"),
     "no file": ("image,mask,report_file,patient_id,split", "0.png,0_mask.png,x.txt,A,train", "x.txt"),
-    "twice": ("image,mask,report,patient_id,split", "0.png,0_mask.png,x,A,train\n0.png,0_mask.png,x,A,test", "0.png"),
+    "twice": ("image,mask,report,patient_id,split", "0.png,0_mask.png,x,A,train\n./0.png,0_mask.png,x,B,test", "0.png"),
 }
 
 
@@ -98,10 +98,42 @@ def test_what_is_wrong_is_named(name, tmp_path):
 
 
 def test_a_study_needs_a_report_and_boxes_are_json(tmp_path):
-    with pytest.raises(ValueError, match="no column 'report'"):
+    with pytest.raises(ValueError, match=r"or a table cases\.csv with image and report"):
         read_studies(table(tmp_path / "a", "image,label,split", "0.png,0,train"), "train")
     with pytest.raises(ValueError, match=r"boxes '1 2 3 4' .* is no JSON list"):
         read_studies(table(tmp_path / "b", "image,report,boxes,split", "0.png,x,1 2 3 4,train"), "train")
+
+
+def test_a_patients_images_stay_in_one_split(tmp_path):
+    """Two reports of one patient; rows with and without a split; and studies."""
+    columns = "image,mask,report_id,patient,report"
+    rows = [f"{n}.png,{n}_mask.png,R{n},P{n // 2},x" for n in range(6)]
+    root = table(tmp_path / "a", columns, *rows)
+    splits = [{case["case"] for case in read_dataset(root, split)} for split in ("train", "validation", "test")
+              if any(case for case in list_dataset(root, split)[1])]  # fmt: skip
+    assert set().union(*splits) <= {"P0", "P1", "P2"} and sum(map(len, splits)) == len(set().union(*splits))
+    rows = ["0.png,0_mask.png,x,A,train", "1.png,1_mask.png,x,A,test"]
+    with pytest.raises(ValueError, match="patient 'A' is in 'train' and, in line 3, in 'test'"):
+        read_dataset(table(tmp_path / "b", "image,mask,report,patient_id,split", *rows), "train")
+    with pytest.raises(ValueError, match="patient 'A' is in 'train' and, in line 3, in 'test'"):
+        read_studies(table(tmp_path / "c", "image,mask,report,patient_id,split", *rows), "train")
+    with pytest.raises(ValueError, match=r"line 2 .* names no image"):
+        read_dataset(table(tmp_path / "d", "image,mask,report,split", ",0_mask.png,x,train"), "train")
+
+
+def test_boxes_go_along_and_nothing_is_overwritten(tmp_path, caplog):
+    entry = {"id": "A", "report": "x", "image_path": ["0.png"], "boxes": [[1, 2, 10, 10]], "box_labels": ["Mass"]}
+    images(tmp_path / "images")
+    splits = {split: [{**entry, "id": f"{split}", "image_path": [f"{n}.png"]}] for n, split in
+              enumerate(("train", "val", "test"))}  # fmt: skip
+    (tmp_path / "annotation.json").write_text(json.dumps(splits))
+    before = read_boxed_studies(str(tmp_path), "train")
+    command = [str(tmp_path), "--bundle", "d2rnet", "--table", str(tmp_path / "cases.csv")]
+    assert main(command) == 0 and main(command) == 2 and "is there already" in caplog.text
+    assert [s["study"] for s in read_studies(str(tmp_path), "train")] == ["train"]  # the annotation is the set's own
+    (tmp_path / "annotation.json").unlink()
+    after = read_boxed_studies(str(tmp_path), "train")
+    assert after[0]["boxes"].tolist() == before[0]["boxes"].tolist() and after[0]["box_labels"] == ["Mass"]
 
 
 def test_without_patients_each_row_is_one_and_that_is_told(tmp_path, caplog):

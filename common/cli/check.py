@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import statistics
 import sys
 from collections import Counter
@@ -28,7 +29,7 @@ logger = logging.getLogger(__name__)
 EXAMPLES = 10
 
 
-def summary(found: Found) -> list[tuple[str, ...]]:
+def summary(found: Found, bundle: str) -> list[tuple[str, ...]]:
     """A row a split: images, patients or studies, reports and their length in words, classes where known."""
     rows: list[tuple[str, ...]] = []
     for split, cases in found.splits.items():
@@ -36,7 +37,7 @@ def summary(found: Found) -> list[tuple[str, ...]]:
         texts = {str(case["report"]) for case in cases if case.get("report")}
         lengths = sorted(len(text.split()) for text in texts)
         length = f"{statistics.median(lengths):.0f} ({lengths[0]} to {lengths[-1]})" if lengths else ""
-        known = Counter(malignancy(case) for case in cases if "images" not in case)
+        known = Counter(malignancy(case) for case in cases) if bundle == "hfcn" else Counter()
         classes = f"{known[0]} / {known[1]}" if known[0] + known[1] else ""
         count = sum(len(images_of(case)) for case in cases)
         rows.append((split, f"{count}", f"{len(names)}", f"{len(texts)}", length, classes))
@@ -48,7 +49,7 @@ def report(found: Found, bundle: str, *, examples: int = EXAMPLES) -> int:
     logger.info("Layout: %s", found.layout)
     who = "studies" if bundle in GENERATORS else "patients"
     header = ("split", "images", who, "different reports", "words: median (range)", "benign / malignant")
-    table = [header, *summary(found)]
+    table = [header, *summary(found, bundle)]
     kept = [column for column in range(len(header)) if any(row[column] for row in table[1:])]
     widths = [max(len(row[column]) for row in table) for column in kept]
     for row in table:
@@ -80,7 +81,7 @@ def table_of(found: Found, root: Path) -> list[dict[str, str]]:
     """
 
     def within(name: str) -> str:
-        return Path(name).resolve().relative_to(root.resolve()).as_posix()
+        return Path(os.path.relpath(os.path.abspath(name), os.path.abspath(root))).as_posix()
 
     rows = []
     for split, cases in found.splits.items():
@@ -92,6 +93,7 @@ def table_of(found: Found, root: Path) -> list[dict[str, str]]:
                 row = {"image": within(case["image"]), "mask": within(case["label"])}
                 row |= {name: case[name] for name in ("tirads", "malignant") if case.get(name)}
             who = str(case.get("case", case.get("study")))
+            row |= {name: json.dumps(case[name]) for name in ("boxes", "scores", "box_labels") if case.get(name)}
             rows.append({**row, "report": case.get("report") or "", "patient_id": who, "split": split})
     return rows
 
@@ -123,6 +125,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         found = inspect(options.dataset_dir, options.bundle, options.annotation)
+        if options.table is not None and options.table.exists():
+            raise ValueError(f"--table: {str(options.table)!r} is there already; pass another name")
         if options.table is not None:
             write_table(options.table, table_of(found, Path(options.dataset_dir)))
     except (FileNotFoundError, ValueError, json.JSONDecodeError) as error:

@@ -22,7 +22,8 @@ def check_code(folder: Path) -> None:
         CodeConflict: with both versions.
     """
     for name in ("common", folder.name):
-        brought, spec = folder / name / "__init__.py", importlib.util.find_spec(name)
+        brought = folder / name / "__init__.py"
+        spec = importlib.util.find_spec(name) if name.isidentifier() else None
         if spec is None or spec.origin is None or not brought.is_file() or brought.samefile(spec.origin):
             continue
         ours = Path(spec.origin).parent

@@ -92,11 +92,16 @@ def read_both(folders: Sequence[Path]) -> tuple[Cases, Cases, dict[str, str]]:
             names = {case: case for case in values}  # equally named images lie in several folders
         runs.append({name: values[case] for name, case in names.items()})
         patients = patients or {name: told[case] for name, case in names.items() if case in told}
+    if not all(runs):
+        raise ValueError("per_case.csv has no row; evaluate a split that has cases")
     missing = sorted(runs[0].keys() ^ runs[1].keys())
     if missing:
         raise ValueError(
             f"{len(missing)} cases are in one run alone, such as {missing[0]!r}; compare runs of one split"
         )
+    other = [case for case in runs[0] if runs[0][case].get(LABEL) != runs[1][case].get(LABEL)]
+    if other and all(LABEL in run[other[0]] for run in runs):
+        raise ValueError(f"{len(other)} cases are of another class in B, such as {other[0]!r}; compare one data set")
     return runs[0], runs[1], patients
 
 

@@ -14,6 +14,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from common.engine.failures import line_of
+from common.images.files import WITH_DICOM, image_files, stem_of
+
 logger = logging.getLogger(__name__)
 NOTHING_BEGAN, SOME_FAILED = 2, 1
 
@@ -58,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return predict(options)
     except KeyboardInterrupt:
-        logger.error("interrupted; nothing was written")
+        logger.error("interrupted")
         return 130
 
 
@@ -75,11 +78,16 @@ def predict(options: argparse.Namespace) -> int:
         model.require_read(beside)
         cases, failures = read_all(model, options.images, beside)
     except (ValueError, OSError, TypeError, RuntimeError) as error:
-        logger.error("%s", error)
+        logger.error("%s", line_of(error))
         return NOTHING_BEGAN
     for failure in failures:
         logger.error("%s", failure)
     if not cases:
+        return NOTHING_BEGAN
+    try:
+        prediction.require_folder(options.out, model, options.images, dicom=options.dicom)
+    except ValueError as error:
+        logger.error("%s", line_of(error))
         return NOTHING_BEGAN
     results = prediction.Results(with_progress(model.of_cases(cases), len(cases)))
     for result in results:
@@ -87,7 +95,7 @@ def predict(options: argparse.Namespace) -> int:
     try:
         results.save(options.out, dicom=options.dicom, overwrite=options.overwrite)
     except (ValueError, OSError) as error:
-        logger.error("%s", error)
+        logger.error("%s", line_of(error))
         return SOME_FAILED
     left_out = f"; {len(failures)} left out, named above" if failures else ""
     logger.info("%d done%s. Open %s", len(results), left_out, options.out / "index.html")
@@ -98,7 +106,18 @@ def read_all(model: Any, images: Sequence[str], beside: dict[str, str]) -> tuple
     """Cases of all images, and a line for each that cannot be read."""
     cases: list[Any] = []
     failures: list[str] = []
+    mask = beside.get("mask")
+    if mask is not None and len(images) > 1 and not Path(mask).is_dir():
+        raise ValueError(
+            f"--mask: {mask!r} is one mask for {len(images)} images; pass a folder with masks of their names"
+        )
     for image in images:
+        if mask is not None and Path(mask).is_dir() and Path(image).is_file():
+            named = [file for file in image_files(mask, WITH_DICOM) if stem_of(str(file)) == stem_of(image)]
+            if len(named) != 1:
+                failures.append(f"{image}: {mask!r} holds {len(named)} masks of its name; expected one")
+                continue
+            beside = beside | {"mask": str(named[0])}
         read, lines = (
             model.inference.read_each(image, **beside) if Path(image).exists() else ([], [f"no file {image!r}"])
         )

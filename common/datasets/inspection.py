@@ -17,9 +17,8 @@ import numpy as np
 
 from common.datasets.layouts import list_dataset
 from common.datasets.malignancy import malignancy
-from common.datasets.studies import annotation_file, read_studies
+from common.datasets.studies import annotation_file, has_table, read_studies
 from common.datasets.table import NAME as TABLE
-from common.datasets.table import is_table
 from common.engine.failures import line_of
 from common.images.dicom import source_of
 from common.images.files import open_image, to_grey
@@ -64,14 +63,18 @@ def list_cases(root: str, bundle: str, annotation: str | None) -> Found:
         for split in SPLITS[1:]:
             try:
                 found.splits[split] = list_dataset(root, split)[1]
-            except ValueError as error:  # a layout without such a split
-                found.notes[f"no {split} split"].append(line_of(error))
+            except ValueError as error:
+                if not str(error).startswith("split: "):
+                    raise
+                found.notes[f"no {split} split"].append(line_of(error))  # a layout without such a one
         if layout.templated:
             found.notes["reports"].append("the data set has none; they are sentences made of its masks and TI-RADS")
         return found
-    is_plain = annotation is None and is_table(Path(root), masks=False)
-    file = Path(root) / TABLE if is_plain else annotation_file(Path(root), annotation)
-    read = {split: read_studies(root, split, views=99, annotation=annotation, check=False) for split in SPLITS}
+    file = Path(root) / TABLE if has_table(root, annotation) else annotation_file(Path(root), annotation)
+    more = ("boxes", "scores", "box_labels")
+    read = {
+        split: read_studies(root, split, views=99, annotation=annotation, extras=more, check=False) for split in SPLITS
+    }
     return Found(f"studies with reports: {file.name}", read)
 
 

@@ -53,7 +53,7 @@ def read_studies(
         raise FileNotFoundError(f"dataset_dir: no folder {root!r}; pass an existing one")
     if split not in SPLITS:
         raise ValueError(f"split: {split!r} is none of {list(SPLITS)}")
-    if annotation is None and is_table(Path(root), masks=False):
+    if has_table(root, annotation):
         file, folder = Path(root) / TABLE, Path(root)
         entries = read_study_table(root, split)
     else:
@@ -71,6 +71,23 @@ def read_studies(
     if not written:
         raise ValueError(f"dataset_dir: {str(file)!r} has no study with a report in split {SPLITS[split]!r}")
     return written
+
+
+def has_table(root: str, annotation: str | None) -> bool:
+    """Whether the studies of ``root`` are told by a table, and not by an annotation beside it."""
+    return (
+        annotation is None
+        and is_table(Path(root), masks=False)
+        and not any(map(_is_annotation, visible(root, "*.json")))
+    )
+
+
+def _is_annotation(file: Path) -> bool:
+    try:
+        load_annotation(file)
+    except ValueError:
+        return False
+    return True
 
 
 def _tell_of_leaks(content: dict[str, list[dict]], file: Path) -> None:
@@ -127,7 +144,8 @@ def annotation_file(root: Path, name: str | None = None) -> Path:
     if not results:
         seen = "; ".join(reasons) or "no JSON file"
         raise ValueError(
-            f"dataset_dir: {str(root)!r} must hold one JSON file with lists train, val, test of studies: {seen}"
+            f"dataset_dir: {str(root)!r} must hold one JSON file with lists train, val, test of studies ({seen}), or a "
+            "table cases.csv with image and report"
         )
     return results[0]
 
@@ -186,6 +204,7 @@ def _study(entry: dict, folder: Path, file: Path, views: int, check: bool) -> di
         raise ValueError(f"annotation: labels of study {entry[name]!r} of {str(file)!r} is {label!r}, no whole number")
     return {
         "study": str(entry[name]),
+        **({"case": str(entry["case"])} if "case" in entry else {}),
         "report": cell_of(entry[text]),
         "images": images,
         "label": label,

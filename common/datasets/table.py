@@ -4,7 +4,7 @@
 - ``mask``, or ``mask_1, mask_2, ...``: of the nodule in each image, for akessfa, clip_tnseg, hfcn
 - ``report`` or ``report_file``: the text, or a ``.txt`` file that holds it
 - ``label``: benign or malignant (0 or 1), for hfcn; ``malignant`` and ``tirads`` do, too
-- ``patient_id``: whose images stay in one split; ``report_id``, ``case`` and ``patient`` do, too
+- ``patient_id``: whose images stay in one split; else ``patient``, ``case``, ``report_id``, the first that is there
 - ``split``: train, validation, test; without it patients are divided by the hash of their name
 - ``boxes``, ``box_labels``, ``scores``: of a chest X-ray's lesions, as JSON: [[x, y, width, height], ...], [...], [...]
 """
@@ -23,7 +23,7 @@ from common.datasets.splits import inside, require_apart, split_named, three_way
 
 logger = logging.getLogger(__name__)
 NAME = "cases.csv"
-PATIENT = ("patient_id", "report_id", "case", "patient")
+PATIENT = ("patient_id", "patient", "case", "report_id")  # the first that a row has
 CLASSES = {"benign": "0", "malignant": "1", "0": "0", "1": "1", "": ""}
 NUMBERED = re.compile(r"(image|mask)(_\d+)?")
 KNOWN = {*PATIENT, "report", "report_file", "label", "malignant", "tirads", "split", "boxes", "box_labels", "scores",
@@ -32,9 +32,10 @@ EXPECTED = "image (or image_1, image_2, ...), mask, report or report_file, label
 
 
 def is_table(folder: Path, *, masks: bool) -> bool:
-    """Whether ``folder`` holds the table, with or without ``masks``."""
+    """Whether ``folder`` holds the table, with ``masks``, or with reports as studies need them."""
     columns = header_of(folder / NAME)
-    return bool(_numbered(columns, "image")) and bool(_numbered(columns, "mask")) == masks
+    needed = bool(_numbered(columns, "mask")) if masks else bool({"report", "report_file"} & columns)
+    return bool(_numbered(columns, "image")) and needed
 
 
 def read_case_table(root: str, split: str) -> list[dict]:
@@ -51,8 +52,7 @@ def read_case_table(root: str, split: str) -> list[dict]:
     pairs = [(name, "mask" + name.removeprefix("image")) for name in _numbered(rows[0].keys(), "image")]
     if not masks:
         raise _missing(path, "mask", rows[0])
-    placed = [(row[image], _split_of(row, path)) for row in rows for image, _ in pairs if row[image]]
-    require_apart(placed, where=str(path))
+    _require_apart(rows, [image for image, _ in pairs], path)
     cases = []
     for number, row in enumerate(rows, start=2):
         for image, mask in pairs if _split_of(row, path) == split else ():
@@ -76,7 +76,7 @@ def read_study_table(root: str, split: str) -> list[dict]:
     images = _numbered(rows[0].keys(), "image")
     if not {"report", "report_file"} & rows[0].keys():
         raise _missing(path, "report", rows[0])
-    require_apart([(row[name], _split_of(row, path)) for row in rows for name in images if row[name]], where=str(path))
+    _require_apart(rows, images, path)
     count: dict[str, int] = {}
     entries = []
     for row in rows:
@@ -85,7 +85,8 @@ def read_study_table(root: str, split: str) -> list[dict]:
         name = row.get("study_id") or (patient if count[patient] == 1 else f"{patient}_{count[patient]}")
         if _split_of(row, path) == split:
             paths = [row[name] for name in images if row[name]]
-            entries.append({"id": name, "report": _report_of(row, path), "image_path": paths, **_boxes_of(row, path)})
+            told = {"id": name, "case": patient, "report": _report_of(row, path), "image_path": paths}
+            entries.append({**told, **_boxes_of(row, path)})
     return entries
 
 
@@ -105,6 +106,28 @@ def _rows(path: Path) -> list[dict[str, str]]:
     return rows
 
 
+def _require_apart(rows: Sequence[Mapping[str, str]], columns: Sequence[str], path: Path) -> None:
+    """Refuse an image that stands twice, rows without one, and patients of several splits.
+
+    Raises:
+        ValueError: with the first of them.
+    """
+    images: list[tuple[str, str]] = []
+    splits: dict[str, str] = {}
+    for number, row in enumerate(rows, start=2):
+        split, patient = _split_of(row, path), _patient_of(row)
+        named = [inside(path.parent, row[name]) for name in columns if row[name]]
+        if not named:
+            raise ValueError(f"dataset_dir: line {number} of {str(path)!r} names no image; add it or remove the line")
+        images += [(name, split) for name in named]
+        if splits.setdefault(patient, split) != split:
+            raise ValueError(
+                f"dataset_dir: {str(path)!r}: patient {patient!r} is in {splits[patient]!r} and, in line {number}, in "
+                f"{split!r}; keep a patient's images in one split"
+            )
+    require_apart(images, where=str(path))
+
+
 def _missing(path: Path, column: str, row: Mapping[str, str]) -> ValueError:
     return ValueError(f"dataset_dir: no column {column!r} in {str(path)!r}, which has {list(row)}; expected {EXPECTED}")
 
@@ -117,7 +140,7 @@ def _numbered(columns: Iterable[str], kind: str) -> list[str]:
 
 def _patient_of(row: Mapping[str, str]) -> str:
     named = next((row[name] for name in PATIENT if row.get(name)), "")
-    return named or next(row[name] for name in _numbered(row.keys(), "image") if row[name])
+    return named or next((row[name] for name in _numbered(row.keys(), "image") if row[name]), "")
 
 
 def _split_of(row: Mapping[str, str], path: Path) -> str:

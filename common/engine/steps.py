@@ -44,6 +44,12 @@ def descend(
     return emit_training(engine, {"loss": loss.detach()}, terms)
 
 
+def mean_of_logits(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Logits of the mean of two predictions' probabilities, float32."""
+    mean = (first.float().sigmoid() + second.float().sigmoid()) / 2
+    return torch.logit(mean, eps=1e-6)
+
+
 def clip_and_step(optimizer: torch.optim.Optimizer, loss: torch.Tensor, *, largest_norm: float) -> None:
     """A step of ``optimizer`` down ``loss``, whose gradient's norm is cut at ``largest_norm``."""
     optimizer.zero_grad()

@@ -60,8 +60,8 @@ class ResultFiles:
         who = {"patient": patients} if patients else {}
         columns: dict[str, list] = {"case": names, **who, **_columns(engine.state.metric_details)}  # type: ignore[attr-defined]
         columns = {name: [values[index] for index in order] for name, values in columns.items()}
-        cases = dict(zip(columns["case"], (_numbers(columns, index) for index in range(len(names))), strict=True))
-        of_patient = dict(zip(columns["case"], columns.get("patient", ()), strict=False))
+        cases = {str(index): _numbers(columns, index) for index in range(len(names))}  # equally named ones apart
+        of_patient = {str(index): patient for index, patient in enumerate(columns.get("patient", columns["case"]))}
         write_json(folder / "metrics.json", metrics, indent=2)
         write_json(folder / "intervals.json", intervals_of(metrics, cases, of_patient), indent=2)
         write_rows(folder / "per_case.csv", [list(columns), *zip(*columns.values(), strict=True)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -80,6 +81,8 @@ class Inference:
         handlers = parser.get_parsed_content("handlers")
         self.predictions = next(handler for handler in handlers if isinstance(handler, PredictionFiles))
         self.predictions.attach(self.evaluator, files=False)
+        self.evaluator.interrupt_resume_enabled = False  # a run that failed is not gone on with by the next
+        self.lock = threading.Lock()  # the engine sees one batch at a time
         _run_once([handler for handler in handlers if handler is not self.predictions])
 
     def _reader(self, parser: ConfigParser) -> Callable[..., list[dict]]:
@@ -89,6 +92,17 @@ class Inference:
         values = {key: parser.get(v[1:]) if isinstance(v, str) and v[0] == "@" else v for key, v in known.items()}
         reader: Any = locate(config["_target_"])
         return partial(reader, data_dir=None, **values)
+
+    def read_first(self, image: str, **beside: str | None) -> Any:
+        """The first case of ``image``: of a clip its first frame, of a folder its first image.
+
+        Raises:
+            ValueError, FileNotFoundError: it cannot be read.
+        """
+        cases = self.list_cases(image=image, **{id: beside.get(id) for id in self.reads})
+        for reason in FAILURES.take().values():
+            raise ValueError(reason)
+        return self.prepare(cases[0])
 
     def read(self, image: str, **beside: str | None) -> list[Any]:
         """The cases of ``image``, a file or a folder, as the network sees them.
@@ -122,9 +136,12 @@ class Inference:
 
     def __call__(self, cases: Sequence[Any]) -> list[Answer]:
         """Answer at most ``batch_size`` cases that :meth:`read` gave."""
-        self.dataset.data = list(cases)
-        self.evaluator.run()
-        return [Answer(*answer) for answer in zip(self.predictions.predictions, self.predictions.shown, strict=True)]
+        with self.lock:
+            self.predictions.predictions, self.predictions.shown = [], []
+            self.dataset.data = list(cases)
+            self.evaluator.run()
+            told = zip(self.predictions.predictions, self.predictions.shown, strict=True)
+            return [Answer(*answer) for answer in told]
 
 
 def _run_once(handlers: Sequence[Any]) -> None:

@@ -10,6 +10,7 @@ import base64
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -117,7 +118,12 @@ def read_cases(path: Path) -> tuple[dict[str, dict[str, float]], dict[str, str]]
         return {}, {}
     with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    cases = {row.pop("case"): row for row in rows if row.get("case")}
+    times: Counter[str] = Counter()
+    cases = {}
+    for row in rows:
+        if name := row.pop("case", None):
+            times[name] += 1
+            cases[name if times[name] == 1 else f"{name} ({times[name]})"] = row  # several phrases of one image
     patients = {case: patient for case, row in cases.items() if (patient := row.pop("patient", None))}
     values = {
         case: {name: value for name, text in row.items() if name and (value := to_number(text)) is not None}

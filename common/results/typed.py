@@ -179,14 +179,18 @@ class Results(list[Result]):
         writer = copy.copy(self[0].writer)
         writer.folder, writer.dicom = folder, dicom
         writer.check([image for result in self for image in result.answer.shown.images or [result.name]])
-        folder.mkdir(parents=True, exist_ok=True)
         stems = result_names([result.name for result in self], are_files=writer.key == "image")
+        there = [folder / f"{stem}_{key}.png" for stem, result in zip(stems, self, strict=True)
+                 for key in result.answer.shown.pictures if (folder / f"{stem}_{key}.png").exists()]  # fmt: skip
+        if there and not overwrite:
+            raise FileExistsError(f"folder: {str(there[0])!r} is there already; pass another folder, or overwrite=True")
+        folder.mkdir(parents=True, exist_ok=True)
         writer.predictions = [
             writer.write(result.name, stem, result.answer.shown) for result, stem in zip(self, stems, strict=True)
         ]
+        writer.write_summary()
         for reason in FAILURES.take().values():
             raise ValueError(reason)
-        writer.write_summary()
         return folder
 
     def _repr_html_(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +15,8 @@ from monai.transforms import (
     RandShiftIntensityd,
     Transform,
 )
+
+from common.text.sides import PAIRS, swap_sides
 
 
 def vary_ultrasound(*, prob: float = 0.5) -> list[Transform]:
@@ -77,7 +78,7 @@ class RandMirrorReportd(RandomizableTransform):
     report is tokenized.
 
     Args:
-        pairs: words that change places; a word of Latin letters is swapped as a whole, with its capital.
+        pairs: words that change places, by :func:`common.text.sides.swap_sides`.
         texts: entries that hold words; missing ones stay so.
         axis: of ``keys``, across which left and right lie; 2 where rows come first.
     """
@@ -87,15 +88,12 @@ class RandMirrorReportd(RandomizableTransform):
         keys: Sequence[str],
         *,
         prob: float = 0.5,
-        pairs: Sequence[tuple[str, str]] = (("left", "right"), ("左", "右")),
+        pairs: Sequence[tuple[str, str]] = PAIRS,
         texts: Sequence[str] = ("report",),
         axis: int = 1,
     ) -> None:
         super().__init__(prob)
-        self.keys, self.texts, self.axis = keys, texts, axis
-        self.other = {a: b for pair in pairs for a, b in (tuple(pair), tuple(pair)[::-1])}
-        words = [rf"\b{word}\b" if word.isascii() else word for word in self.other]
-        self.pattern = re.compile("|".join(words), re.IGNORECASE)
+        self.keys, self.texts, self.axis, self.pairs = keys, texts, axis, pairs
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
@@ -105,9 +103,5 @@ class RandMirrorReportd(RandomizableTransform):
         for key in self.keys:
             result[key] = result[key].flip(self.axis)
         for text in (text for text in self.texts if result.get(text)):
-            result[text] = self.pattern.sub(self._swap, str(result[text]))
+            result[text] = swap_sides(str(result[text]), self.pairs)
         return result
-
-    def _swap(self, match: re.Match[str]) -> str:
-        word = self.other[match[0].lower()]
-        return word.capitalize() if match[0][0].isupper() else word

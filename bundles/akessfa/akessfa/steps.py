@@ -6,7 +6,8 @@ import torch
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from torch import nn
 
-from common.engine.steps import clip_and_step, emit, emit_predictions, emit_training, to_device
+from common.engine.steps import clip_and_step, emit, emit_predictions, emit_training, mean_of_logits, to_device
+from common.text.sides import mirrored_text
 
 from .erasure import keyword_targets, random_keep
 from .generator import keyword_probabilities, sum_by_sentence
@@ -15,7 +16,9 @@ from .network import AKESSFA
 from .phases import Phase, PhaseSchedule
 
 
-def evaluate_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool, top_k: int) -> dict:
+def evaluate_step(
+    engine: SupervisedEvaluator, batch: dict, *, amp: bool, top_k: int, sides: torch.Tensor | None = None
+) -> dict:
     """Segment with and without the report, and without chosen words; score the words by three methods.
 
     Returns:
@@ -39,7 +42,7 @@ def evaluate_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool, top_k:
             - highest(scores["generator"], truth["attribute"] * truth["about_nodule"], top_k),
             "pred_without_others": 1 - highest(torch.rand_like(is_word), others, top_k),
         }
-        logits = network.segmenter(data["image"], *text, torch.stack(list(versions.values()), dim=1)).logits.float()
+        logits = segment(network, data, torch.stack(list(versions.values()), dim=1), sides)
     output = {
         "image": batch["image"],
         "label": data["label"],
@@ -48,6 +51,23 @@ def evaluate_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool, top_k:
         **{f"score_{name}": value for name, value in scores.items()},
     }
     return emit(engine, output)
+
+
+def segment(
+    network: AKESSFA, data: dict[str, torch.Tensor], keep: torch.Tensor, sides: torch.Tensor | None
+) -> torch.Tensor:
+    """Logits (B, V, H, W), float32, of each version ``keep`` (B, V, L) of the report.
+
+    Args:
+        sides: :func:`common.text.sides.mirrored_ids`, to take the mean with the mirrored image and report; None: not.
+    """
+    text = [data[key] for key in TEXT]
+    logits = network.segmenter(data["image"], *text, keep).logits.float()
+    if sides is None:
+        return logits
+    ids = mirrored_text(text[0], sides)
+    other = network.segmenter(data["image"].flip(-2), ids, *text[1:], keep).logits
+    return mean_of_logits(logits, other.flip(-2))
 
 
 def word_scores(network: AKESSFA, data: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -80,10 +100,13 @@ def highest(scores: torch.Tensor, allowed: torch.Tensor, count: int) -> torch.Te
     return marked * (allowed > 0)
 
 
-def infer_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool) -> dict:
+def infer_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool, sides: torch.Tensor | None = None) -> dict:
     """Segment with the full report: ``image, pred`` (logits), ``keywords`` (B, L), ``attention`` (B, h, w, L).
 
     ``attention`` is that of stride 8; ``sentence_score`` (B, L) gives each word its sentence's mean keyword.
+
+    Args:
+        sides: as in :func:`segment`.
     """
     data = to_device(batch, engine.state.device, TENSORS)
     network: AKESSFA = engine.network  # type: ignore[assignment]
@@ -91,11 +114,14 @@ def infer_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool) -> dict:
     text = [data[key] for key in TEXT]
     with torch.no_grad(), torch.autocast(data["image"].device.type, dtype=torch.bfloat16, enabled=amp):
         explanation = network.explain(data["image"], *text)
+        logits = explanation.logits.float()
+        if sides is not None:
+            logits = segment(network, data, torch.ones_like(text[0])[:, None].float(), sides)
         is_word = network.segmenter.is_word(*text[:2])
     count = sum_by_sentence(is_word, text[2]).clamp(min=1.0)
     output = {
         "image": batch["image"],
-        "pred": explanation.logits.float(),
+        "pred": logits,
         "keywords": explanation.keywords,
         "attention": explanation.attention[0].float(),
         "sentence_score": sum_by_sentence(explanation.keywords * is_word, text[2]) / count,

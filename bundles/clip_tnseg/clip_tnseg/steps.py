@@ -6,7 +6,8 @@ import torch
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from torch import nn
 
-from common.engine.steps import clip_and_step, emit, emit_predictions, emit_training, to_device
+from common.engine.steps import clip_and_step, emit, emit_predictions, emit_training, mean_of_logits, to_device
+from common.text.sides import mirrored_text
 
 from .conditions import TextConditions, VisualConditions, mix_prompts
 from .network import CLIPTNseg
@@ -59,15 +60,30 @@ def train_step(
 
 
 def predict_step(
-    engine: SupervisedEvaluator, batch: dict, *, text_conditions: TextConditions | None, amp: bool
+    engine: SupervisedEvaluator,
+    batch: dict,
+    *,
+    text_conditions: TextConditions | None,
+    amp: bool,
+    sides: torch.Tensor | None = None,
 ) -> dict:
-    """Segment by the text condition: ``pred`` (logits), with ``label`` where there is one."""
+    """Segment by the text condition: ``pred`` (logits), with ``label`` where there is one.
+
+    Args:
+        sides: :func:`common.text.sides.mirrored_ids`, to take the mean with the mirrored image and phrase; None: not.
+    """
     device = engine.state.device
     (image,) = to_device(batch, device, ["image"]).values()
     network: CLIPTNseg = engine.network.eval()  # type: ignore[assignment]
     with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
         condition = _condition(batch, network, image, text_conditions)
         logits = network.segment(image, _taps(batch, network, image), condition)
+        if sides is not None:
+            mirrored = image.flip(-1)
+            swapped = {"input_ids": mirrored_text(batch["input_ids"], sides)}
+            condition = _condition(swapped, network, mirrored, text_conditions)
+            other = network.segment(mirrored, network.taps(mirrored), condition)
+            logits = mean_of_logits(logits, other.flip(-1))
     output = {"image": batch["image"], "pred": logits.float()}
     if "label" not in batch:
         return emit_predictions(engine, output)
