@@ -112,20 +112,21 @@ def _require_apart(rows: Sequence[Mapping[str, str]], columns: Sequence[str], pa
     Raises:
         ValueError: with the first of them.
     """
-    images: list[tuple[str, str]] = []
-    splits: dict[str, str] = {}
+    images = []
     for number, row in enumerate(rows, start=2):
-        split, patient = _split_of(row, path), _patient_of(row)
         named = [inside(path.parent, row[name]) for name in columns if row[name]]
         if not named:
             raise ValueError(f"dataset_dir: line {number} of {str(path)!r} names no image; add it or remove the line")
-        images += [(name, split) for name in named]
+        images += [(name, _split_of(row, path)) for name in named]
+    require_apart(images, where=str(path))
+    splits: dict[str, str] = {}
+    for number, row in enumerate(rows, start=2):
+        split, patient = _split_of(row, path), _patient_of(row)
         if splits.setdefault(patient, split) != split:
             raise ValueError(
                 f"dataset_dir: {str(path)!r}: patient {patient!r} is in {splits[patient]!r} and, in line {number}, in "
                 f"{split!r}; keep a patient's images in one split"
             )
-    require_apart(images, where=str(path))
 
 
 def _missing(path: Path, column: str, row: Mapping[str, str]) -> ValueError:
