@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from common.cli.code import check_code
@@ -165,13 +166,25 @@ def load(bundle: str | Path, *, device: str | None = None, batch_size: int = 8) 
 
     Raises:
         FileNotFoundError: no such bundle, or it has no weights.
-        ValueError: ``bundle`` is no name, folder or zip of a bundle; its weights are damaged.
+        ValueError: ``bundle`` is no name, folder or zip of a bundle; its weights are damaged; no such device.
         common.cli.code.CodeConflict: a zip of another version than what is loaded.
     """
+    _require_device(device)
     folder = folder_of(bundle)
     check_code(folder)
     require_weights(str(folder / "models" / "model.pt"))
     return Model(folder, device=device, batch_size=batch_size)
+
+
+def _require_device(device: str | None) -> None:
+    try:
+        asked = torch.device(device or "cpu")
+    except RuntimeError as error:
+        raise ValueError(f"device: {device!r} is no device; pass cpu, cuda or cuda:N") from error
+    if asked.type == "cuda" and (asked.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device: {device!r} is not here; torch sees {torch.cuda.device_count()} CUDA devices; pass cpu"
+        )
 
 
 def folder_of(bundle: str | Path) -> Path:

@@ -142,6 +142,10 @@ def test_a_zip_or_a_folder_is_loaded_and_another_name_is_answered_with_the_neare
     assert results[0] == results[1]
     with pytest.raises(ValueError, match="'hfnc' is no name, folder or zip of a bundle; the nearest name is 'hfcn'"):
         predict.load("hfnc")
+    with pytest.raises(ValueError, match="device: 'gpu' is no device; pass cpu, cuda or cuda:N"):
+        predict.load("hfcn", device="gpu")
+    with pytest.raises(ValueError, match="device: 'cuda:99' is not here"):
+        predict.load("hfcn", device="cuda:99")
     (tmp_path / "broken.zip").write_bytes(b"no zip")
     with pytest.raises(ValueError, match=r"broken.zip' is no packed bundle"):
         predict.load(tmp_path / "broken.zip")

@@ -1,5 +1,6 @@
 """``cases.csv`` for every bundle: written from a known layout and read as that is, and what a person types into one."""
 
+import csv
 import json
 
 import numpy as np
@@ -134,6 +135,21 @@ def test_boxes_go_along_and_nothing_is_overwritten(tmp_path, caplog):
     (tmp_path / "annotation.json").unlink()
     after = read_boxed_studies(str(tmp_path), "train")
     assert after[0]["boxes"].tolist() == before[0]["boxes"].tolist() and after[0]["box_labels"] == ["Mass"]
+
+
+def test_templated_reports_are_not_written_as_the_sets_own(tmp_path):
+    images(tmp_path / "image")
+    (tmp_path / "mask").mkdir()
+    for number in range(6):
+        (tmp_path / "image" / f"{number}_mask.png").rename(tmp_path / "mask" / f"{number}.png")
+    lines = [f"{n}.png,{case},4a" for n, case in enumerate("abcdef")]
+    (tmp_path / "cases.csv").write_text("\n".join(["image,case,tirads", *lines]))
+    assert any(
+        case["report"] for split in ("train", "validation", "test") for case in list_dataset(str(tmp_path), split)[1]
+    )
+    main([str(tmp_path), "--bundle", "akessfa", "--table", str(tmp_path / "new.csv")])
+    written = list(csv.DictReader((tmp_path / "new.csv").read_text().splitlines()))
+    assert len(written) == 6 and not any(row["report"] for row in written) and written[0]["tirads"] == "4a"
 
 
 def test_without_patients_each_row_is_one_and_that_is_told(tmp_path, caplog):

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from common.cli.atomic import write_json
-from common.datasets.inspection import GENERATORS, SEGMENTERS, SPLITS, Found, images_of, inspect
+from common.datasets.inspection import GENERATORS, SEGMENTERS, SPLITS, TEMPLATED, Found, images_of, inspect
 from common.datasets.malignancy import malignancy
 from common.datasets.table import write_table
 from common.engine.failures import line_of
@@ -94,7 +94,8 @@ def table_of(found: Found, root: Path) -> list[dict[str, str]]:
                 row |= {name: case[name] for name in ("tirads", "malignant") if case.get(name)}
             who = str(case.get("case", case.get("study")))
             row |= {name: json.dumps(case[name]) for name in ("boxes", "scores", "box_labels") if case.get(name)}
-            rows.append({**row, "report": case.get("report") or "", "patient_id": who, "split": split})
+            text = "" if TEMPLATED in found.notes else case.get("report") or ""  # templates are no reports to keep
+            rows.append({**row, "report": text, "patient_id": who, "split": split})
     return rows
 
 

@@ -26,6 +26,7 @@ from common.images.masks import read_mask
 
 logger = logging.getLogger(__name__)
 SPLITS = ("train", "validation", "test")
+TEMPLATED = "reports"  # the note that a data set has none of its own
 SEGMENTERS, GENERATORS = ("akessfa", "clip_tnseg", "hfcn"), ("sgf", "d2rnet")
 
 
@@ -68,7 +69,7 @@ def list_cases(root: str, bundle: str, annotation: str | None) -> Found:
                     raise
                 found.notes[f"no {split} split"].append(line_of(error))  # a layout without such a one
         if layout.templated:
-            found.notes["reports"].append("the data set has none; they are sentences made of its masks and TI-RADS")
+            found.notes[TEMPLATED].append("the data set has none; they are sentences made of its masks and TI-RADS")
         return found
     file = Path(root) / TABLE if has_table(root, annotation) else annotation_file(Path(root), annotation)
     more = ("boxes", "scores", "box_labels")
