@@ -144,8 +144,8 @@ def annotation_file(root: Path, name: str | None = None) -> Path:
     if not results:
         seen = "; ".join(reasons) or "no JSON file"
         raise ValueError(
-            f"dataset_dir: {str(root)!r} must hold one JSON file with lists train, val, test of studies ({seen}), or a "
-            "table cases.csv with image and report"
+            f"dataset_dir: {str(root)!r} must hold one JSON file with lists train, val, test of studies, or a table "
+            f"cases.csv with image and report: {seen}"
         )
     return results[0]
 
