@@ -9,8 +9,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +70,7 @@ def predict(options: argparse.Namespace) -> int:
         logger.error("--out: %s holds results; pass another folder, or --overwrite", options.out)
         return NOTHING_BEGAN
     from common import predict as prediction  # MONAI's import takes seconds: --help and typing errors need not wait
+    from common.datasets.inspection import with_time_left
 
     beside = {id: getattr(options, id) for id in ("report", "phrase", "mask") if getattr(options, id) is not None}
     try:
@@ -89,7 +89,7 @@ def predict(options: argparse.Namespace) -> int:
     except ValueError as error:
         logger.error("%s", line_of(error))
         return NOTHING_BEGAN
-    results = prediction.Results(with_progress(model.of_cases(cases), len(cases)))
+    results = prediction.Results(with_time_left(model.of_cases(cases), len(cases)))
     for result in results:
         logger.info("%s: %s", result.name, result.summary())
     try:
@@ -124,17 +124,6 @@ def read_all(model: Any, images: Sequence[str], beside: dict[str, str]) -> tuple
         cases += read
         failures += lines
     return cases, failures
-
-
-def with_progress(results: Iterator[Any], count: int) -> Iterator[Any]:
-    """Yield ``results``; where the work takes more than some seconds, tell how many are done and what time is left."""
-    start = told = time.monotonic()
-    for done, result in enumerate(results, start=1):
-        yield result
-        now = time.monotonic()
-        if now - told > 5 and done < count:
-            told, left = now, (now - start) / done * (count - done)
-            logger.info("%d of %d, %.0f s left", done, count, left)
 
 
 if __name__ == "__main__":

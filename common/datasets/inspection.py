@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from common.images.masks import read_mask
 
 logger = logging.getLogger(__name__)
 SPLITS = ("train", "validation", "test")
+Item = TypeVar("Item")
 TEMPLATED = "reports"  # the note that a data set has none of its own
 SEGMENTERS, GENERATORS = ("akessfa", "clip_tnseg", "hfcn"), ("sgf", "d2rnet")
 
@@ -89,8 +90,8 @@ def inspect(root: str, bundle: str, annotation: str | None = None) -> Found:
     masks = {case["label"] for case in all_cases(found) if isinstance(case.get("label"), str)}
     names = sorted({name for case in all_cases(found) for name in images_of(case)} | masks)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found.files = dict(zip(names, told(pool.map(lambda name: look(name, name in masks), names), len(names)),
-                               strict=True))  # fmt: skip
+        seen = with_time_left(pool.map(lambda name: look(name, name in masks), names), len(names))
+        found.files = dict(zip(names, seen, strict=True))
     find_damaged(found, masks)
     find_copies(found, masks)
     find_leaks(found)
@@ -111,7 +112,8 @@ def images_of(case: Mapping[str, Any]) -> list[str]:
 
 def look(name: str, is_mask: bool) -> Seen:
     """Decode the file ``name``."""
-    source = Path(source_of(name)[0])
+    path, frame = source_of(name)
+    source = Path(path)
     if not source.is_file():
         return Seen(error="missing")
     try:
@@ -120,14 +122,14 @@ def look(name: str, is_mask: bool) -> Seen:
     except Exception as error:  # whatever decoders make of damaged bytes
         return Seen(error=line_of(error))
     content = source.read_bytes()
-    digest = hashlib.sha256(content + name.removeprefix(str(source)).encode()).hexdigest()
+    digest = hashlib.sha256(content + (b"" if name == path else f"#{frame}".encode())).hexdigest()  # of a clip a frame
     return Seen(picture.size, digest, bytes=len(content), empty=is_mask and not pixels.any())
 
 
-def told(seen: Iterable[Seen], count: int) -> Iterator[Seen]:
-    """Yield ``seen``; where that takes more than some seconds, say how far it is."""
+def with_time_left(items: Iterable[Item], count: int) -> Iterator[Item]:
+    """Yield ``items``; where that takes more than some seconds, say how far it is."""
     start = last = time.monotonic()
-    for done, one in enumerate(seen, start=1):
+    for done, one in enumerate(items, start=1):
         yield one
         now = time.monotonic()
         if now - last > 5 and done < count:

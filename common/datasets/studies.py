@@ -78,11 +78,12 @@ def has_table(root: str, annotation: str | None) -> bool:
     return (
         annotation is None
         and is_table(Path(root), masks=False)
-        and not any(map(_is_annotation, visible(root, "*.json")))
+        and not any(map(is_annotation, visible(root, "*.json")))
     )
 
 
-def _is_annotation(file: Path) -> bool:
+def is_annotation(file: Path) -> bool:
+    """Whether ``file`` is JSON with the three lists of studies."""
     try:
         load_annotation(file)
     except ValueError:

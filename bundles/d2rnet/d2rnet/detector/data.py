@@ -20,7 +20,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from common.datasets.boxes import has_split, read_boxes, split_images
-from common.datasets.studies import load_annotation, read_studies
+from common.datasets.studies import is_annotation, read_studies
 from common.images.files import WITH_DICOM, check_image, open_image, to_grey
 from common.transforms.load import MEAN, STD, check_size
 
@@ -64,7 +64,7 @@ def _images(folder: str) -> list[str]:
         raise FileNotFoundError(f"unlabelled_dir: no folder {folder!r}; pass an existing one")
     if has_split(folder, "unlabel"):
         images = split_images(folder, "unlabel")
-    elif any(_is_annotation(file) for file in Path(folder).glob("*.json")):
+    elif any(is_annotation(file) for file in Path(folder).glob("*.json")):
         images = [path for study in read_studies(folder, "train", views=99) for path in study["images"]]
     else:
         images = sorted(str(path) for path in Path(folder).rglob("*") if path.suffix.lower() in WITH_DICOM)
@@ -73,14 +73,6 @@ def _images(folder: str) -> list[str]:
     if not images:
         raise ValueError(f"unlabelled_dir: {folder!r} holds no image with any of {WITH_DICOM}")
     return images
-
-
-def _is_annotation(file: Path) -> bool:
-    try:
-        load_annotation(file)
-    except ValueError:
-        return False
-    return True
 
 
 def _unlike(cases: list[dict], held_out: list[str], kind: str) -> list[dict]:
