@@ -1,7 +1,7 @@
 """``python -m tests.format_configs [--check]``: every config in one form.
 
-A value is on one line where it fits in 120 characters; numbers and texts of a part stand side by side; the only part
-of a list or a dict shares its brackets' lines.
+A value is on one line where it fits in 120 characters; numbers and texts of a part stand side by side, of the whole
+config numbers alone; the only part of a list or a dict shares its brackets' lines.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def formatted(value: object, *, indent: int = 0, lead: int = 0, trail: int = 0) 
     flowing = False  # whether the last line takes more
     for head, part in pairs:
         text = head + formatted(part, indent=len(inner), lead=len(inner) + len(head), trail=1)
-        plain = indent > 0 and head != '"_desc_": ' and "\n" not in text and is_plain(part)
+        alone = head == '"_desc_": ' or "\n" in text or (indent == 0 and (isinstance(part, list) or '"$' in text))
+        plain = not alone and is_plain(part)
         if plain and flowing and len(inner) + len(lines[-1]) + len(text) + 3 <= WIDTH:
             lines[-1] += f", {text}"
         else:

@@ -41,8 +41,8 @@ def test_common_is_rooms():
 
 
 def test_configs_are_short():
-    assert sum(CONFIGS.values()) <= 2470
-    assert max(CONFIGS.values()) <= 175 and all(n <= 125 for path, n in CONFIGS.items() if path.stem == "inference")
+    assert sum(CONFIGS.values()) <= 2300
+    assert max(CONFIGS.values()) <= 162 and all(n <= 110 for path, n in CONFIGS.items() if path.stem == "inference")
 
 
 @pytest.mark.parametrize("config", FILES, ids=lambda path: "/".join(path.parts[-3:]))

@@ -60,6 +60,7 @@ def test_a_kill_leaves_whole_files_and_a_resumed_training_is_the_same(bundle, tm
     checked(monai_bundle("run", "--config_file", config, *common, *options), 0)
     usual = time.monotonic() - start
     expected = torch.load(tmp_path / "models" / "checkpoint.pt", weights_only=True)["network"]
+    stopped_and_resumed(["run", "--config_file", config, *common, *options], tmp_path, step=3)
     again = [*common, *options, *flags(ckpt_dir=tmp_path / "again")]
     for _ in killed_at_random(["run", "--config_file", config, *again], usual, seed=f"{bundle} begin"):
         whole(tmp_path / "again")
@@ -77,6 +78,76 @@ def test_a_kill_leaves_whole_files_and_a_resumed_training_is_the_same(bundle, tm
                 whole(tmp_path)
             checked(monai_bundle(*arguments), 0)
     assert not [file for file in (tmp_path / "eval").rglob("*") if ".part" in file.name or file.name == ".in-use"]
+
+
+def stopped_and_resumed(arguments, folder, *, step):
+    """A training that gets SIGTERM in its ``step`` ends with 143, and goes on as if it had not."""
+    models = folder / "stopped"
+    stopped = monai_bundle(*arguments, "--ckpt_dir", models, before=lambda: stop_in(step))
+    assert stopped.returncode == 143 and "stopped by SIGTERM" in stopped.stderr, stopped.stderr
+    checked(monai_bundle(*arguments, "--ckpt_dir", models, "--resume", "true"), 0)
+    compare(folder / "models", models)
+
+
+def compare(expected, models):
+    """Two trainings that ended alike: every tensor of their states, and every number of their histories."""
+    (history,) = expected.glob("*history.csv")
+    assert (models / history.name).read_text() == history.read_text()
+    (checkpoint,) = expected.glob("*checkpoint.pt")
+    states = [torch.load(folder / checkpoint.name, weights_only=True) for folder in (expected, models)]
+    assert states[0].pop("processes") == states[1].pop("processes") == []
+    pairs = zip(*map(values_of, states), strict=True)
+    assert all(torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b for a, b in pairs)
+
+
+def values_of(state):
+    if isinstance(state, dict | list | tuple):
+        for part in state.values() if isinstance(state, dict) else state:
+            yield from values_of(part)
+    else:
+        yield state
+
+
+def stop_in(step):
+    """Send SIGTERM to this process as ``step`` ends."""
+    from common.engine.state import TrainingState
+
+    within = TrainingState._within
+
+    def stopped(self, engine):
+        if engine.state.iteration == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        within(self, engine)
+
+    TrainingState._within = stopped
+
+
+def killed_as_validation_begins():
+    """End this process as its first epoch is validated, whose end was saved."""
+    from common.engine import handlers, state
+
+    state.LONG = 0.0
+    handlers.ValidateEvery.__call__ = lambda *_: os._exit(9)
+
+
+def test_an_epoch_that_was_saved_before_its_validation_is_validated_when_it_goes_on(tmp_path):
+    tiny = TINY["akessfa"]
+    common = flags(tiny["network"], tiny["data"], {**tiny["train"], "cache": "none"}, output_dir=tmp_path / "eval")
+    arguments = ["run", "--config_file", train_files("akessfa"), *common, "--synthetic_dir", tmp_path / "synthetic"]
+    checked(monai_bundle(*arguments, "--ckpt_dir", tmp_path / "whole"), 0)
+    killed = [*arguments, "--ckpt_dir", tmp_path / "killed"]
+    assert monai_bundle(*killed, before=killed_as_validation_begins).returncode == 9
+    checked(monai_bundle(*killed, "--resume", "true", "--cache", "disk", "--cache_dir", tmp_path / "cache"), 0)
+    compare(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_a_detector_that_is_stopped_goes_on_as_if_it_had_not_been(tmp_path):
+    (tiny,) = TINY["d2rnet"]["also"].values()
+    places = {name: tmp_path / place for name, place in PLACES.items()}
+    common = flags(tiny, TINY["d2rnet"]["data"], places, labelled_share=0.5)
+    arguments = ["run", "--config_file", "bundles/d2rnet/configs/train_detector.json", *common]
+    checked(monai_bundle(*arguments), 0)
+    stopped_and_resumed(arguments, tmp_path, step=4)
 
 
 def train_tiny_also(bundle, folder, _):

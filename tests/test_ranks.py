@@ -151,18 +151,19 @@ def alike(folder):
     """Let both ranks see the same images in the same order: their mean gradient is then that of one process."""
 
     def patch():
-        from torch.utils.data import RandomSampler
+        from types import SimpleNamespace
 
-        from common.engine import loaders
-        from common.engine import state as training_state
+        from common.engine import loaders, seeds
 
-        loaders.DistributedSampler = lambda dataset, seed: RandomSampler(dataset)
-        begin = training_state.EpochSeed.__init__
+        begin = loaders.ResumableSampler.__init__
 
-        def begin_alike(self, *, seed, **options):
-            begin(self, seed=seed - int(os.environ["RANK"]), **options)
+        def begin_alike(self, dataset, **options):
+            begin(self, dataset, **options)
+            self.num_replicas, self.rank, self.num_samples = 1, 0, len(dataset)
+            self.total_size = len(dataset)
 
-        training_state.EpochSeed.__init__ = begin_alike
+        loaders.ResumableSampler.__init__ = begin_alike
+        seeds.idist = SimpleNamespace(get_rank=lambda: 0)
         keep_each_rank(folder)()
 
     return patch

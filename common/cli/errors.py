@@ -11,10 +11,11 @@ import traceback
 from pathlib import Path
 from types import FrameType, TracebackType
 
+from common.engine.stopping import STOPPED
+
 FULL = "FULL_TRACEBACK"  # an environment variable: any value brings the whole traceback back
 NAMED = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)
 MISFIT = re.compile(r"Error\(s\) in loading state_dict for (\w+):\s*(.*)", re.DOTALL)
-STOPPED = "stopped by {}; what was saved is whole; a training goes on with --resume true"
 
 
 def speak_plainly() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from common.cli.given import require_weights
 from common.cli.overrides import check_command_line
 from common.engine.distributed import require_one_process, start
-from common.engine.state import set_seed
+from common.engine.seeds import set_seed
 
 
 def begin(

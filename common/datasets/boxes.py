@@ -23,7 +23,7 @@ from common.datasets.coco import id_of, require_matched
 from common.datasets.splits import fold, inside
 from common.datasets.studies import image_folder, load_annotation
 from common.images.dicom import SUFFIXES
-from common.images.files import check_image
+from common.images.files import check_images, image_size
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +40,7 @@ NOTHING = "No finding"
 ENDS = (".png", ".jpg", ".jpeg", *SUFFIXES)
 COLUMNS = ("image_id", "class_name", "x_min", "y_min", "x_max", "y_max")
 EMPTY = [-1, -1, -1, -1]
+NO_SIZE = (0, 0)  # of an image without boxes, which nobody asks for
 SLACK = 2.0  # pixels that a box may leave the image by rounding
 OUTSIDE = 0.05  # share of boxes that may leave their images
 
@@ -58,7 +59,7 @@ class Boxed(NamedTuple):
     boxes: np.ndarray
 
 
-def read_boxes(root: str, split: str, *, classes: Sequence[str]) -> list[dict]:
+def read_boxes(root: str, split: str, *, classes: Sequence[str], check: bool = True) -> list[dict]:
     """Return ``image`` (path), ``boxes`` float32 (M, 4) as x1, y1, x2, y2, ``labels`` int64 (M,) for each image.
 
     Boxes are cut off at the image's border; those without area are left out, and so are classes that ``classes`` lacks;
@@ -66,6 +67,7 @@ def read_boxes(root: str, split: str, *, classes: Sequence[str]) -> list[dict]:
 
     Args:
         split: ``train``, ``val``, ``test`` or ``unlabel`` (whose images need no boxes).
+        check: look at the images (:func:`common.images.files.check_images`).
 
     Raises:
         FileNotFoundError: no annotation file of the split, or an image is missing.
@@ -78,7 +80,9 @@ def read_boxes(root: str, split: str, *, classes: Sequence[str]) -> list[dict]:
         )
     if not raw:
         raise ValueError(f"dataset_dir: {root!r} has no image in split {split!r}")
-    sizes = [check_image(image.path) for image in raw]
+    if check:
+        check_images([image.path for image in raw])
+    sizes = [image_size(image.path) if len(image.boxes) else NO_SIZE for image in raw]
     _check_numbers(raw)
     if wide:
         corners = as_corners([image.boxes for image in raw], sizes, what=split)

@@ -16,6 +16,7 @@ from common.engine.failures import FAILURES, line_of
 from common.images.files import (
     WITH_DICOM,
     check_image,
+    check_images,
     check_pairs,
     frames_of,
     image_files,
@@ -61,10 +62,13 @@ LAYOUTS = (
 )
 
 
-def read_dataset(root: str, split: str) -> list[dict]:
+def read_dataset(root: str, split: str, *, check: bool = True) -> list[dict]:
     """Return a dictionary for each image of ``split`` ("train", "validation", "test"): ``image, label, report, case``.
 
-    The layout is recognised in ``root`` or in its only subfolder that fits one. Every file is checked.
+    The layout is recognised in ``root`` or in its only subfolder that fits one.
+
+    Args:
+        check: look at the files (:func:`common.images.files.check_images`).
 
     Raises:
         FileNotFoundError: ``root``, an image or a mask is missing.
@@ -73,9 +77,9 @@ def read_dataset(root: str, split: str) -> list[dict]:
     layout, cases = list_dataset(root, split)
     if not cases:
         raise ValueError(f"dataset_dir: {root!r} ({layout.description}) has no image in split {split!r}")
-    for case in cases:
-        if isinstance(case["label"], list):
-            check_image(case["image"])
+    if not check:
+        return cases
+    check_images([case["image"] for case in cases if isinstance(case["label"], list)])
     check_pairs([case for case in cases if isinstance(case["label"], str)])
     return cases
 

@@ -34,17 +34,18 @@ def malignancy(case: dict) -> int | None:
     return MALIGNANT[level] if level else None
 
 
-def read_malignancy(root: str, split: str, *, test_fold: int | None = None) -> list[dict]:
+def read_malignancy(root: str, split: str, *, test_fold: int | None = None, check: bool = True) -> list[dict]:
     """Cases of :func:`common.datasets.layouts.read_dataset` with ``malignancy``; unknown ones are counted and left out.
 
     Args:
         test_fold: None keeps the data set's own splits; k in 0..4 pools them and divides anew by the hash of the case's
             name: fold k tests, an eighth of the others validates, the rest trains.
+        check: as :func:`common.datasets.layouts.read_dataset` has it.
 
     Raises:
         ValueError: no case has a label, or a class is missing in a split other than "test".
     """
-    cases = read_dataset(root, split) if test_fold is None else _by_fold(root, split, test_fold)
+    cases = read_dataset(root, split, check=check) if test_fold is None else _by_fold(root, split, test_fold, check)
     labelled = [{**case, "malignancy": malignancy(case)} for case in cases]
     known = [case for case in labelled if case["malignancy"] is not None]
     counts = Counter(case["malignancy"] for case in known)
@@ -59,10 +60,10 @@ def read_malignancy(root: str, split: str, *, test_fold: int | None = None) -> l
     return known
 
 
-def _by_fold(root: str, split: str, test_fold: int, splits: Sequence[str] = SPLITS) -> list[dict]:
+def _by_fold(root: str, split: str, test_fold: int, check: bool, splits: Sequence[str] = SPLITS) -> list[dict]:
     if test_fold not in range(5):
         raise ValueError(f"test_fold: {test_fold} is not in 0..4")
-    cases = [case for name in splits for case in read_dataset(root, name)]
+    cases = [case for name in splits for case in read_dataset(root, name, check=check)]
     return [case for case in cases if _split_of(case["case"], test_fold) == split]
 
 

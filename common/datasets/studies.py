@@ -1,5 +1,6 @@
 """Studies with several images and one report, in both published forms of one JSON file beside its images.
 
+MIMIC-CXR's own folders (:mod:`common.datasets.mimic`) and tables (:mod:`common.datasets.table`) are read, too.
 SGF's ultrasound reports: ``{"train": [{"uid", "finding", "image_path", "labels", "split"}], "val", "test"}``, images in
 a folder ``*_report/``. R2Gen's annotation: ``"id", "report", "image_path"``, images in ``images/``.
 """
@@ -13,11 +14,12 @@ from pathlib import Path
 from common.cli.atomic import write_json
 from common.cli.reading import cell_of, read_json, visible
 from common.datasets.layouts import list_images
+from common.datasets.mimic import is_mimic, read_mimic
 from common.datasets.splits import inside
 from common.datasets.table import NAME as TABLE
 from common.datasets.table import is_table, read_study_table
 from common.engine.failures import FAILURES, line_of
-from common.images.files import WITH_DICOM, check_image, image_files, open_image, to_grey
+from common.images.files import WITH_DICOM, check_images, image_files, open_image, to_grey
 
 logger = logging.getLogger(__name__)
 SPLITS = {"train": "train", "validation": "val", "test": "test"}
@@ -42,7 +44,7 @@ def read_studies(
     Args:
         annotation: the annotation file, where ``root`` holds several: a path, or a name in ``root``.
         extras: more keys of the entries, passed on as they are; None where an entry lacks one.
-        check: look at each image; else only at the annotation.
+        check: look at the images (:func:`common.images.files.check_images`); else only at the annotation.
 
     Raises:
         FileNotFoundError: ``root``, the annotation or an image is missing.
@@ -53,16 +55,10 @@ def read_studies(
         raise FileNotFoundError(f"dataset_dir: no folder {root!r}; pass an existing one")
     if split not in SPLITS:
         raise ValueError(f"split: {split!r} is none of {list(SPLITS)}")
-    if has_table(root, annotation):
-        file, folder = Path(root) / TABLE, Path(root)
-        entries = read_study_table(root, split)
-    else:
-        file = annotation_file(Path(root), annotation)
-        content = load_annotation(file)
-        entries = content[SPLITS[split]]
-        _tell_of_leaks(content, file)
-        folder = image_folder(Path(root), entries)
-    studies = [_study(entry, folder, file, views, check) | {key: entry.get(key) for key in extras} for entry in entries]
+    file, folder, entries = _entries(Path(root), split, annotation)
+    studies = [_study(entry, folder, file, views) | {key: entry.get(key) for key in extras} for entry in entries]
+    if check:
+        check_images([image for study in studies for image in study["images"]])
     written = [study for study in studies if study["report"]]
     if len(written) < len(studies):
         logger.warning(
@@ -71,6 +67,18 @@ def read_studies(
     if not written:
         raise ValueError(f"dataset_dir: {str(file)!r} has no study with a report in split {SPLITS[split]!r}")
     return written
+
+
+def _entries(root: Path, split: str, annotation: str | None) -> tuple[Path, Path, list[dict]]:
+    """The file that tells of the studies, the folder that their images are named from, and the entries of ``split``."""
+    if has_table(str(root), annotation):
+        return root / TABLE, root, read_study_table(str(root), split)
+    if annotation is None and is_mimic(root) and not visible(root, "*.json"):
+        return root, root / "files", read_mimic(root, (SPLITS[split],))[SPLITS[split]]
+    file = annotation_file(root, annotation)
+    content = load_annotation(file)
+    _tell_of_leaks(content, file)
+    return file, image_folder(root, content[SPLITS[split]]), content[SPLITS[split]]
 
 
 def has_table(root: str, annotation: str | None) -> bool:
@@ -184,13 +192,14 @@ def keys_of(entry: dict) -> tuple[str, str]:
 
 def image_folder(root: Path, entries: Sequence[dict]) -> Path:
     """The folder that holds the first study's first image, else the first that there is."""
-    folders = [folder for folder in (root / "images", *sorted(root.glob("*_report"))) if folder.is_dir()]
+    usual = (root / "images", root / "files", *sorted(root.glob("*_report")))
+    folders = [folder for folder in usual if folder.is_dir()]
     first = next((entry["image_path"][0] for entry in entries if entry.get("image_path")), None)
     holding = [folder for folder in folders if first is not None and (folder / str(first)).is_file()]
     return next(iter(holding or folders), root)
 
 
-def _study(entry: dict, folder: Path, file: Path, views: int, check: bool) -> dict:
+def _study(entry: dict, folder: Path, file: Path, views: int) -> dict:
     name, text = keys_of(entry)
     names = entry.get("image_path") or []
     if isinstance(names, str):
@@ -198,8 +207,6 @@ def _study(entry: dict, folder: Path, file: Path, views: int, check: bool) -> di
     if not names:
         raise ValueError(f"annotation: study {entry[name]!r} of {str(file)!r} has no image; remove its entry")
     images = [inside(folder, image) for image in names[:views]]
-    for image in images if check else ():
-        check_image(image)
     label = entry.get("labels")
     if label is not None and not isinstance(label, int):
         raise ValueError(f"annotation: labels of study {entry[name]!r} of {str(file)!r} is {label!r}, no whole number")

@@ -18,7 +18,9 @@ from common.cli.running import running_parser
 from common.engine.averaging import AveragedWeights
 from common.engine.distributed import EqualBuffers
 from common.engine.progress import EpochLine
-from common.engine.state import EpochSeed, StepSchedule, TrainingState
+from common.engine.schedules import StepSchedule
+from common.engine.seeds import Seeds
+from common.engine.state import TrainingState
 
 
 def load_weights(*, network: torch.nn.Module, path: str) -> CheckpointLoader:
@@ -59,6 +61,7 @@ class TrainingHandlers:
         folder, prefix: of ``{prefix}history.csv`` and ``{prefix}checkpoint.pt``.
         weights: file of the best network; None: nothing is saved but the history.
         ema_decay: of :class:`common.engine.averaging.AveragedWeights`, then validated and saved as the best; 0: none.
+        save_minutes: between two states saved within an epoch.
         pretrained: folder of a trained network to start from, a file of the name of ``weights`` in it; None: none.
         companions: of :class:`common.engine.state.TrainingState`.
 
@@ -83,6 +86,7 @@ class TrainingHandlers:
         seed: int = 0,
         deterministic: bool = False,
         resume: bool = False,
+        save_minutes: float = 15.0,
         pretrained: str | None = None,
         companions: Sequence[Callable[[], Sequence[str | Path]]] = (),
     ) -> None:
@@ -94,14 +98,15 @@ class TrainingHandlers:
             average = AveragedWeights(network=state["network"], evaluator=evaluator, decay=ema_decay)
             averages = [average, EqualBuffers(network=average.averaged.module)]
             state, best = {**state, "averaged": average.averaged}, average.averaged.module
+        line = EpochLine(evaluator=evaluator, path=f"{folder}/{prefix}history.csv")
         start = [] if resume else _from_pretrained(pretrained, weights, state["network"])
         self.handlers: list[Any] = [
             *start,
             *averages,
-            EpochSeed(seed=seed, dataset=dataset, deterministic=deterministic),
+            Seeds(seed=seed, dataset=dataset, deterministic=deterministic),
             EqualBuffers(network=state["network"]),
             ValidateEvery(validator=evaluator, interval=interval),
-            EpochLine(evaluator=evaluator, path=f"{folder}/{prefix}history.csv"),
+            line,
             *(StepSchedule(lr_scheduler=item, epoch_level=schedule == "epoch") for item in schedules),
         ]
         if weights is not None:
@@ -111,6 +116,8 @@ class TrainingHandlers:
                 objects=dict(state),
                 evaluator=evaluator,
                 network=state["network"] if best is None else best,
+                progress=line,
+                minutes=save_minutes,
                 resume=resume,
                 settings={} if (parser := running_parser()) is None else settings_of(parser),
                 companions=companions,

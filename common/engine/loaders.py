@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from ignite import distributed as idist
-from monai.data import DataLoader
+from monai.data import CacheDataset, DataLoader
 from torch.utils.data import DistributedSampler
 
 logger = logging.getLogger(__name__)
 WORKERS = 4  # that feed one GPU
+MANY = 10_000  # cases that are not kept in memory, which workers load beside a CPU, too
 NAMES = ("case", "study", "report_id", "source", "boxes")  # what the readers of data sets tell of a case
+
+
+class ResumableSampler(DistributedSampler):
+    """A random order of the cases, a function of seed and epoch alone, without the first ``start`` of this process."""
+
+    def __init__(self, dataset: Any, *, seed: int) -> None:
+        super().__init__(dataset, num_replicas=idist.get_world_size(), rank=idist.get_rank(), seed=seed)
+        self.start = 0
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.islice(super().__iter__(), self.start, None)
 
 
 def training_loader(
@@ -28,7 +41,8 @@ def training_loader(
     """Batches in random order, all of ``batch_size``; each process has its part of every epoch.
 
     Args:
-        num_workers: processes that load; None: :data:`WORKERS` for a GPU, none for a CPU.
+        num_workers: processes that load; None: :data:`WORKERS` for a GPU, or where more than :data:`MANY` cases are
+            not kept in memory; else none.
 
     Raises:
         ValueError: the cases fill no batch. A list that another program made (MONAI Label), whose cases have no names,
@@ -45,8 +59,7 @@ def training_loader(
             )
         logger.warning("batch_size: %d training cases fill no batch of %d; it becomes %d", current, batch_size, current)
         batch_size = current
-    sampler: DistributedSampler | None = DistributedSampler(dataset, seed=seed) if processes > 1 else None
-    options = {"sampler": sampler, "shuffle": sampler is None, "drop_last": True}
+    options = {"sampler": ResumableSampler(dataset, seed=seed), "drop_last": True}
     return _loader(dataset, batch_size, num_workers, device, collate_fn, options)
 
 
@@ -84,7 +97,10 @@ def _loader(
     options: dict[str, Any],
 ) -> DataLoader:
     pinned = torch.device(device).type == "cuda"
-    workers = num_workers if num_workers is not None else WORKERS if pinned else 0
+    many = len(dataset) > MANY and not isinstance(dataset, CacheDataset)
+    workers = num_workers if num_workers is not None else WORKERS if pinned or many else 0
+    if workers:
+        options = {**options, "persistent_workers": True, "prefetch_factor": 4}
     collate = {} if collate_fn is None else {"collate_fn": collate_fn}
     return DataLoader(dataset, batch_size=batch_size, num_workers=workers, pin_memory=pinned, **collate, **options)
 

@@ -31,21 +31,33 @@ class EpochLine:
         self.evaluator, self.path = evaluator, path
         self.sums: dict[str, torch.Tensor] = {}
         self.counts: dict[str, int] = defaultdict(int)
-        self.start = 0.0
+        self.start, self.goes_on = 0.0, False
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.EPOCH_STARTED, self._begin)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
 
+    def state_dict(self) -> dict[str, dict]:
+        """Sums of the steps that this epoch has had, on this process."""
+        return {"sums": {name: float(total) for name, total in self.sums.items()}, "counts": dict(self.counts)}
+
+    def load_state_dict(self, state: dict[str, dict]) -> None:
+        """Go on within the epoch that starts next."""
+        self.sums = {name: torch.tensor(total, dtype=torch.float64) for name, total in state["sums"].items()}
+        self.counts = defaultdict(int, state["counts"])
+        self.goes_on = True
+
     def _begin(self, _: Engine) -> None:
-        self.sums.clear()
-        self.counts.clear()
-        self.start = time.perf_counter()
+        if not self.goes_on:
+            self.sums.clear()
+            self.counts.clear()
+        self.goes_on, self.start = False, time.perf_counter()
 
     def _collect(self, engine: Engine) -> None:
         for name, value in engine.state.output[0]["terms"].items():  # type: ignore[index]
-            self.sums[name] = self.sums[name] + value.double() if name in self.sums else value.double()
+            sums = self.sums.get(name)
+            self.sums[name] = value.double() if sums is None else sums.to(value.device) + value.double()
             self.counts[name] += 1
 
     def _means(self) -> dict[str, float]:
@@ -57,6 +69,7 @@ class EpochLine:
 
     def _report(self, engine: Engine) -> None:
         means = self._means()
+        self.goes_on = False
         if not is_first():
             return
         terms = " ".join(f"{name} {value:.3f}" for name, value in means.items())

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence, Sized
 
+from ignite.engine import Engine, Events
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import OneCycleLR, StepLR
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, StepLR
+
+ENDS = ("total_steps", "T_max")  # steps of a schedule, after which it has no rate or begins anew
+LENGTHS = (*ENDS, "step_size")  # of a schedule, in its state
 
 
 def trainable(network: nn.Module) -> list[nn.Parameter]:
@@ -54,3 +59,38 @@ def one_cycle(
 def drop_after(optimizer: Optimizer, *, epochs: int, share: float, factor: float = 0.1) -> StepLR:
     """Times ``factor`` whenever ``share`` of the ``epochs`` is over; a step an epoch."""
     return StepLR(optimizer, step_size=max(1, round(share * epochs)), gamma=factor)
+
+
+class StepSchedule:
+    """Handler: a step of ``lr_scheduler`` after each iteration, or each epoch; past its end the rate stays as it is.
+
+    Trainings may go on beyond the epochs that a schedule was made for: federated learning runs round after round.
+    """
+
+    def __init__(self, *, lr_scheduler: LRScheduler, epoch_level: bool) -> None:
+        self.lr_scheduler, self.epoch_level = lr_scheduler, epoch_level
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.EPOCH_COMPLETED if self.epoch_level else Events.ITERATION_COMPLETED, self)
+
+    def __call__(self, _: Engine) -> None:
+        end = next((getattr(self.lr_scheduler, name) for name in ENDS if hasattr(self.lr_scheduler, name)), None)
+        if end is None or self.lr_scheduler.last_epoch < end:
+            with warnings.catch_warnings():  # torch reminds of the optimizer's step: a part may learn later than others
+                warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+                self.lr_scheduler.step()
+
+
+def length_of(state: dict) -> dict:
+    """What the state of a schedule says of the training's length."""
+    return {name: state[name] for name in LENGTHS if name in state}
+
+
+def go_to(schedule: LRScheduler, step: int) -> None:
+    """Let a new ``schedule``, of another length than the saved one, stand where ``step`` of its steps lead."""
+    for group, rate in zip(schedule.optimizer.param_groups, schedule.get_last_lr(), strict=True):
+        group["lr"] = rate
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch reminds of the optimizer's steps, which were taken before
+        for _ in range(step):
+            schedule.step()

@@ -1,8 +1,8 @@
-"""Resume: what a training must save, and seed, to end as if it had never been interrupted."""
+"""Resume: what a training must save to end as if it had never been interrupted, in the middle of an epoch, too."""
 
 from __future__ import annotations
 
-import warnings
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,85 +10,38 @@ from typing import Any
 import torch
 from ignite import distributed as idist
 from ignite.engine import Engine, Events
-from monai.data.utils import set_rnd
-from monai.utils import set_determinism
 from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.data import DistributedSampler
 
 from common.cli import model_file
 from common.cli.atomic import whole_file
 from common.cli.given import require_file
+from common.engine.distributed import gather
 from common.engine.folders import lock_while_running
+from common.engine.progress import EpochLine
+from common.engine.schedules import go_to, length_of
+from common.engine.stopping import StopRequest
 
-ENDS = ("total_steps", "T_max")  # steps of a schedule, after which it has no rate or begins anew
-LENGTHS = (*ENDS, "step_size")  # of a schedule, in its state
-
-
-def set_seed(seed: int, *, deterministic: bool = False) -> None:
-    """Seed Python, numpy and torch.
-
-    Args:
-        deterministic: let cuDNN take algorithms that always give the same bits, which costs speed on a GPU.
-    """
-    set_determinism(seed)
-    torch.backends.cudnn.deterministic = deterministic
-
-
-class EpochSeed:
-    """Handler: seed Python, numpy, torch and the transforms of ``dataset`` as an epoch starts, from seed, epoch, rank.
-
-    An epoch then draws the same numbers whatever ran before it, so no random state has to be saved.
-    Holds for ``persistent_workers=False``: fresh workers take their seed from torch's.
-    """
-
-    def __init__(self, *, seed: int, dataset: Any, deterministic: bool = False) -> None:
-        self.seed, self.dataset, self.deterministic = seed, dataset, deterministic
-
-    def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.EPOCH_STARTED, self)
-
-    def __call__(self, engine: Engine) -> None:
-        seed = self.seed + 10007 * engine.state.epoch + idist.get_rank()
-        set_seed(seed, deterministic=self.deterministic)
-        set_rnd(self.dataset, seed)
-        sampler = getattr(engine.data_loader, "sampler", None)  # type: ignore[attr-defined]
-        if isinstance(sampler, DistributedSampler):
-            sampler.set_epoch(engine.state.epoch)
-
-
-class StepSchedule:
-    """Handler: a step of ``lr_scheduler`` after each iteration, or each epoch; past its end the rate stays as it is.
-
-    Trainings may go on beyond the epochs that a schedule was made for: federated learning runs round after round.
-    """
-
-    def __init__(self, *, lr_scheduler: LRScheduler, epoch_level: bool) -> None:
-        self.lr_scheduler, self.epoch_level = lr_scheduler, epoch_level
-
-    def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.EPOCH_COMPLETED if self.epoch_level else Events.ITERATION_COMPLETED, self)
-
-    def __call__(self, _: Engine) -> None:
-        end = next((getattr(self.lr_scheduler, name) for name in ENDS if hasattr(self.lr_scheduler, name)), None)
-        if end is None or self.lr_scheduler.last_epoch < end:
-            with warnings.catch_warnings():  # torch reminds of the optimizer's step: a part may learn later than others
-                warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
-                self.lr_scheduler.step()
+AGREE = 20  # steps after which several processes ask each other whether to save
+LONG = 60.0  # seconds of an epoch, after which its end is saved before it is validated
 
 
 class TrainingState:
-    """Handler: save the whole state as an epoch ends, the network alone when its metric is the best; resume.
+    """Handler: save the whole state as an epoch ends, and within it; the network alone when its metric is the best.
 
     Attach it after the handlers that validate and step the schedule. Files are replaced whole, so a kill at any
-    moment leaves the last good ones.
+    moment leaves the last good ones. Within an epoch the state is saved every ``minutes``, before the validation of a
+    long epoch, and when SIGTERM comes, which then ends the process with code 143.
 
     Beside the network lies ``model.json`` (:mod:`common.cli.model_file`). Nothing of a model that is there is touched
-    before the first epoch has ended; then everything that belongs to the new one is written, judged or not.
+    before the state is first saved; then everything that belongs to the new one is written, judged or not. SIGTERM
+    before that leaves it as it is.
 
     Args:
         objects: what has a ``state_dict``: networks, optimizers, schedules, the trainer.
         evaluator: its ``best_metric`` is saved and restored, too.
         network: saved to ``best_path`` as a bare state dict; not wrapped for data parallel.
+        progress: whose sums of an epoch are saved within it.
+        minutes: between two saves within an epoch.
         resume: go on from ``path``.
         settings: for ``model.json``.
         companions: each writes files that belong to the network, such as its tokenizer, and returns their paths.
@@ -102,6 +55,8 @@ class TrainingState:
         objects: dict[str, Any],
         evaluator: Engine,
         network: torch.nn.Module,
+        progress: EpochLine | None = None,
+        minutes: float = 15.0,
         resume: bool = False,
         settings: Mapping[str, Any] | None = None,
         companions: Sequence[Callable[[], Sequence[str | Path]]] = (),
@@ -109,24 +64,75 @@ class TrainingState:
         self.path, self.best_path, self.resume = path, best_path, resume
         self.objects, self.evaluator, self.network = objects, evaluator, network
         self.settings, self.companions = settings or {}, companions
+        self.progress, self.seconds = progress, 60 * minutes
         self.is_new = not resume  # nothing of this training was saved yet
+        self.stop = StopRequest()
+        self.saved_at = time.monotonic()
 
     def attach(self, engine: Engine) -> None:
         self.objects = {**self.objects, "trainer": engine}
+        lock_while_running(engine, Path(self.path).parent, release=self.stop.release)
+        engine.add_event_handler(Events.STARTED, self._start)
         if self.resume:
             require_file(self.path, id="resume", remedy="train without --resume first")
             engine.add_event_handler(Events.STARTED, self.load)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._within)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
-        lock_while_running(engine, Path(self.path).parent)
+        self.evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._validating)
+
+    def _start(self, _: Engine) -> None:
+        self.stop.watch()
+        self.saved_at = time.monotonic()
+
+    def _within(self, engine: Engine) -> None:
+        """Save within an epoch where it is time, or where the process shall end, which it then does."""
+        stopping, due = self._agreed(engine)
+        if due or (stopping and not (self.is_new and Path(self.best_path).is_file())):
+            self._write(engine, gather([self._of_this_process()]))
+        if stopping:
+            self.stop.end()
+
+    def _validating(self, _: Engine) -> None:
+        if self.stop.received and idist.get_world_size() == 1:
+            self.stop.end()
+
+    def _agreed(self, engine: Engine) -> tuple[bool, bool]:
+        """Whether any process shall end, and whether the first one says that it is time to save."""
+        last = engine.state.iteration % engine.state.epoch_length == 0  # type: ignore[operator]
+        due = time.monotonic() - self.saved_at > (min(LONG, self.seconds) if last else self.seconds)
+        if idist.get_world_size() == 1:
+            return self.stop.received, due
+        if engine.state.iteration % AGREE and not last:
+            return False, False
+        asked = [self.stop.received, due and idist.get_rank() == 0]
+        answers = torch.tensor(asked, dtype=torch.float32, device=engine.state.device)  # type: ignore[attr-defined]
+        stopping, due = idist.all_reduce(answers, "MAX").bool().tolist()  # type: ignore[union-attr]
+        return stopping, due
+
+    def _of_this_process(self) -> dict[str, Any]:
+        """What differs from process to process within an epoch: sums of losses, running means of norms."""
+        modules = {name: item for name, item in self.objects.items() if isinstance(item, torch.nn.Module)}
+        several = idist.get_world_size() > 1
+        buffers = {name: [b.cpu() for b in module.buffers()] for name, module in modules.items()} if several else {}
+        progress = None if self.progress is None else self.progress.state_dict()
+        return {"progress": progress, "buffers": buffers}
 
     def save(self, engine: Engine) -> None:
+        """Save the state at the end of an epoch."""
+        self._write(engine, [])
+
+    def _write(self, engine: Engine, processes: list[dict[str, Any]]) -> None:
+        """Save the state; ``processes``: what each had within the epoch, none at its end."""
+        self.saved_at = time.monotonic()
         if idist.get_rank() > 0:
             return
         best = self.evaluator.state
-        if self.is_new or best.best_metric_epoch == engine.state.epoch:  # type: ignore[attr-defined]
+        at_best = not processes and best.best_metric_epoch == engine.state.epoch  # type: ignore[attr-defined]
+        if self.is_new or at_best:
             self._save_model()
         states = {name: item.state_dict() for name, item in self.objects.items()}
         states["best"] = (float(best.best_metric), best.best_metric_epoch)  # type: ignore[attr-defined]
+        states["processes"] = processes
         with whole_file(self.path) as part:
             torch.save(states, part)
 
@@ -149,8 +155,8 @@ class TrainingState:
     def load(self, engine: Engine) -> None:
         states = torch.load(self.path, map_location=engine.state.device, weights_only=True)  # type: ignore[attr-defined]
         epochs = engine.state.max_epochs  # the command line's, not the interrupted run's
-        reached = states["trainer"]["iteration"] // states["trainer"]["epoch_length"]
         length = states["trainer"]["epoch_length"]
+        reached = -(-states["trainer"]["iteration"] // length)
         if engine.state.epoch_length not in (None, length):
             raise ValueError(
                 f"resume: {self.path!r} has {length} batches an epoch, this training {engine.state.epoch_length}; "
@@ -165,24 +171,27 @@ class TrainingState:
                 "version; pass those options, or train without --resume"
             )
         for name, item in self.objects.items():
-            if isinstance(item, LRScheduler) and _length(item.state_dict()) != _length(states[name]):
+            if isinstance(item, LRScheduler) and length_of(item.state_dict()) != length_of(states[name]):
                 go_to(item, int(states[name]["last_epoch"]))
             else:
                 item.load_state_dict(states[name])
         engine.state.max_epochs = epochs
         self.evaluator.state.best_metric, self.evaluator.state.best_metric_epoch = states["best"]  # type: ignore[attr-defined]
+        if states.get("processes"):
+            self._go_on_within(engine, states["processes"])
 
-
-def _length(state: dict) -> dict:
-    """What the state of a schedule says of the training's length."""
-    return {name: state[name] for name in LENGTHS if name in state}
-
-
-def go_to(schedule: LRScheduler, step: int) -> None:
-    """Let a new ``schedule``, of another length than the saved one, stand where ``step`` of its steps lead."""
-    for group, rate in zip(schedule.optimizer.param_groups, schedule.get_last_lr(), strict=True):
-        group["lr"] = rate
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch reminds of the optimizer's steps, which were taken before
-        for _ in range(step):
-            schedule.step()
+    def _go_on_within(self, engine: Engine, processes: list[dict[str, Any]]) -> None:
+        """Go on within the epoch that was interrupted; one that had all its steps is validated and saved."""
+        if len(processes) != idist.get_world_size():
+            raise ValueError(
+                f"resume: {self.path!r} was saved within an epoch by {len(processes)} processes; start as many, not "
+                f"{idist.get_world_size()}"
+            )
+        mine = processes[idist.get_rank()]
+        if self.progress is not None:
+            self.progress.load_state_dict(mine["progress"])
+        for name, values in mine["buffers"].items():
+            for buffer, value in zip(self.objects[name].buffers(), values, strict=True):
+                buffer.copy_(value)
+        if engine.state.iteration % engine.state.epoch_length == 0:  # type: ignore[operator]
+            engine.fire_event(Events.EPOCH_COMPLETED)

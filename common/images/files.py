@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,6 +27,7 @@ BROKEN = (  # what Pillow makes of damaged bytes
     OverflowError, MemoryError, struct.error, zlib.error, Image.DecompressionBombError,
 )  # fmt: skip
 ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)  # of EXIF: rows and columns change places
+FIRST = 64  # files of a data set that are read before anything is done with it
 FEW = 16  # colours of a palette that numbers classes
 _converted: set[str] = set()
 
@@ -134,8 +136,7 @@ def check_image(path: str, *, what: str = "image") -> tuple[int, int]:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged or no image.
     """
-    if not Path(source_of(path)[0]).is_file():
-        raise FileNotFoundError(f"{what}: no file {path!r}; restore it or remove its entry")
+    require_image(path, what=what)
     if is_dicom(path) or is_nifti(path):
         return image_size(path)
     with _opened(path, what=what) as image:
@@ -151,21 +152,58 @@ def check_image(path: str, *, what: str = "image") -> tuple[int, int]:
     return size
 
 
+def check_images(paths: Sequence[str], *, what: str = "image") -> None:
+    """Look at each of ``paths``: the first :data:`FIRST` are read, the others must be there.
+
+    What is damaged among those is told when it is decoded. A whole data set is read by ``python -m common.cli.check``.
+
+    Raises:
+        FileNotFoundError: one is missing.
+        ValueError: one of the first is damaged or no image.
+    """
+    for path in paths[:FIRST]:
+        check_image(path, what=what)
+    for path in paths[FIRST:]:
+        require_image(path, what=what)
+
+
+def require_image(path: str, *, what: str = "image") -> None:
+    """Refuse a ``path`` without a file.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    if not os.path.isfile(source_of(path)[0]):
+        raise FileNotFoundError(f"{what}: no file {path!r}; restore it or remove its entry")
+
+
 def check_pairs(cases: list[dict]) -> list[dict]:
-    """Return ``cases`` after checking every image and its mask.
+    """Return ``cases`` after a look at each image and its mask, as :func:`check_images` has it.
 
     Raises:
         FileNotFoundError: an image or a mask is missing.
-        ValueError: a file is damaged, or a mask has another size than its image.
+        ValueError: one of the first is damaged, or a mask has another size than its image.
     """
-    for case in cases:
+    for case in cases[FIRST:]:
+        require_image(case["image"])
+        require_image(case["label"], what=f"mask of {case['image']!r}")
+    for case in cases[:FIRST]:
         size, mask_size = check_image(case["image"]), check_image(case["label"], what=f"mask of {case['image']!r}")
-        if size != mask_size:
-            raise ValueError(
-                f"mask: {case['label']!r} is {mask_size[0]}x{mask_size[1]} pixels, its image {case['image']!r} is "
-                f"{size[0]}x{size[1]}; export both at one size"
-            )
+        require_one_size(case["image"], size, case["label"], mask_size)
     return cases
+
+
+def require_one_size(image: str, size: Sequence[int], mask: str, mask_size: Sequence[int]) -> None:
+    """Refuse a ``mask`` that is not as wide and high as its ``image``.
+
+    Raises:
+        ValueError: with both sizes.
+    """
+    if tuple(size) != tuple(mask_size):
+        raise ValueError(
+            f"mask: {mask!r} is {mask_size[0]}x{mask_size[1]} pixels, its image {image!r} is {size[0]}x{size[1]}; "
+            "export both at one size"
+        )
 
 
 def to_grey(image: Image.Image) -> Image.Image:

@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 from monai.transforms import LoadImage, Transform
 from PIL import Image, ImageDraw
 
-from common.images.files import open_image, to_grey
+from common.images.files import open_image, require_one_size, to_grey
 from common.images.reader import GreyReader
 
 
@@ -88,6 +88,10 @@ class LoadMaskd(Transform):
         source = data[self.key]
         if isinstance(source, str):
             pixels = self._read(source)
+            image = data.get(self.image_key)
+            if isinstance(image, MetaTensor):
+                sizes = [tuple(map(int, part.shape[-2:])) for part in (image, pixels)]
+                require_one_size(str(image.meta.get("filename_or_obj", "")), sizes[0], source, sizes[1])
             mask = torch.from_numpy(foreground(pixels.numpy()))
             return {**data, self.key: MetaTensor(mask.float(), meta=pixels.meta)}
         image = data[self.image_key]

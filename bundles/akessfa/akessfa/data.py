@@ -99,13 +99,16 @@ def _places(sentence: dict, start: int) -> list[tuple[int, int]]:
     return [(start + position, start + position + length) for position, length in results if position >= 0]
 
 
-def read_cases(*, root: str, split: str, reports: str = "own") -> list[dict]:
+def read_cases(*, root: str, split: str, reports: str = "own", check: bool = True) -> list[dict]:
     """Cases of a data set with ``reports`` "own", "wrong" (the next patient's) or "empty", for ablations.
+
+    Args:
+        check: as :func:`common.datasets.layouts.read_dataset` has it.
 
     Raises:
         ValueError: another word for ``reports``.
     """
-    cases = read_dataset(root, split)
+    cases = read_dataset(root, split, check=check)
     if reports == "own":
         return cases
     if reports == "empty":

@@ -21,7 +21,7 @@ from scipy.ndimage import gaussian_filter
 
 from common.datasets.boxes import has_split, read_boxes, split_images
 from common.datasets.studies import is_annotation, read_studies
-from common.images.files import WITH_DICOM, check_image, open_image, to_grey
+from common.images.files import WITH_DICOM, check_images, open_image, to_grey
 from common.transforms.load import MEAN, STD, check_size
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ HOLES = ((0.7, (0.05, 0.2), (0.3, 3.3)), (0.5, (0.02, 0.2), (0.1, 6.0)), (0.3, (
 
 
 def training_cases(
-    root: str, *, classes: Sequence[str], share: float = 1.0, unlabelled_dir: str | None = None
+    root: str, *, classes: Sequence[str], share: float = 1.0, unlabelled_dir: str | None = None, check: bool = True
 ) -> dict[str, list[dict]]:
     """``labelled`` and ``unlabelled`` images of the training split.
 
@@ -40,17 +40,18 @@ def training_cases(
         share: of the training images whose boxes are used; the others count as unlabelled. Chosen by file name.
         unlabelled_dir: more images: a COCO file of split ``unlabel``, an annotation of studies (whose training split
             is taken), or any folder of images.
+        check: look at the images (:func:`common.images.files.check_images`).
 
     Raises:
         FileNotFoundError: no such folder.
         ValueError: ``share`` is not in 0 to 1, or leaves no image.
     """
-    cases = read_boxes(root, "train", classes=classes)
+    cases = read_boxes(root, "train", classes=classes, check=check)
     training = sorted(cases, key=lambda case: _mark(str(Path(case["image"]).relative_to(root))))
     count = round(share * len(training))
     if not 0 < share <= 1 or not count:
         raise ValueError(f"labelled_share: {share} of {len(training)} images is none; pass more than 0, up to 1")
-    more = [] if unlabelled_dir is None else [{"image": path} for path in _images(unlabelled_dir)]
+    more = [] if unlabelled_dir is None else [{"image": path} for path in _images(unlabelled_dir, check)]
     unlabelled = [{"image": case["image"]} for case in training[count:]] + more
     held_out = [image for split in ("val", "test") for image in split_images(root, split)]
     return {
@@ -59,17 +60,17 @@ def training_cases(
     }
 
 
-def _images(folder: str) -> list[str]:
+def _images(folder: str, check: bool) -> list[str]:
     if not Path(folder).is_dir():
         raise FileNotFoundError(f"unlabelled_dir: no folder {folder!r}; pass an existing one")
     if has_split(folder, "unlabel"):
         images = split_images(folder, "unlabel")
     elif any(is_annotation(file) for file in Path(folder).glob("*.json")):
-        images = [path for study in read_studies(folder, "train", views=99) for path in study["images"]]
+        images = [path for study in read_studies(folder, "train", views=99, check=False) for path in study["images"]]
     else:
         images = sorted(str(path) for path in Path(folder).rglob("*") if path.suffix.lower() in WITH_DICOM)
-    for image in images:
-        check_image(image)
+    if check:
+        check_images(images)
     if not images:
         raise ValueError(f"unlabelled_dir: {folder!r} holds no image with any of {WITH_DICOM}")
     return images

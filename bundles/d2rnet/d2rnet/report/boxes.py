@@ -19,9 +19,12 @@ from common.images.files import image_size, open_image, to_grey
 from .metrics import side_of
 
 logger = logging.getLogger(__name__)
+NO_SIZE = (0, 0)  # of an image without boxes, which nobody asks for
 
 
-def read_boxed_studies(root: str, split: str, *, views: int = 1, annotation: str | None = None) -> list[dict]:
+def read_boxed_studies(
+    root: str, split: str, *, views: int = 1, annotation: str | None = None, check: bool = True
+) -> list[dict]:
     """:func:`common.datasets.studies.read_studies` with ``boxes`` float (M, 4), x1, y1, x2, y2, ``scores`` (M,),
     ``box_labels``, "" where there is none, and ``lesions``: "SIDE:LABEL" of each box with a label, joined by ";".
 
@@ -32,9 +35,10 @@ def read_boxed_studies(root: str, split: str, *, views: int = 1, annotation: str
     Raises:
         ValueError: a box that is no four numbers, or another number of scores than of boxes.
     """
-    studies = read_studies(root, split, views=views, annotation=annotation, extras=("boxes", "scores", "box_labels"))
+    extras = ("boxes", "scores", "box_labels", "width", "height")
+    studies = read_studies(root, split, views=views, annotation=annotation, extras=extras, check=check)
     raw = [_numbers(study) for study in studies]
-    sizes = [image_size(study["images"][0]) for study in studies]
+    sizes = [_size_of(study) if len(boxes) else NO_SIZE for study, (boxes, _) in zip(studies, raw, strict=True)]
     corners = as_corners([boxes for boxes, _ in raw], sizes, what=split)
     results, dropped, cut = [], 0, 0
     for study, boxes, (_, scores), size in zip(studies, corners, raw, sizes, strict=True):
@@ -43,13 +47,20 @@ def read_boxed_studies(root: str, split: str, *, views: int = 1, annotation: str
         dropped += int((~kept).sum())
         cut += int((np.abs(inside - boxes)[kept] > SLACK).any(axis=1).sum())
         current, labels = inside[kept].astype(np.float32), _labels(study)[kept]
+        rest = {key: value for key, value in study.items() if key not in ("width", "height")}
         named = {"box_labels": labels.tolist(), "lesions": _named(current, labels, size[0])}
-        results.append({**study, "boxes": current, "scores": scores[kept].astype(np.float32), **named})
+        results.append({**rest, "boxes": current, "scores": scores[kept].astype(np.float32), **named})
     if dropped or cut:
         logger.warning(
             "%s: %d boxes without area in their image left out, %d cut off at its border", split, dropped, cut
         )
     return results
+
+
+def _size_of(study: Mapping) -> tuple[int, int]:
+    """Width and height of a study's first image: as the entry has them, else as its file."""
+    known = study["width"], study["height"]
+    return known if all(isinstance(side, int) for side in known) else image_size(study["images"][0])  # type: ignore
 
 
 def _numbers(study: Mapping) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,269 @@
+"""Cases on their way to the network: what is not drawn at random is done once, and kept in memory or on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+import time
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import CacheDataset, Dataset, MetaTensor
+from monai.data.utils import pickle_hashing
+from monai.transforms import Compose, RandomizableTrait, Transform
+from torch.utils.data import get_worker_info
+
+from common.cli.atomic import whole_file
+from common.engine.memory import free_memory
+
+logger = logging.getLogger(__name__)
+CHOICES = ("auto", "none", "memory", "disk")
+SAMPLES = 4  # cases from which the size of all is estimated
+FEW = 64  # cases that are kept in memory unasked
+SHARE = 0.5  # of the free memory, or of the free disk, that a cache may fill
+DAMAGED = 0.01  # of the cases that may be left out
+GIGA = 1e9
+LONGEST_PATH = 4096  # characters
+ARRAY = "\0array"  # key of an array of numpy in a file of the cache
+Item = Mapping[Hashable, Any]
+
+
+def cached(
+    *,
+    data: Sequence[Item],
+    transform: Compose,
+    cache: str = "auto",
+    folder: str | None = None,
+    limit_gb: float = 50.0,
+    skip_damaged: bool = False,
+) -> Dataset:
+    """A MONAI data set of ``data`` that keeps what ``transform`` makes of a case before its first random part.
+
+    Random transforms draw from the epoch's seed and the case's index, so that neither the number of workers nor an
+    interruption changes what they draw.
+
+    Args:
+        cache: "memory", "disk", "none", or "auto": memory where all cases fit into half of what is free, shared by the
+            processes of this machine, else the disk where they fit into ``limit_gb`` and half of what is free there,
+            else none. The choice is logged.
+        folder: of the cache on disk; None: "auto" does not take it. Files are named by what they are made of (the
+            case, size and time of its files, the transforms), so that runs and processes share them.
+        limit_gb: gigabytes that ``folder`` may hold; cases beyond are made anew each time.
+        skip_damaged: a case that cannot be read is left out, named in the log, and another stands in for it.
+
+    Raises:
+        ValueError: another word for ``cache``; "disk" without ``folder``.
+    """
+    if cache not in CHOICES:
+        raise ValueError(f"cache: {cache!r} is none of {list(CHOICES)}")
+    if cache == "disk" and folder is None:
+        raise ValueError("cache: 'disk' needs a folder; pass --cache_dir")
+    seconds = 0.0
+    if cache == "auto":
+        cache, seconds = _choose(data, transform, folder, limit_gb)
+    if cache == "memory":
+        return CasesInMemory(data, transform, skip_damaged=skip_damaged, progress=seconds > 5)
+    if cache == "disk":
+        return CasesOnDisk(data, transform, skip_damaged=skip_damaged, folder=str(folder), limit_gb=limit_gb)
+    return Cases(data, transform, skip_damaged=skip_damaged)
+
+
+def _choose(data: Sequence[Item], transform: Compose, folder: str | None, limit_gb: float) -> tuple[str, float]:
+    """What "auto" takes, and the seconds that all cases would take to be made."""
+    if len(data) <= FEW:
+        return "memory", 0.0
+    start = time.perf_counter()
+    picked = [data[index] for index in np.linspace(0, len(data) - 1, SAMPLES).astype(int)]
+    sizes = [size for item in picked if (size := _size_of(item, transform))]
+    seconds = (time.perf_counter() - start) / SAMPLES * len(data)
+    total = (sum(sizes) / len(sizes) if sizes else 0.0) * len(data)
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    memory = free_memory() / processes
+    disk = 0.0 if folder is None else min(limit_gb * GIGA, SHARE * _free_disk(folder))
+    choice = "memory" if total < SHARE * memory else "disk" if total < disk else "none"
+    logger.info(
+        "cache: %s; %d cases, %.2f GB once decoded, %.1f GB of memory free for each of %d processes%s",
+        choice, len(data), total / GIGA, memory / GIGA, processes,
+        "" if folder is None or choice == "memory" else f", {disk / GIGA:.0f} GB allowed in {folder}",
+    )  # fmt: skip
+    return choice, seconds
+
+
+def _size_of(item: Item, transform: Compose) -> int:
+    try:
+        return sum(map(_bytes_of, fixed_part(transform, item).values()))
+    except (RuntimeError, ValueError, OSError):  # damaged: said where it is used
+        return 0
+
+
+def _bytes_of(value: object) -> int:
+    if isinstance(value, torch.Tensor):
+        return value.element_size() * value.nelement()
+    if isinstance(value, np.ndarray):
+        return value.nbytes
+    if isinstance(value, Mapping):
+        return sum(map(_bytes_of, value.values()))
+    if isinstance(value, list | tuple):
+        return sum(map(_bytes_of, value))
+    return len(value) if isinstance(value, str | bytes) else 8
+
+
+def _free_disk(folder: str) -> int:
+    existing = next(path for path in (Path(folder).absolute(), *Path(folder).absolute().parents) if path.exists())
+    return shutil.disk_usage(existing).free
+
+
+def first_random(transform: Compose) -> int | None:
+    """Index of the first part of ``transform`` that is drawn at random."""
+    return transform.get_index_of_first(lambda t: isinstance(t, RandomizableTrait) or not isinstance(t, Transform))
+
+
+def fixed_part(transform: Compose, item: Item) -> dict[Hashable, Any]:
+    """What ``transform`` makes of ``item`` before its first random part."""
+    return transform(deepcopy(item), end=first_random(transform), threading=True)  # type: ignore[return-value]
+
+
+class Cases(Dataset):
+    """A data set whose random transforms draw from the epoch's seed and the case's index; it keeps nothing."""
+
+    def __init__(self, data: Sequence[Item], transform: Compose, *, skip_damaged: bool = False, **options: Any) -> None:
+        self.skip_damaged = skip_damaged
+        self.epoch_seed = torch.zeros(1, dtype=torch.int64).share_memory_()  # workers see it change
+        self.damaged = torch.zeros(len(data), dtype=torch.bool).share_memory_()
+        super().__init__(data, transform, **options)
+
+    def set_random_state(self, seed: int | None = None, state: Any = None) -> None:
+        """Take ``seed`` for the epoch that begins; not in a worker, where MONAI calls it with the worker's own."""
+        if get_worker_info() is None:
+            self.epoch_seed.fill_(seed or 0)
+
+    def _transform(self, index: int) -> Any:
+        self.transform.set_random_state(seed=(int(self.epoch_seed) + 7919 * index) % 2**32)
+        try:
+            return self._make(index)
+        except Exception as error:
+            if not self.skip_damaged:
+                raise
+            self._leave_out(index % len(self), error)
+            return self._transform((index + 1) % len(self))
+
+    def _make(self, index: int) -> Any:
+        return super()._transform(index)
+
+    def _leave_out(self, index: int, error: Exception) -> None:
+        """Count the case.
+
+        Raises:
+            ValueError: they are more than one in a hundred.
+        """
+        if not self.damaged[index]:
+            self.damaged[index] = True
+            logger.warning("left out: case %d, %s", index + 1, _reason(error))
+        count = int(self.damaged.sum())
+        if count > max(1, DAMAGED * len(self)):
+            raise ValueError(
+                f"skip_damaged: {count} of {len(self)} cases cannot be read, more than {DAMAGED:.0%}; the last: "
+                f"{_reason(error)}"
+            ) from error
+
+
+def _reason(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+class CasesInMemory(Cases, CacheDataset):
+    """MONAI's ``CacheDataset``, filled by as many threads as there are cores."""
+
+    def __init__(self, data: Sequence[Item], transform: Compose, *, skip_damaged: bool, progress: bool) -> None:
+        threads = min(8, os.cpu_count() or 1)
+        torch.set_num_threads(torch.get_num_threads())  # a forked process makes torch's pool anew: not in two threads
+        super().__init__(data, transform, skip_damaged=skip_damaged, num_workers=threads, progress=progress)
+
+    def _load_cache_item(self, idx: int) -> Any:
+        try:
+            return super()._load_cache_item(idx)
+        except Exception:
+            if not self.skip_damaged:
+                raise
+            return None  # made anew when it is asked for, and then left out
+
+    def _make(self, index: int) -> Any:
+        return self.transform(self.data[index]) if self._cache[index] is None else super()._make(index)
+
+
+class CasesOnDisk(Cases):
+    """A file for each case, made when it is first asked for; processes and runs share them."""
+
+    def __init__(
+        self, data: Sequence[Item], transform: Compose, *, skip_damaged: bool, folder: str, limit_gb: float
+    ) -> None:
+        super().__init__(data, transform, skip_damaged=skip_damaged)
+        self.folder, self.limit = Path(folder), limit_gb * GIGA
+        self.recipe = pickle_hashing(transform.transforms[: first_random(transform)])
+        held = sum(file.stat().st_size for file in self.folder.glob("*/*.pt"))
+        self.held = torch.tensor([held], dtype=torch.int64).share_memory_()  # bytes in the folder
+
+    def _make(self, index: int) -> Any:
+        item, start = self._fixed(self.data[index]), first_random(self.transform)
+        return item if start is None else self.transform(item, start=start)
+
+    def _fixed(self, item: Item) -> Any:
+        file = file_of(self.folder, item, self.recipe)
+        if file.is_file():
+            return restored(torch.load(file, weights_only=True))
+        made = fixed_part(self.transform, item)
+        if int(self.held) < self.limit:
+            with whole_file(file) as part:
+                torch.save(storable(made), part)
+                self.held += part.stat().st_size
+        return made
+
+
+def file_of(folder: Path, item: Item, recipe: bytes) -> Path:
+    """Where the cache keeps ``item``: named by its content, size and time of its files, and ``recipe``."""
+    digest = hashlib.sha256(recipe + pickle_hashing(item))
+    for path in sorted(_paths_in(item)):
+        known = os.stat(path)
+        digest.update(f"{path} {known.st_size} {known.st_mtime_ns}".encode())
+    name = digest.hexdigest()[:40]
+    return folder / name[:2] / f"{name}.pt"
+
+
+def _paths_in(value: object) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for part in value:
+            yield from _paths_in(part)
+    elif isinstance(value, str) and len(value) < LONGEST_PATH and os.path.isfile(value):
+        yield value
+
+
+def storable(value: Any) -> Any:
+    """``value`` of tensors, numbers and texts alone, which are read without running anything; see :func:`restored`."""
+    if isinstance(value, Mapping):
+        return {key: storable(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(storable(part) for part in value)
+    if isinstance(value, np.ndarray):
+        return {ARRAY: torch.from_numpy(value.copy())}
+    if isinstance(value, np.generic):
+        return value.item()
+    return value.as_tensor().clone() if isinstance(value, MetaTensor) else value
+
+
+def restored(value: Any) -> Any:
+    """What :func:`storable` was given, but for the metadata of MONAI's tensors."""
+    if isinstance(value, dict):
+        if value.keys() == {ARRAY}:
+            return value[ARRAY].numpy()
+        return {key: restored(part) for key, part in value.items()}
+    return type(value)(map(restored, value)) if isinstance(value, list | tuple) else value

@@ -1,0 +1,49 @@
+"""SIGTERM, as SLURM and spot machines send it before they end a process: a training saves itself first."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import Any
+
+logger = logging.getLogger(__name__)
+CODE = 128 + signal.SIGTERM
+STOPPED = "stopped by {}; what was saved is whole; a training goes on with --resume true"
+
+
+class StopRequest:
+    """Whether SIGTERM has come since :meth:`watch`; it ends nothing until :meth:`end` is called.
+
+    Signals reach a process's main thread alone: a training in another one (a server's) is not asked.
+    """
+
+    def __init__(self) -> None:
+        self.received = False
+        self._former: Any = None
+
+    def watch(self) -> None:
+        self.received = False
+        if threading.current_thread() is threading.main_thread():
+            self._former = signal.signal(signal.SIGTERM, self._receive)
+
+    def release(self) -> None:
+        """Let SIGTERM do again what it did before."""
+        if self._former is not None:
+            signal.signal(signal.SIGTERM, self._former)
+            self._former = None
+
+    def end(self) -> None:
+        """End the process with code 143.
+
+        Raises:
+            SystemExit: always.
+        """
+        sys.stderr.write(STOPPED.format("SIGTERM") + "\n")
+        raise SystemExit(CODE)
+
+    def _receive(self, _: int, __: FrameType | None) -> None:
+        self.received = True
+        logger.info("SIGTERM: saving what was trained")
