@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +17,7 @@ import numpy as np
 
 from common.datasets.layouts import list_dataset
 from common.datasets.malignancy import malignancy
-from common.datasets.studies import annotation_file, has_table, read_studies
-from common.datasets.table import NAME as TABLE
+from common.datasets.studies import form_of, read_studies
 from common.engine.failures import line_of
 from common.images.dicom import source_of
 from common.images.files import open_image, to_grey
@@ -47,7 +46,7 @@ class Found:
     """What was found in a data set: cases by split, files by name, and lines by kind of fault."""
 
     layout: str
-    splits: dict[str, list[dict]]
+    splits: dict[str, Sequence[dict]]
     files: dict[str, Seen] = field(default_factory=dict)
     faults: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     notes: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -72,12 +71,12 @@ def list_cases(root: str, bundle: str, annotation: str | None) -> Found:
         if layout.templated:
             found.notes[TEMPLATED].append("the data set has none; they are sentences made of its masks and TI-RADS")
         return found
-    file = Path(root) / TABLE if has_table(root, annotation) else annotation_file(Path(root), annotation)
+    form = form_of(root, annotation)
     more = ("boxes", "scores", "box_labels")
     read = {
         split: read_studies(root, split, views=99, annotation=annotation, extras=more, check=False) for split in SPLITS
     }
-    return Found(f"studies with reports: {file.name}", read)
+    return Found(f"studies with reports: {form}", read)
 
 
 def inspect(root: str, bundle: str, annotation: str | None = None) -> Found:

@@ -148,7 +148,7 @@ def sections_of(text: str) -> dict[str, str]:
     A heading stands at the beginning of a line, in capitals, before a colon.
     """
     marks = list(HEADING.finditer(text))
-    ends = [mark.start() for mark in marks[1:]] + [len(text)]
+    ends = [*(mark.start() for mark in marks[1:]), len(text)][: len(marks)]
     sections: dict[str, str] = {}
     for mark, end in zip(marks, ends, strict=True):
         content = " ".join(text[mark.end() : end].split())

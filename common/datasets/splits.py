@@ -21,8 +21,9 @@ def inside(root: Path, name: str) -> str:
     """
     if not isinstance(name, str):
         raise ValueError(f"{root}: {name!r} of a data file is no file's name; correct the entry")
-    path = os.path.normpath(root / name)  # without "..", so that links lead where the data set's owner lets them
-    if not Path(os.path.abspath(path)).is_relative_to(os.path.abspath(root)):
+    path = os.path.normpath(os.path.join(root, name))  # without "..": links lead where the data set's owner lets them
+    base = os.path.abspath(root)
+    if not f"{os.path.abspath(path)}{os.sep}".startswith(base if base.endswith(os.sep) else f"{base}{os.sep}"):
         raise ValueError(f"{root}: the path {name!r} of a data file leaves the data set's folder; correct the entry")
     return path
 

@@ -15,6 +15,7 @@ from common.cli.atomic import write_json
 from common.cli.reading import cell_of, read_json, visible
 from common.datasets.layouts import list_images
 from common.datasets.mimic import is_mimic, read_mimic
+from common.datasets.packed import packed
 from common.datasets.splits import inside
 from common.datasets.table import NAME as TABLE
 from common.datasets.table import is_table, read_study_table
@@ -35,7 +36,7 @@ def read_studies(
     annotation: str | None = None,
     extras: Sequence[str] = (),
     check: bool = True,
-) -> list[dict]:
+) -> Sequence[dict]:
     """Return a dictionary for each study of ``split``: ``study, report, images, label``, and ``extras``.
 
     ``images`` are the first ``views`` paths, fewer where the study has fewer; ``label`` is the cluster, or None.
@@ -66,19 +67,36 @@ def read_studies(
         )
     if not written:
         raise ValueError(f"dataset_dir: {str(file)!r} has no study with a report in split {SPLITS[split]!r}")
-    return written
+    return packed(written)
 
 
 def _entries(root: Path, split: str, annotation: str | None) -> tuple[Path, Path, list[dict]]:
     """The file that tells of the studies, the folder that their images are named from, and the entries of ``split``."""
     if has_table(str(root), annotation):
         return root / TABLE, root, read_study_table(str(root), split)
-    if annotation is None and is_mimic(root) and not visible(root, "*.json"):
+    if _is_bare_mimic(root, annotation):
         return root, root / "files", read_mimic(root, (SPLITS[split],))[SPLITS[split]]
-    file = annotation_file(root, annotation)
-    content = load_annotation(file)
+    file, content = find_annotation(root, annotation)
     _tell_of_leaks(content, file)
     return file, image_folder(root, content[SPLITS[split]]), content[SPLITS[split]]
+
+
+def form_of(root: str, annotation: str | None) -> str:
+    """What tells of the studies of ``root``, in words.
+
+    Raises:
+        FileNotFoundError, ValueError: nothing does.
+    """
+    if has_table(root, annotation):
+        return TABLE
+    if _is_bare_mimic(Path(root), annotation):
+        return "MIMIC-CXR's folders and tables"
+    return annotation_file(Path(root), annotation).name
+
+
+def _is_bare_mimic(root: Path, annotation: str | None) -> bool:
+    """Whether ``root`` is MIMIC-CXR as handed out, without an annotation made of it."""
+    return annotation is None and is_mimic(root) and not visible(root, "*.json")
 
 
 def has_table(root: str, annotation: str | None) -> bool:
@@ -123,7 +141,13 @@ def _study_names(entries: Sequence[dict]) -> Iterator[object]:
 
 
 def annotation_file(root: Path, name: str | None = None) -> Path:
-    """The annotation file ``name`` (a path, or a name in ``root``), or the one JSON file of ``root`` with the splits.
+    """The file of :func:`find_annotation`."""
+    return find_annotation(root, name)[0]
+
+
+def find_annotation(root: Path, name: str | None = None) -> tuple[Path, dict[str, list[dict]]]:
+    """The annotation file ``name`` (a path, or a name in ``root``), or the one JSON file of ``root`` with the splits,
+    and its content.
 
     ``NAME_with_boxes.json`` stands in for ``NAME.json`` beside it, of which it is a copy with a detector's boxes.
 
@@ -135,11 +159,12 @@ def annotation_file(root: Path, name: str | None = None) -> Path:
         file = next((path for path in (root / name, Path(name)) if path.is_file()), None)
         if file is None:
             raise FileNotFoundError(f"annotation: no file {name!r}, nor in {str(root)!r}; pass an existing one")
-        return file
+        return file, load_annotation(file)
     results, reasons = [], []
+    content: dict[Path, dict[str, list[dict]]] = {}
     for file in visible(root, "*.json"):
         try:
-            load_annotation(file)
+            content[file] = load_annotation(file)
             results.append(file)
         except ValueError as error:
             reasons.append(str(error))
@@ -156,7 +181,7 @@ def annotation_file(root: Path, name: str | None = None) -> Path:
             f"dataset_dir: {str(root)!r} must hold one JSON file with lists train, val, test of studies, or a table "
             f"cases.csv with image and report: {seen}"
         )
-    return results[0]
+    return results[0], content[results[0]]
 
 
 def load_annotation(file: Path) -> dict[str, list[dict]]:

@@ -6,12 +6,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
+_MISSING = object()
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
 
 class LRUCache(Generic[Key, Value]):
-    """At most ``most`` values; the one that was not asked for longest goes first."""
+    """At most ``most`` values; the one that was not asked for longest goes first. Threads may share it."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -22,7 +23,8 @@ class LRUCache(Generic[Key, Value]):
 
     def get(self, key: Key, make: Callable[[], Value]) -> Value:
         """The value of ``key``, made where it is not kept."""
-        value = self.values.pop(key) if key in self.values else make()
+        known = self.values.pop(key, _MISSING)
+        value: Value = make() if known is _MISSING else known  # type: ignore[assignment]
         self.values[key] = value
         if len(self.values) > self.most:
             self.values.popitem(last=False)

@@ -27,6 +27,7 @@ from common.cli.given import import_package
 logger = logging.getLogger(__name__)
 COMMON = 0.5  # share of the reports above which a word tells no topic
 SAMPLE = 5000  # reports that a silhouette compares
+MOST = 20_000  # reports that are clustered; of more a sample, and the others take the labels of their nearest
 FILES = ("distiller.json", "distiller.npz")  # what is saved
 NOISE = -1  # the label of reports that belong to no cluster (HDBSCAN)
 
@@ -50,12 +51,16 @@ class Distiller:
     def fit(self, reports: Sequence[str]) -> np.ndarray:
         """Cluster the training reports: int64 (N,), 0 .. K - 1, the largest cluster first; :data:`NOISE` for none.
 
+        Of more than :data:`MOST` a sample is clustered, and the others are labelled as :meth:`assign` does.
+
         Raises:
             ValueError: no report, or an empty one.
         """
         _check(reports)
-        vectors = normalize(self.vectorizer.fit_transform(reports))
-        return self.fit_reduced(vectors, vectors if self.reducer is None else self.reducer.fit_transform(vectors))
+        chosen = sampled(reports)
+        vectors = normalize(self.vectorizer.fit_transform(chosen))
+        labels = self.fit_reduced(vectors, vectors if self.reducer is None else self.reducer.fit_transform(vectors))
+        return labels if len(chosen) == len(reports) else self.assign(reports)
 
     def fit_reduced(self, vectors: Any, reduced: np.ndarray) -> np.ndarray:
         """As :meth:`fit`, from the vectors (N, D) of the reports and from what the reducer makes of them."""
@@ -75,6 +80,10 @@ class Distiller:
         _check(reports)
         if self.vectors is None:
             raise RuntimeError("distiller: call fit or load before assign")
+        texts, position = np.unique(np.array(reports, dtype=object), return_inverse=True)
+        return self._assign(texts.tolist())[position]
+
+    def _assign(self, reports: Sequence[str]) -> np.ndarray:
         count = min(self.neighbors, len(self.labels))
         search = NearestNeighbors(n_neighbors=count, metric="cosine").fit(self.vectors)
         vectors = normalize(self.vectorizer.transform(reports))
@@ -101,11 +110,13 @@ def choose(
 ) -> tuple[Distiller, np.ndarray]:
     """The distiller with the highest silhouette of a grid, and all silhouettes (clusterers, reducers).
 
+    Its labels are those of the :func:`sampled` reports.
+
     Raises:
         ValueError: no pair gives two clusters.
     """
     _check(reports)
-    vectors = normalize(vectorizer.fit_transform(reports))
+    vectors = normalize(vectorizer.fit_transform(sampled(reports)))
     scores, best = np.full((len(clusterers), len(reducers)), np.nan), None
     for column, reducer in enumerate(reducers):
         reduced = reducer.fit_transform(vectors)
@@ -118,6 +129,14 @@ def choose(
     if best is None:
         raise ValueError(f"clusterers: none finds two clusters in {len(reports)} reports; pass other sizes")
     return best, scores
+
+
+def sampled(reports: Sequence[str]) -> Sequence[str]:
+    """:data:`MOST` of ``reports`` at random, always the same ones; all where they are no more."""
+    if len(reports) <= MOST:
+        return reports
+    chosen = np.random.default_rng(0).choice(len(reports), MOST, replace=False)
+    return [reports[index] for index in np.sort(chosen)]
 
 
 def _check(reports: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import re
+import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -24,9 +25,12 @@ from common.cli.atomic import write_json
 from common.cli.given import import_package
 from common.cli.reading import read_json, read_text
 from common.engine.distributed import is_first
+from common.text.cache import LRUCache
 
 logger = logging.getLogger(__name__)
+PHRASES = 32_768  # runs of Chinese whose words are kept: reports repeat them
 PAD, UNKNOWN, BEGIN, END = "[PAD]", "[UNK]", "[BOS]", "[EOS]"  # ids 0, 1, 2, 3
+ONE_AT_A_TIME = threading.Lock()  # Hugging Face's tokenizers refuse a second thread
 _CHINESE = r"[\u3400-\u4dbf\u4e00-\u9fff]"
 _WORD = re.compile(
     rf"_[A-Za-z0-9]+_|(?P<chinese>{_CHINESE}+)|[^\W\d_]+(?:[-'][^\W\d_]+)*|\d+(?:\.\d+)?|[^\w\s]|_", re.UNICODE
@@ -68,8 +72,8 @@ class ReportTokenizer:
         self.backend, self.user_words = backend, list(user_words)
 
     def __getstate__(self) -> dict:
-        """Without jieba's segmenter, which holds a lock and is made again where it is needed."""
-        return {name: value for name, value in self.__dict__.items() if name != "_jieba"}
+        """Without jieba's segmenter, which holds a lock, and its results: they are made again where they are needed."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_jieba", "_phrases")}
 
     @classmethod
     def fit(
@@ -97,9 +101,7 @@ class ReportTokenizer:
         tokenizer = cls(_backend([]), user_words=user_words)
         counts = Counter(word for report in reports for word in tokenizer.words(report))
         if not counts:
-            raise ValueError(
-                "reports: no word in any of them, so there is no vocabulary to fit; check the report texts"
-            )
+            raise ValueError("reports: no word in any of them, so there is no vocabulary to fit; check the texts")
         known = base.vocabulary if base else []
         new = [word for word in counts.keys() - set(known) if counts[word] >= min_count]
         ranked = [*known, *sorted(new, key=lambda word: (-counts[word], word))]
@@ -179,11 +181,18 @@ class ReportTokenizer:
         pieces = []
         for match in _WORD.finditer(text):
             if match["chinese"]:
-                pieces += [(w, match.start() + s, match.start() + e) for w, s, e in self._jieba.tokenize(match[0])]
+                pieces += [(w, match.start() + s, match.start() + e) for w, s, e in self._chinese(match[0])]
             else:
                 word = match[0] if match[0].startswith("_") else match[0].lower()
                 pieces.append((word, match.start(), match.end()))
         return pieces
+
+    def _chinese(self, text: str) -> list[tuple[str, int, int]]:
+        return self._phrases.get(text, lambda: list(self._jieba.tokenize(text)))
+
+    @cached_property
+    def _phrases(self) -> LRUCache[str, list[tuple[str, int, int]]]:
+        return LRUCache(PHRASES)
 
     @cached_property
     def _jieba(self):  # type: ignore[no-untyped-def]
@@ -209,7 +218,8 @@ class HuggingFaceTokenizer:
         self.backend = AutoTokenizer.from_pretrained(source)
 
     def encode(self, sentence: str) -> list[Token]:
-        encoding = self.backend(sentence, return_offsets_mapping=True, verbose=False)
+        with ONE_AT_A_TIME:
+            encoding = self.backend(sentence, return_offsets_mapping=True, verbose=False)
         return [Token(i, *span) for i, span in zip(encoding["input_ids"], encoding["offset_mapping"], strict=True)]
 
     def decode(self, ids: Iterable[int]) -> str:

@@ -19,9 +19,10 @@ MARGIN = 256 / 224  # an image is loaded larger by this factor, to be cropped at
 
 
 class LoadViewsd(Transform):
-    """``images``, up to ``views`` paths, to ``image``, uint8 (views, 3, side, side), and ``view_mask``, bool (views,).
+    """``images``, up to ``views`` paths, to ``image``, uint8 (views, C, side, side), and ``view_mask``, bool (views,).
 
-    Images are stretched to a square, as published for validation; missing views are black.
+    Images are stretched to a square, as published for validation; missing views are black. C is 1 where all views are
+    grey, else 3: :class:`StandardiseViewsd` makes three of one, so that what is kept of a grey image is a third.
     """
 
     def __init__(self, *, views: int, side: int) -> None:
@@ -29,16 +30,18 @@ class LoadViewsd(Transform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         seen = [self._load(path) for path in data["images"][: self.views]]
-        missing = [torch.zeros(3, self.side, self.side, dtype=torch.uint8)] * (self.views - len(seen))
+        channels = max((len(view) for view in seen), default=1)
+        missing = [torch.zeros(channels, self.side, self.side, dtype=torch.uint8)] * (self.views - len(seen))
+        views = [view.expand(channels, -1, -1) for view in seen]
         mask = torch.arange(self.views) < len(seen)
-        return {**data, "image": torch.stack([*seen, *missing]), "view_mask": mask}
+        return {**data, "image": torch.stack([*views, *missing]), "view_mask": mask}
 
     def _load(self, path: str) -> torch.Tensor:
         image = open_image(path)
         deep = image.mode[0] in "IF"  # 16 or 32 bits, which convert would clip to white
-        colour = (to_grey(image) if deep else image).convert("RGB")
-        colour = colour.resize((self.side, self.side), Image.Resampling.BILINEAR, reducing_gap=3.0)
-        return torch.from_numpy(np.array(colour)).permute(2, 0, 1).contiguous()
+        picture = to_grey(image) if deep else image if image.mode == "L" else image.convert("RGB")
+        picture = picture.resize((self.side, self.side), Image.Resampling.BILINEAR, reducing_gap=3.0)
+        return torch.from_numpy(np.array(picture).reshape(self.side, self.side, -1)).permute(2, 0, 1).contiguous()
 
 
 class RandCropViewsd(RandomizableTransform):
@@ -63,4 +66,4 @@ class StandardiseViewsd(Transform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
-        return {**data, "image": (data["image"].float() / 255 - mean) / std}
+        return {**data, "image": (data["image"].float() / 255 - mean) / std}  # one channel becomes three

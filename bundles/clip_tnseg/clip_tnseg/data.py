@@ -26,6 +26,7 @@ from common.cli.given import text_or_file
 from common.datasets.layouts import list_each, read_dataset
 from common.datasets.phrases import PLAIN, TEMPLATE, prompt_of, with_phrases
 from common.images.masks import CropNoduled
+from common.text.tokenizer import ONE_AT_A_TIME
 from common.transforms.augment import RandMirrorReportd, move_slightly, vary_ultrasound
 from common.transforms.load import load_grey, standardise
 
@@ -84,13 +85,14 @@ class TokenizePromptd(Transform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         if "input_ids" in data and not {"prompt", "phrase"} & set(data):  # made before, by the program that asks
             return dict(data)
-        encoded = self.tokenizer(
-            prompt_of(data),  # type: ignore[arg-type]
-            padding="max_length",
-            truncation=True,
-            max_length=self.max_length,
-            return_tensors="pt",
-        )
+        with ONE_AT_A_TIME:
+            encoded = self.tokenizer(
+                prompt_of(data),  # type: ignore[arg-type]
+                padding="max_length",
+                truncation=True,
+                max_length=self.max_length,
+                return_tensors="pt",
+            )
         return {**data, **{key: encoded[key][0] for key in TOKENS}}
 
 

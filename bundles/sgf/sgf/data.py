@@ -11,6 +11,7 @@ import numpy as np
 from monai.transforms import Compose, Lambdad, SelectItemsd
 
 from common.cli.atomic import write_json
+from common.datasets.packed import packed
 from common.text.distiller import FILES, NOISE, Distiller, load, save, topics
 from common.text.tokenizer import SentenceTokenizer
 from common.transforms.load import check_size
@@ -21,7 +22,7 @@ logger = logging.getLogger(__name__)
 UNKNOWN_LABEL = NOISE  # of studies without a cluster: none is learned from them
 
 
-def labelled(*, studies: Sequence[dict], distiller: Distiller | None, clusters: int, fit: bool) -> list[dict]:
+def labelled(*, studies: Sequence[dict], distiller: Distiller | None, clusters: int, fit: bool) -> Sequence[dict]:
     """``studies`` with ``label``: their own, or the one that ``distiller`` finds.
 
     Args:
@@ -49,7 +50,7 @@ def labelled(*, studies: Sequence[dict], distiller: Distiller | None, clusters: 
         labels = (distil(distiller, reports) if fit else distiller.assign(reports)).tolist()
     if max(labels) >= clusters:
         raise ValueError(f"clusters: {clusters} must be above the largest label, {max(labels)}; pass --clusters")
-    return [{**study, "label": int(label)} for study, label in zip(studies, labels, strict=True)]
+    return packed([{**study, "label": int(label)} for study, label in zip(studies, labels, strict=True)])
 
 
 def distil(distiller: Distiller, reports: Sequence[str]) -> np.ndarray:

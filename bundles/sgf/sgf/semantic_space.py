@@ -17,6 +17,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 from torch import nn
 
+from common.datasets.packed import packed
 from common.text.tokenizer import ReportTokenizer
 
 
@@ -52,10 +53,10 @@ class SemanticSpace(nn.Module):
         vectors = self.svd.transform(self.vectorizer.transform(reports))
         return F.normalize(torch.tensor(vectors, dtype=torch.float32), dim=1)
 
-    def with_embeddings(self, studies: Sequence[Mapping]) -> list[dict]:
+    def with_embeddings(self, studies: Sequence[Mapping]) -> Sequence[dict]:
         """``studies``, each with ``embedding`` (dims,) of its report, computed once."""
         vectors = self.embed([study["report"] for study in studies])
-        return [{**study, "embedding": vector} for study, vector in zip(studies, vectors, strict=True)]
+        return packed([{**study, "embedding": vector} for study, vector in zip(studies, vectors, strict=True)])
 
     def forward(self, log_probs: torch.Tensor, written: torch.Tensor) -> torch.Tensor:
         """Expected vectors (B, dims), not normalised.

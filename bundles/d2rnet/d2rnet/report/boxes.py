@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from monai.transforms import RandomizableTrait, Transform
 from PIL import Image
 
 from common.datasets.boxes import SLACK, as_corners
+from common.datasets.packed import packed
 from common.datasets.studies import read_studies
 from common.images.files import image_size, open_image, to_grey
 
@@ -24,7 +25,7 @@ NO_SIZE = (0, 0)  # of an image without boxes, which nobody asks for
 
 def read_boxed_studies(
     root: str, split: str, *, views: int = 1, annotation: str | None = None, check: bool = True
-) -> list[dict]:
+) -> Sequence[dict]:
     """:func:`common.datasets.studies.read_studies` with ``boxes`` float (M, 4), x1, y1, x2, y2, ``scores`` (M,),
     ``box_labels``, "" where there is none, and ``lesions``: "SIDE:LABEL" of each box with a label, joined by ";".
 
@@ -54,7 +55,7 @@ def read_boxed_studies(
         logger.warning(
             "%s: %d boxes without area in their image left out, %d cut off at its border", split, dropped, cut
         )
-    return results
+    return packed(results)
 
 
 def _size_of(study: Mapping) -> tuple[int, int]:

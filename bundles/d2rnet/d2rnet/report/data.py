@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from monai.transforms import Compose, CopyItemsd, Lambdad, SelectItemsd
 
 from common.datasets.studies import list_studies
@@ -85,7 +87,7 @@ def inference_transforms(
     )
 
 
-def inference_cases(*, image: str | None, data_dir: str | None, views: int, annotation: str | None) -> list[dict]:
+def inference_cases(*, image: str | None, data_dir: str | None, views: int, annotation: str | None) -> Sequence[dict]:
     """What inference runs over: :func:`common.datasets.studies.list_studies` of ``image``, without boxes; or, where it
     is None, the test split of ``data_dir`` with its boxes.
     """

@@ -15,7 +15,7 @@ from transformers import AutoModel, AutoTokenizer
 from common.cli.atomic import write_json, write_rows
 from common.datasets.studies import SPLITS, annotation_file, keys_of, load_annotation, save_annotation
 from common.results.drawing import scatter
-from common.text.distiller import NOISE, Distiller, choose, save
+from common.text.distiller import NOISE, Distiller, choose, sampled, save
 
 from .page import _heat_map, describe, in_plane, write_page
 
@@ -114,7 +114,7 @@ def distill(
     metrics |= write_labels(distiller, content, folder / file.name)
     write_json(folder / "metrics.json", metrics, indent=2)
     logger.info("%s: %s", file.name, " ".join(f"{name} {value:.3f}" for name, value in metrics.items()))
-    results = describe(distiller, reports, analyzer)
+    results = describe(distiller, sampled(reports), analyzer)
     write_tables(folder, results, [size_name, *dims], dict(zip(sizes, scores.tolist(), strict=True)))
     heat = _heat_map(scores, sizes, dims, size_name)
     write_page(folder, file.name, metrics, results, heat, scatter(in_plane(distiller.reduced), distiller.labels))
@@ -153,7 +153,8 @@ def write_labels(distiller: Distiller, content: Mapping[str, Sequence[dict]], pa
         texts = texts_of(entries)
         positions = [index for index, text in enumerate(texts) if text]
         given = [texts[index] for index in positions]
-        results = distiller.labels if split == "train" else distiller.assign(given) if given else np.empty(0)
+        clustered = split == "train" and len(given) == len(distiller.labels)
+        results = distiller.labels if clustered else distiller.assign(given) if given else np.empty(0)
         label_of = dict(zip(positions, results.astype(int).tolist(), strict=True))
         bare = [{k: v for k, v in entry.items() if k != "labels"} for entry in entries]
         written[split] = [

@@ -1,0 +1,130 @@
+"""MIMIC-CXR's own folders are studies like any others; large sets are read in little time and memory."""
+
+import csv
+import gzip
+import json
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from common.datasets import mimic, packed, studies
+from common.datasets.mimic import main, read_mimic, report_of, sections_of
+from common.datasets.packed import Packed
+from common.datasets.studies import read_studies
+
+REPORT = """                                 FINAL REPORT
+ EXAMINATION:  CHEST (PA AND LAT)
+
+ INDICATION:  ___F with cough
+
+ FINDINGS:
+
+ The lungs are clear.
+ No effusion: none is seen.
+
+ IMPRESSION:
+
+ No acute process.
+"""
+
+
+def write(root, studies=6, *, packed_tables=False, folder="mimic-cxr-reports/files"):
+    """Three patients with two studies each, of two images, a study each in validation and test."""
+    rows, views, labels = [], [], []
+    for number in range(studies):
+        patient, study = 10000032 + number // 2, 50000000 + number
+        split = {studies - 2: "validate", studies - 1: "test"}.get(number, "train")
+        for image, view in (("b" * 8, "LATERAL"), ("c" * 8, "AP")):
+            place = root / "files" / f"p{str(patient)[:2]}" / f"p{patient}" / f"s{study}"
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((64, 48), number, np.uint8)).save(place / f"{image}{number}.jpg")
+            rows.append([f"{image}{number}", study, patient, split])
+            views.append([f"{image}{number}", patient, view])
+        labels.append([patient, study, *(["1.0", "-1.0"] + [""] * 12)])
+        text = root / folder / f"p{str(patient)[:2]}" / f"p{patient}" / f"s{study}.txt"
+        text.parent.mkdir(parents=True, exist_ok=True)
+        text.write_text(REPORT if number else "no section at all")
+    tables = {"split": (["dicom_id", "study_id", "subject_id", "split"], rows),
+              "metadata": (["dicom_id", "subject_id", "ViewPosition"], views),
+              "chexpert": (["subject_id", "study_id", *mimic.OBSERVATIONS], labels)}  # fmt: skip
+    for name, (header, content) in tables.items():
+        opener, end = (gzip.open, ".gz") if packed_tables else (open, "")
+        with opener(root / f"mimic-cxr-2.0.0-{name}.csv{end}", "wt", newline="") as file:
+            csv.writer(file).writerows([header, *content])
+    return root
+
+
+@pytest.mark.parametrize(("packed_tables", "folder"), [(False, "mimic-cxr-reports/files"), (True, "files")])
+def test_the_folders_are_studies(tmp_path, packed_tables, folder):
+    root = write(tmp_path, packed_tables=packed_tables, folder=folder)
+    train, validation, test = (read_studies(str(root), split) for split in ("train", "validation", "test"))
+    assert [study["study"] for study in train] == ["s50000001", "s50000002", "s50000003"]  # the first has no report
+    assert [len(part) for part in (validation, test)] == [1, 1] and train[0]["case"] == "p10000032"
+    assert train[0]["report"] == "The lungs are clear. No effusion: none is seen."
+    assert [path[-13:] for path in train[0]["images"]] == ["cccccccc1.jpg", "bbbbbbbb1.jpg"]  # frontal views first
+    (findings,) = {tuple(entry["findings"].items()) for entry in read_mimic(root)["val"]}
+    assert findings == (("Atelectasis", 1), ("Cardiomegaly", -1))
+
+
+def test_an_annotation_of_them_reads_alike(tmp_path, monkeypatch, caplog):
+    root = write(tmp_path)
+    before = [list(read_studies(str(root), split)) for split in ("train", "validation", "test")]
+    monkeypatch.setattr(sys, "argv", ["mimic", str(root)])
+    main()
+    again = [list(read_studies(str(root), split)) for split in ("train", "validation", "test")]
+    assert before == again
+    with pytest.raises(SystemExit, match="is there already"):
+        main()
+    with pytest.raises(SystemExit, match="pass MIMIC-CXR's own"):
+        monkeypatch.setattr(sys, "argv", ["mimic", str(tmp_path / "files")])
+        main()
+
+
+def test_what_is_missing_is_named(tmp_path):
+    root = write(tmp_path)
+    table = root / "mimic-cxr-2.0.0-split.csv"
+    table.write_text(table.read_text().replace("validate", "holdout"))
+    with pytest.raises(ValueError, match="has the split 'holdout', which is none of"):
+        read_studies(str(root), "train")
+    table.write_text("dicom_id,study_id\n")
+    with pytest.raises(ValueError, match="has no column 'subject_id'"):
+        read_studies(str(root), "train")
+    for text in root.rglob("*.txt"):
+        text.unlink()
+    with pytest.raises(FileNotFoundError, match=r"unpack mimic-cxr-reports\.zip there"):
+        read_studies(str(root), "train")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (REPORT, "The lungs are clear. No effusion: none is seen."),
+        ("IMPRESSION:  Clear.\n", "Clear."),
+        ("FINDINGS:\n\nIMPRESSION: One.\n", "One."),
+        ("FINDINGS AND IMPRESSION: Both.\n", "Both."),
+        ("INDICATION: cough\n", ""),
+    ],
+)
+def test_the_report_is_a_section(tmp_path, text, expected):
+    (tmp_path / "r.txt").write_text(text)
+    assert report_of(tmp_path / "r.txt") == expected and report_of(tmp_path / "none.txt") == ""
+    assert "EXAMINATION" in sections_of(REPORT)
+
+
+def test_large_sets_are_packed(tmp_path, monkeypatch):
+    root = write(tmp_path)
+    plain = read_studies(str(root), "train")
+    monkeypatch.setattr(packed, "LARGE", 2)
+    many = read_studies(str(root), "train")
+    assert isinstance(many, Packed) and list(many) == plain and many[-1] == plain[-1] and many[1:] == plain[1:]
+    with pytest.raises(IndexError):
+        many[3]
+
+
+def test_an_image_path_is_found_below_files(tmp_path):
+    root = write(tmp_path)
+    entries = {name: read_mimic(root)[name] for name in studies.SPLITS.values()}
+    (root / "annotation.json").write_text(json.dumps(entries))
+    assert read_studies(str(root), "test")[0]["images"][0].startswith(str(root / "files"))
