@@ -128,3 +128,14 @@ def test_an_image_path_is_found_below_files(tmp_path):
     entries = {name: read_mimic(root)[name] for name in studies.SPLITS.values()}
     (root / "annotation.json").write_text(json.dumps(entries))
     assert read_studies(str(root), "test")[0]["images"][0].startswith(str(root / "files"))
+
+
+def test_a_validation_takes_the_same_studies_each_time(tmp_path):
+    root = str(write(tmp_path, studies=12))
+    whole = [study["study"] for study in read_studies(root, "train")]
+    some = [study["study"] for study in read_studies(root, "train", most=4)]
+    assert len(some) == 4 and set(some) < set(whole) and some == sorted(some)
+    assert set(study["study"] for study in read_studies(root, "train", most=2)) < set(some)
+    assert len(read_studies(root, "train", most=100)) == len(whole)
+    with pytest.raises(ValueError, match="val_studies: 0 is below 1"):
+        read_studies(root, "train", most=0)

@@ -30,12 +30,30 @@ def inside(root: Path, name: str) -> str:
 
 def fold(case: str, folds: int = 5) -> int:
     """Fold of a case by the hash of its name, the same everywhere and for ever."""
-    return int(hashlib.md5(case.encode(), usedforsecurity=False).hexdigest(), 16) % folds
+    return _hash(case) % folds
 
 
 def three_way_split(case: str) -> str:
     """Fold 0 tests, fold 1 validates, folds 2-4 train."""
     return {0: "test", 1: "validation"}.get(fold(case), "train")
+
+
+def fixed_sample(cases: list[dict], most: int | None, *, key: str) -> list[dict]:
+    """``most`` of ``cases``, chosen by the hash of their ``key``, so always the same ones, in their order; None: all.
+
+    Raises:
+        ValueError: ``most`` is below 1.
+    """
+    if most is None:
+        return cases
+    if most < 1:
+        raise ValueError(f"val_studies: {most} is below 1; pass how many shall be validated, or null for all")
+    chosen = sorted(range(len(cases)), key=lambda index: _hash(str(cases[index][key])))[:most]
+    return [cases[index] for index in sorted(chosen)]
+
+
+def _hash(name: str) -> int:
+    return int(hashlib.md5(name.encode(), usedforsecurity=False).hexdigest(), 16)
 
 
 NAMES = {  # what tables call the splits

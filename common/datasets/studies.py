@@ -16,7 +16,7 @@ from common.cli.reading import cell_of, read_json, visible
 from common.datasets.layouts import list_images
 from common.datasets.mimic import is_mimic, read_mimic
 from common.datasets.packed import packed
-from common.datasets.splits import inside
+from common.datasets.splits import fixed_sample, inside
 from common.datasets.table import NAME as TABLE
 from common.datasets.table import is_table, read_study_table
 from common.engine.failures import FAILURES, line_of
@@ -36,6 +36,7 @@ def read_studies(
     annotation: str | None = None,
     extras: Sequence[str] = (),
     check: bool = True,
+    most: int | None = None,
 ) -> Sequence[dict]:
     """Return a dictionary for each study of ``split``: ``study, report, images, label``, and ``extras``.
 
@@ -46,6 +47,7 @@ def read_studies(
         annotation: the annotation file, where ``root`` holds several: a path, or a name in ``root``.
         extras: more keys of the entries, passed on as they are; None where an entry lacks one.
         check: look at the images (:func:`common.images.files.check_images`); else only at the annotation.
+        most: studies that are taken, always the same ones (:func:`common.datasets.splits.fixed_sample`); None: all.
 
     Raises:
         FileNotFoundError: ``root``, the annotation or an image is missing.
@@ -58,8 +60,6 @@ def read_studies(
         raise ValueError(f"split: {split!r} is none of {list(SPLITS)}")
     file, folder, entries = _entries(Path(root), split, annotation)
     studies = [_study(entry, folder, file, views) | {key: entry.get(key) for key in extras} for entry in entries]
-    if check:
-        check_images([image for study in studies for image in study["images"]])
     written = [study for study in studies if study["report"]]
     if len(written) < len(studies):
         logger.warning(
@@ -67,6 +67,9 @@ def read_studies(
         )
     if not written:
         raise ValueError(f"dataset_dir: {str(file)!r} has no study with a report in split {SPLITS[split]!r}")
+    written = fixed_sample(written, most, key="study")
+    if check:
+        check_images([image for study in written for image in study["images"]])
     return packed(written)
 
 

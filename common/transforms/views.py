@@ -15,6 +15,7 @@ from common.images.files import open_image, to_grey
 from common.transforms.load import MEAN, STD
 
 logger = logging.getLogger(__name__)
+FINER = 2  # times the wanted side, below which no JPEG is decoded: to 0.2 grey levels of the whole
 MARGIN = 256 / 224  # an image is loaded larger by this factor, to be cropped at random (spec: Resize 256, crop 224)
 
 
@@ -37,7 +38,7 @@ class LoadViewsd(Transform):
         return {**data, "image": torch.stack([*views, *missing]), "view_mask": mask}
 
     def _load(self, path: str) -> torch.Tensor:
-        image = open_image(path)
+        image = open_image(path, least=FINER * self.side)
         deep = image.mode[0] in "IF"  # 16 or 32 bits, which convert would clip to white
         picture = to_grey(image) if deep else image if image.mode == "L" else image.convert("RGB")
         picture = picture.resize((self.side, self.side), Image.Resampling.BILINEAR, reducing_gap=3.0)

@@ -24,7 +24,13 @@ NO_SIZE = (0, 0)  # of an image without boxes, which nobody asks for
 
 
 def read_boxed_studies(
-    root: str, split: str, *, views: int = 1, annotation: str | None = None, check: bool = True
+    root: str,
+    split: str,
+    *,
+    views: int = 1,
+    annotation: str | None = None,
+    check: bool = True,
+    most: int | None = None,
 ) -> Sequence[dict]:
     """:func:`common.datasets.studies.read_studies` with ``boxes`` float (M, 4), x1, y1, x2, y2, ``scores`` (M,),
     ``box_labels``, "" where there is none, and ``lesions``: "SIDE:LABEL" of each box with a label, joined by ";".
@@ -37,7 +43,7 @@ def read_boxed_studies(
         ValueError: a box that is no four numbers, or another number of scores than of boxes.
     """
     extras = ("boxes", "scores", "box_labels", "width", "height")
-    studies = read_studies(root, split, views=views, annotation=annotation, extras=extras, check=check)
+    studies = read_studies(root, split, views=views, annotation=annotation, extras=extras, check=check, most=most)
     raw = [_numbers(study) for study in studies]
     sizes = [_size_of(study) if len(boxes) else NO_SIZE for study, (boxes, _) in zip(studies, raw, strict=True)]
     corners = as_corners([boxes for boxes, _ in raw], sizes, what=split)
