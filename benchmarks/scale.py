@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,13 +48,13 @@ SMALL = {  # a network that takes little of the time
 }  # fmt: skip
 
 
-def write_set(folder: Path, images: int) -> None:
-    """A folder of MIMIC-CXR's form with about ``images`` images and an annotation as R2Gen's."""
-    generator, studies = np.random.default_rng(0), round(images / STUDY)
+def write_set(folder: Path, sizes: Sequence[int]) -> None:
+    """A folder of MIMIC-CXR's form with the largest of ``sizes`` images, and an annotation as R2Gen's for each size."""
+    generator, studies = np.random.default_rng(0), [round(images / STUDY) for images in sizes]
     reports = _reports(folder.parent / "reports")
-    pictures = _pictures(folder.parent / "pictures", 1 + images // LINKS)
+    pictures = _pictures(folder.parent / "pictures", 1 + max(sizes) // LINKS)
     content: dict[str, list[dict]] = {"train": [], "val": [], "test": []}
-    for number in range(studies):
+    for number in range(max(studies)):
         place = f"p{10 + number % 10}/p{10_000_000 + number // 3}/s{50_000_000 + number}"
         (folder / "files" / place).mkdir(parents=True)
         names = [f"{place}/{generator.bytes(20).hex()}.jpg" for _ in range(1 + (generator.random() < STUDY - 1))]
@@ -62,7 +63,13 @@ def write_set(folder: Path, images: int) -> None:
         report = f"{reports[generator.integers(len(reports))]} Compared with study {generator.integers(2000)}."
         split = "val" if number % 100 == 0 else "test" if number % 100 == 1 else "train"
         content[split].append({"id": f"s{50_000_000 + number}", "report": report, "image_path": names})
-    write_json(folder / "annotation.json", content)
+        for images in (images for images, count in zip(sizes, studies, strict=True) if count == number + 1):
+            write_json(annotation_of(folder, images), content)
+
+
+def annotation_of(folder: Path, images: int) -> Path:
+    """The annotation of the first ``images`` images."""
+    return folder / f"annotation_{images}.json"
 
 
 def _reports(folder: Path) -> list[str]:
@@ -93,10 +100,11 @@ def _pictures(folder: Path, copies: int) -> list[Path]:
     return files
 
 
-def train(folder: Path, out: Path, *, steps: int, workers: int) -> None:
+def train(annotation: Path, out: Path, *, steps: int, workers: int) -> None:
     """Of this process: seconds to the first step, memory (with its workers), images a second; printed as JSON."""
-    options = {**SMALL, "dataset_dir": str(folder), "ckpt_dir": str(out), "output_dir": str(out), "cache": "none",
-               "num_workers": workers}  # fmt: skip
+    places = {"dataset_dir": str(annotation.parent), "annotation": annotation.name, "ckpt_dir": str(out),
+              "output_dir": str(out)}  # fmt: skip
+    options = {**SMALL, **places, "cache": "none", "num_workers": workers}
     workflow = ConfigWorkflow("bundles/d2rnet/configs/train.json", workflow_type="train", logging_file=False, **options)
     workflow.initialize()
     trainer = workflow.parser.get_parsed_content("train#trainer")
@@ -120,9 +128,9 @@ def train(folder: Path, out: Path, *, steps: int, workers: int) -> None:
     sys.stdout.write(f"{json.dumps(row)}\n")
 
 
-def measured(folder: Path, out: Path, steps: int, workers: int) -> dict[str, float]:
+def measured(annotation: Path, out: Path, steps: int, workers: int) -> dict[str, float]:
     """What :func:`train` printed in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.scale", "--out", str(out), "--train", str(folder)]
+    command = [sys.executable, "-m", "benchmarks.scale", "--out", str(out), "--train", str(annotation)]
     command += ["--steps", str(steps), "--workers", str(workers)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -130,9 +138,9 @@ def measured(folder: Path, out: Path, steps: int, workers: int) -> dict[str, flo
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def decoding(folder: Path, workers: int, count: int) -> str:
+def decoding(annotation: Path, workers: int, count: int) -> str:
     """The loader of D2R-Net's images beside bare decoding of the same files, in as many processes."""
-    entries = json.loads((folder / "annotation.json").read_text(encoding="utf-8"))["train"][:count]
+    entries, folder = json.loads(annotation.read_text(encoding="utf-8"))["train"][:count], annotation.parent
     cases = [{"study": e["id"], "images": [str(folder / "files" / e["image_path"][0])], "boxes": np.zeros((0, 4)),
               "scores": np.zeros(0), "report": "", "lesions": ""} for e in entries]  # fmt: skip
     recipe = validation_transforms(views=1, size=SIDE, regions=1, region_size=64, coordinates=True)
@@ -189,18 +197,18 @@ def main() -> None:
         train(arguments.train, arguments.out, steps=arguments.steps, workers=arguments.workers)
         return
     arguments.out.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for images in arguments.images:
-        folder = arguments.out / f"set_{images}"
-        if not (folder / "annotation.json").is_file():
-            write_set(folder, images)
-        rows.append(measured(folder, arguments.out / "run", arguments.steps, arguments.workers))
+    rows, annotations = [], [annotation_of(arguments.out / "set", images) for images in arguments.images]
+    if not all(file.is_file() for file in annotations):
+        shutil.rmtree(arguments.out / "set", ignore_errors=True)
+        write_set(arguments.out / "set", arguments.images)
+    for images, annotation in zip(arguments.images, annotations, strict=True):
+        rows.append(measured(annotation, arguments.out / "run", arguments.steps, arguments.workers))
         logger.info("%d images: %s", images, ", ".join(f"{name} {value:.2f}" for name, value in rows[-1].items()))
     if len(rows) > 1:
         for name in ("start", "memory"):
             slope = np.polyfit(np.log(arguments.images), np.log([row[name] for row in rows]), 1)[0]
             logger.info("%s: grows with the number of images to the power of %.2f", name, slope)
-    logger.info("%s", decoding(arguments.out / f"set_{arguments.images[0]}", arguments.workers, 400))
+    logger.info("%s", decoding(annotations[0], arguments.workers, 400))
     if arguments.reports:
         logger.info("distiller: %s", distilled(arguments.out / "reports", arguments.reports))
 

@@ -179,6 +179,16 @@ def test_inference_writes_its_results(made, inferred, bundle):
     assert "://" not in (out / "index.html").read_text()
 
 
+def test_an_inference_runs_twice(made, bundle, tmp_path):
+    """What its first run laid out anew for the CPU is not loaded over."""
+    folder, _ = made
+    (tmp_path / "twice.json").write_text(json.dumps({"+run": ["$@evaluator.run()"]}))
+    config = str([f"bundles/{bundle}/configs/inference.json", str(tmp_path / "twice.json")])
+    arguments = inference_flags(bundle, folder, output_dir=tmp_path / "out", **TINY[bundle]["infer"])
+    monai("run", "--config_file", config, *arguments)
+    assert len(json.loads((tmp_path / "out" / "predictions.json").read_text())) == 1
+
+
 def test_a_dicom_image_is_seen_as_its_picture_and_answered_in_dicom(made, inferred, bundle, tmp_path):
     (folder, _), (out, expected) = made, inferred
     pixels = np.asarray(Image.open(folder / "synthetic" / TINY[bundle]["image"]).convert("L"))

@@ -135,7 +135,7 @@ def test_a_validation_takes_the_same_studies_each_time(tmp_path):
     whole = [study["study"] for study in read_studies(root, "train")]
     some = [study["study"] for study in read_studies(root, "train", most=4)]
     assert len(some) == 4 and set(some) < set(whole) and some == sorted(some)
-    assert set(study["study"] for study in read_studies(root, "train", most=2)) < set(some)
+    assert {study["study"] for study in read_studies(root, "train", most=2)} < set(some)
     assert len(read_studies(root, "train", most=100)) == len(whole)
     with pytest.raises(ValueError, match="val_studies: 0 is below 1"):
         read_studies(root, "train", most=0)

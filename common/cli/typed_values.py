@@ -18,7 +18,7 @@ from monai.bundle import ConfigComponent, ConfigParser, ReferenceResolver
 
 MANY = 1_000_000
 RANGES: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(("epochs", "max_epochs", "val_interval", "batch_size"), (1, MANY)),
+    **dict.fromkeys(("epochs", "max_epochs", "val_interval", "batch_size", "accumulate", "val_studies"), (1, MANY)),
     **dict.fromkeys(("views", "vocab_size", "min_count"), (1, MANY)),
     **dict.fromkeys(("beams", "clusters", "regions", "slots", "studies", "depth", "dim", "width", "heads"), (1, MANY)),
     **dict.fromkeys(("image_size", "region_size"), (8, 8192)),
@@ -28,10 +28,14 @@ RANGES: dict[str, tuple[float, float]] = {
     "width_factor": (0.05, 16),
     "max_length": (2, MANY),
     "num_workers": (0, 256),
+    "save_minutes": (0, MANY),
     "seed": (0, 2**32 - 1),
     "test_fold": (0, 4),
 }  # fmt: skip
-CHOICES = {"language": ("en", "zh"), "split": ("train", "validation", "test"), "schedule": ("iteration", "epoch")}
+CHOICES = {
+    "language": ("en", "zh"), "split": ("train", "validation", "test"), "schedule": ("iteration", "epoch"),
+    "cache": ("auto", "memory", "disk", "none"),
+}  # fmt: skip
 KINDS: dict[str, object] = {
     "amp": True,
     "num_workers": 0,

@@ -47,7 +47,7 @@ def fixed_sample(cases: list[dict], most: int | None, *, key: str) -> list[dict]
     if most is None:
         return cases
     if most < 1:
-        raise ValueError(f"val_studies: {most} is below 1; pass how many shall be validated, or null for all")
+        raise ValueError(f"val_studies: {most} is below 1; pass how many shall be validated")
     chosen = sorted(range(len(cases)), key=lambda index: _hash(str(cases[index][key])))[:most]
     return [cases[index] for index in sorted(chosen)]
 

@@ -23,9 +23,22 @@ from common.engine.seeds import Seeds
 from common.engine.state import TrainingState
 
 
+class LoadWeights(CheckpointLoader):
+    """MONAI's handler, as an engine first starts: later the network may be laid out anew, or have learned."""
+
+    def __init__(self, *, network: torch.nn.Module, path: str) -> None:
+        super().__init__(load_path=path, load_dict={"model": network}, map_location="cpu")  # type: ignore[arg-type]
+        self.loaded = False
+
+    def __call__(self, engine: Engine) -> None:
+        if not self.loaded:
+            super().__call__(engine)
+        self.loaded = True
+
+
 def load_weights(*, network: torch.nn.Module, path: str) -> CheckpointLoader:
-    """MONAI's handler that loads ``network``, a bare state dict, from the file ``path`` as an engine starts."""
-    return CheckpointLoader(load_path=path, load_dict={"model": network}, map_location="cpu")  # type: ignore[arg-type]
+    """What loads ``network``, a bare state dict, from the file ``path`` as an engine first starts."""
+    return LoadWeights(network=network, path=path)
 
 
 class ValidateEvery(ValidationHandler):
@@ -61,13 +74,14 @@ class TrainingHandlers:
         folder, prefix: of ``{prefix}history.csv`` and ``{prefix}checkpoint.pt``.
         weights: file of the best network; None: nothing is saved but the history.
         ema_decay: of :class:`common.engine.averaging.AveragedWeights`, then validated and saved as the best; 0: none.
+        accumulate: batches whose gradients make one step (:func:`common.engine.steps.take_step`).
         save_minutes: between two states saved within an epoch.
         pretrained: folder of a trained network to start from, a file of the name of ``weights`` in it; None: none.
         companions: of :class:`common.engine.state.TrainingState`.
 
     Raises:
         FileNotFoundError: ``pretrained`` holds no such file.
-        ValueError: ``schedule`` is neither; that file holds no weights.
+        ValueError: ``schedule`` is neither; ``accumulate`` is below 1; that file holds no weights.
     """
 
     def __init__(
@@ -86,12 +100,16 @@ class TrainingHandlers:
         seed: int = 0,
         deterministic: bool = False,
         resume: bool = False,
+        accumulate: int = 1,
         save_minutes: float = 15.0,
         pretrained: str | None = None,
         companions: Sequence[Callable[[], Sequence[str | Path]]] = (),
     ) -> None:
         if schedule not in ("iteration", "epoch"):
             raise ValueError(f"schedule: {schedule!r} is neither 'iteration' nor 'epoch'")
+        if accumulate < 1:
+            raise ValueError(f"accumulate: {accumulate} batches make no step; pass 1 or more")
+        self.accumulate = accumulate
         schedules = [item for item in state.values() if isinstance(item, LRScheduler)]
         averages: list[Any] = []
         if ema_decay:
@@ -125,5 +143,6 @@ class TrainingHandlers:
             self.handlers.append(saved)
 
     def attach(self, engine: Engine) -> None:
+        engine.state.accumulate = self.accumulate  # type: ignore[attr-defined]
         for handler in self.handlers:
             handler.attach(engine)

@@ -19,6 +19,7 @@ from common.engine.distributed import gather
 from common.engine.folders import lock_while_running
 from common.engine.progress import EpochLine
 from common.engine.schedules import go_to, length_of
+from common.engine.steps import accumulated, place_in_group
 from common.engine.stopping import StopRequest
 
 AGREE = 20  # steps after which several processes ask each other whether to save
@@ -85,7 +86,12 @@ class TrainingState:
         self.saved_at = time.monotonic()
 
     def _within(self, engine: Engine) -> None:
-        """Save within an epoch where it is time, or where the process shall end, which it then does."""
+        """Save within an epoch where it is time, or where the process shall end, which it then does.
+
+        Not before the gradients of a group of batches have made their step: they are not saved.
+        """
+        if not place_in_group(engine)[1]:
+            return
         stopping, due = self._agreed(engine)
         if due or (stopping and not (self.is_new and Path(self.best_path).is_file())):
             self._write(engine, gather([self._of_this_process()]))
@@ -102,7 +108,7 @@ class TrainingState:
         due = time.monotonic() - self.saved_at > (min(LONG, self.seconds) if last else self.seconds)
         if idist.get_world_size() == 1:
             return self.stop.received, due
-        if engine.state.iteration % AGREE and not last:
+        if engine.state.iteration // accumulated(engine) % AGREE and not last:
             return False, False
         asked = [self.stop.received, due and idist.get_rank() == 0]
         answers = torch.tensor(asked, dtype=torch.float32, device=engine.state.device)  # type: ignore[attr-defined]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -22,6 +22,41 @@ def trim(batch: dict[str, torch.Tensor], *, pad_id: int) -> dict[str, torch.Tens
     return {**batch, **{name: batch[name][:, :length] for name in ("input_ids", "target_ids")}}
 
 
+def take_step(
+    engine: Engine, loss: torch.Tensor, *, clip: Callable[[], object] = lambda: None, optimizer: Any = None
+) -> None:
+    """Add the gradient of ``loss``; at the end of a group of ``accumulate`` batches, and of an epoch, take a step.
+
+    The step goes down the group's mean, as that of one batch of ``accumulate`` times the size would, but for norms that
+    see the batch.
+
+    Args:
+        clip: called before the step.
+        optimizer: None: ``engine``'s.
+    """
+    optimizer = engine.optimizer if optimizer is None else optimizer  # type: ignore[attr-defined]
+    every = accumulated(engine)
+    first, last = place_in_group(engine)
+    if first:
+        optimizer.zero_grad()
+    (loss / every if every > 1 else loss).backward()
+    if last:
+        clip()
+        optimizer.step()
+
+
+def accumulated(engine: Engine) -> int:
+    """Batches whose gradients make one step of ``engine``."""
+    return getattr(engine.state, "accumulate", 1)
+
+
+def place_in_group(engine: Engine) -> tuple[bool, bool]:
+    """Whether the batch that ``engine`` is at is the first, and the last, of those that make one step."""
+    every, length = accumulated(engine), engine.state.epoch_length or 1
+    place = (engine.state.iteration - 1) % length
+    return place % every == 0, (place + 1) % every == 0 or place + 1 == length
+
+
 def descend(
     engine: SupervisedTrainer,
     terms: dict[str, torch.Tensor],
@@ -36,11 +71,9 @@ def descend(
         weights: of each term; 0 leaves it out.
         clip_value: largest absolute value of a gradient's entry.
     """
+    parameters = list(parameters)
     loss = torch.stack([weights[name] * value.float() for name, value in terms.items() if weights[name]]).sum()
-    engine.optimizer.zero_grad()
-    loss.backward()
-    torch.nn.utils.clip_grad_value_(parameters, clip_value)
-    engine.optimizer.step()
+    take_step(engine, loss, clip=lambda: torch.nn.utils.clip_grad_value_(parameters, clip_value))
     return emit_training(engine, {"loss": loss.detach()}, terms)
 
 
@@ -50,12 +83,13 @@ def mean_of_logits(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     return torch.logit(mean, eps=1e-6)
 
 
-def clip_and_step(optimizer: torch.optim.Optimizer, loss: torch.Tensor, *, largest_norm: float) -> None:
-    """A step of ``optimizer`` down ``loss``, whose gradient's norm is cut at ``largest_norm``."""
-    optimizer.zero_grad()
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], largest_norm)
-    optimizer.step()
+def clip_and_step(
+    engine: Engine, loss: torch.Tensor, *, largest_norm: float, optimizer: torch.optim.Optimizer | None = None
+) -> None:
+    """A step down ``loss``, whose gradient's norm is cut at ``largest_norm``; of ``engine``'s optimizer, or another."""
+    used: torch.optim.Optimizer = engine.optimizer if optimizer is None else optimizer  # type: ignore[attr-defined]
+    parameters = [parameter for group in used.param_groups for parameter in group["params"]]
+    take_step(engine, loss, clip=lambda: torch.nn.utils.clip_grad_norm_(parameters, largest_norm), optimizer=used)
 
 
 def as_tensor(value: torch.Tensor) -> torch.Tensor:

@@ -159,7 +159,7 @@ def train_step(
     terms, keywords = dict[str, torch.Tensor](), None
     if phases.phase == Phase.GAME:
         terms, keywords = _generator_step(
-            network, generator, generator_optimizer, data, autocast, erasure=erasure, clip=clip
+            engine, generator, generator_optimizer, data, autocast, erasure=erasure, clip=clip
         )
     network.train()
     aligned = weights.get("alignment", 1.0) > 0
@@ -174,7 +174,7 @@ def train_step(
     if phases.phase == Phase.IMAGE_ONLY:
         losses.pop("full", None)  # there for the alignment alone
     loss = torch.stack([weights.get(name, 1.0) * term for name, term in losses.items()]).sum()
-    clip_and_step(engine.optimizer, loss, largest_norm=clip)
+    clip_and_step(engine, loss, largest_norm=clip)
     output = {"image": data["image"], "label": data["label"], "pred": logits[:, :1].detach().float()}
     return emit_training(engine, output | {"loss": loss.detach()}, losses | terms)
 
@@ -195,7 +195,7 @@ def _versions(
 
 
 def _generator_step(
-    network: AKESSFA,
+    engine: SupervisedTrainer,
     generator: nn.Module,
     optimizer: torch.optim.Optimizer,
     data: dict[str, torch.Tensor],
@@ -209,6 +209,7 @@ def _generator_step(
     Returns:
         The loss terms by name, and the keyword probabilities (B, L) before the step.
     """
+    network: AKESSFA = engine.network  # type: ignore[assignment]
     segmenter, text = network.segmenter, [data[key] for key in TEXT]
     is_word = segmenter.is_word(*text[:2])
     network.eval()
@@ -229,7 +230,8 @@ def _generator_step(
         "generator": keyword_loss(scores[:, :, 0], targets.sentence, targets.sentence_weight),
         "generator_word": keyword_loss(scores[:, :, 1], targets.word, targets.word_weight),
     }
-    clip_and_step(optimizer, losses["generator"] + losses["generator_word"], largest_norm=clip)
+    loss = losses["generator"] + losses["generator_word"]
+    clip_and_step(engine, loss, largest_norm=clip, optimizer=optimizer)
     return losses, keyword_probabilities(scores.detach(), is_word)
 
 

@@ -54,7 +54,7 @@ def train_step(
                 condition = mix_prompts(condition, visual_conditions(visual), visual >= 0)
         logits = trained(image, taps, condition)
     loss = engine.loss_function(logits.float(), label)
-    clip_and_step(engine.optimizer, loss, largest_norm=clip)
+    clip_and_step(engine, loss, largest_norm=clip)
     output = {"image": image, "label": label, "pred": logits.detach().float(), "loss": loss.detach()}
     return emit_training(engine, output, {"segmentation": loss})
 

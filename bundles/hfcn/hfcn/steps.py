@@ -6,7 +6,7 @@ import torch
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from torch import nn
 
-from common.engine.steps import emit, emit_predictions, emit_training, to_device
+from common.engine.steps import emit, emit_predictions, emit_training, take_step, to_device
 
 from .loss import branch_losses
 from .network import HFCN, average
@@ -35,9 +35,7 @@ def train_step(
         branches, fused = both(image)
     losses = branch_losses(branches, fused, label, balance)
     loss = torch.stack([weights[name] * term for name, term in losses.items()]).sum()
-    engine.optimizer.zero_grad()
-    loss.backward()
-    engine.optimizer.step()
+    take_step(engine, loss)
     output = {"image": image, "label": label, "pred": fused.detach().float(), "loss": loss.detach()}
     return emit_training(engine, output, losses)
 
