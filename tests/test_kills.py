@@ -5,8 +5,10 @@ import json
 import os
 import random
 import signal
+import subprocess
 import time
 
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -109,14 +111,15 @@ def values_of(state):
 
 
 def stop_in(step):
-    """Send SIGTERM to this process as ``step`` ends."""
+    """Send SIGTERM to this process and those that load for it, as ``step`` ends."""
     from common.engine.state import TrainingState
 
     within = TrainingState._within
 
     def stopped(self, engine):
         if engine.state.iteration == step:
-            os.kill(os.getpid(), signal.SIGTERM)
+            everyone = (*psutil.Process().children(recursive=True), psutil.Process())
+            subprocess.run(["kill", *(str(process.pid) for process in everyone)], check=True)  # as a cluster does
         within(self, engine)
 
     TrainingState._within = stopped
@@ -144,7 +147,7 @@ def test_an_epoch_that_was_saved_before_its_validation_is_validated_when_it_goes
 def test_a_detector_that_is_stopped_goes_on_as_if_it_had_not_been(tmp_path):
     (tiny,) = TINY["d2rnet"]["also"].values()
     places = {name: tmp_path / place for name, place in PLACES.items()}
-    common = flags(tiny, TINY["d2rnet"]["data"], places, labelled_share=0.5, accumulate=2)
+    common = flags(tiny, TINY["d2rnet"]["data"], places, labelled_share=0.5, accumulate=2, num_workers=1)
     arguments = ["run", "--config_file", "bundles/d2rnet/configs/train_detector.json", *common]
     checked(monai_bundle(*arguments), 0)
     stopped_and_resumed(arguments, tmp_path, step=3)  # saved after the fourth, which ends its group

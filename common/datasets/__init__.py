@@ -1,6 +1,7 @@
 """Readers: ``read_x(root, split) -> list[dict]`` of paths and plain values; images are loaded by transforms.
 
 layouts: ``read_dataset`` recognises what lies in a folder; ratn, ddti, tn3k, phrasecut: one family each.  studies:
-images with one report; mimic: MIMIC-CXR's folders; packed: large sets in little memory.  boxes: lesions; box_fusion joins readers, convert_boxes changes forms.  phrases, malignancy:
-what CLIP-TNseg and HFCN take.  splits: by patient.  listed: cases that another program lists.
+images with one report; mimic: MIMIC-CXR's folders; packed: large sets in little memory.  boxes: lesions; box_fusion
+joins readers, convert_boxes changes forms.  phrases, malignancy: what CLIP-TNseg and HFCN take.  splits: by patient.
+listed: cases that another program lists.
 """

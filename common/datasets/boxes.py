@@ -140,7 +140,7 @@ def as_corners(boxes: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]], *,
 def are_corners(boxes: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]) -> bool:
     """Whether more than ten times as many boxes fail as x, y, width, height as fail as corners."""
     as_wide = as_corner = 0
-    for current, size in zip(boxes, sizes, strict=True):
+    for current, size in ((current, size) for current, size in zip(boxes, sizes, strict=True) if len(current)):
         limit = np.array([*size, *size]) + SLACK
         as_corner += int(((current[:, 2:] < current[:, :2]).any(1) | (current > limit).any(1)).sum())
         as_wide += int((current[:, :2] + current[:, 2:] > limit[:2]).any(1).sum())

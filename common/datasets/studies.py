@@ -37,6 +37,7 @@ def read_studies(
     extras: Sequence[str] = (),
     check: bool = True,
     most: int | None = None,
+    pack: bool = True,
 ) -> Sequence[dict]:
     """Return a dictionary for each study of ``split``: ``study, report, images, label``, and ``extras``.
 
@@ -48,6 +49,7 @@ def read_studies(
         extras: more keys of the entries, passed on as they are; None where an entry lacks one.
         check: look at the images (:func:`common.images.files.check_images`); else only at the annotation.
         most: studies that are taken, always the same ones (:func:`common.datasets.splits.fixed_sample`); None: all.
+        pack: many are :class:`common.datasets.packed.Packed`; False: a list, of which such are made.
 
     Raises:
         FileNotFoundError: ``root``, the annotation or an image is missing.
@@ -70,7 +72,7 @@ def read_studies(
     written = fixed_sample(written, most, key="study")
     if check:
         check_images([image for study in written for image in study["images"]])
-    return packed(written)
+    return packed(written) if pack else written
 
 
 def _entries(root: Path, split: str, annotation: str | None) -> tuple[Path, Path, list[dict]]:

@@ -10,7 +10,10 @@ from typing import Any
 import torch
 from ignite import distributed as idist
 from monai.data import CacheDataset, DataLoader
+from monai.data.utils import worker_init_fn
 from torch.utils.data import DistributedSampler
+
+from common.engine.stopping import outlive
 
 logger = logging.getLogger(__name__)
 WORKERS = 4  # that feed one GPU
@@ -100,9 +103,14 @@ def _loader(
     many = len(dataset) > MANY and not isinstance(dataset, CacheDataset)
     workers = num_workers if num_workers is not None else WORKERS if pinned or many else 0
     if workers:
-        options = {**options, "persistent_workers": True, "prefetch_factor": 4}
+        options = {**options, "persistent_workers": True, "prefetch_factor": 4, "worker_init_fn": _start_worker}
     collate = {} if collate_fn is None else {"collate_fn": collate_fn}
     return DataLoader(dataset, batch_size=batch_size, num_workers=workers, pin_memory=pinned, **collate, **options)
+
+
+def _start_worker(number: int) -> None:
+    worker_init_fn(number)
+    outlive()
 
 
 def _are_named(dataset: Any) -> bool:

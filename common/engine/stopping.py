@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -12,6 +13,23 @@ from typing import Any
 logger = logging.getLogger(__name__)
 CODE = 128 + signal.SIGTERM
 STOPPED = "stopped by {}; what was saved is whole; a training goes on with --resume true"
+
+
+def outlive() -> None:
+    """Let this process, which loads data for another, end on SIGTERM from that one alone.
+
+    A cluster sends SIGTERM to every process of a job: where the loaders died first, the training could not save itself.
+    """
+    if not hasattr(signal, "sigwaitinfo"):  # macOS
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 class StopRequest:

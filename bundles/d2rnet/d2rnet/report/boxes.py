@@ -20,6 +20,8 @@ from common.images.files import image_size, open_image, to_grey
 from .metrics import side_of
 
 logger = logging.getLogger(__name__)
+EXTRAS = ("boxes", "scores", "box_labels", "width", "height")
+WITHOUT = {"box_labels": [], "lesions": "", "boxes": np.zeros((0, 4), np.float32), "scores": np.zeros(0, np.float32)}
 NO_SIZE = (0, 0)  # of an image without boxes, which nobody asks for
 
 
@@ -42,19 +44,22 @@ def read_boxed_studies(
     Raises:
         ValueError: a box that is no four numbers, or another number of scores than of boxes.
     """
-    extras = ("boxes", "scores", "box_labels", "width", "height")
-    studies = read_studies(root, split, views=views, annotation=annotation, extras=extras, check=check, most=most)
+    options = {"views": views, "annotation": annotation, "extras": EXTRAS, "check": check, "most": most}
+    studies = read_studies(root, split, **options, pack=False)  # type: ignore[arg-type]
     raw = [_numbers(study) for study in studies]
     sizes = [_size_of(study) if len(boxes) else NO_SIZE for study, (boxes, _) in zip(studies, raw, strict=True)]
     corners = as_corners([boxes for boxes, _ in raw], sizes, what=split)
     results, dropped, cut = [], 0, 0
     for study, boxes, (_, scores), size in zip(studies, corners, raw, sizes, strict=True):
+        rest = {key: value for key, value in study.items() if key not in ("width", "height")}
+        if not len(boxes) and not study["box_labels"]:
+            results.append({**rest, **WITHOUT})
+            continue
         inside = np.clip(boxes, 0.0, [*size, *size])
         kept = (inside[:, 2:] - inside[:, :2] > 0).all(axis=1)
         dropped += int((~kept).sum())
         cut += int((np.abs(inside - boxes)[kept] > SLACK).any(axis=1).sum())
         current, labels = inside[kept].astype(np.float32), _labels(study)[kept]
-        rest = {key: value for key, value in study.items() if key not in ("width", "height")}
         named = {"box_labels": labels.tolist(), "lesions": _named(current, labels, size[0])}
         results.append({**rest, "boxes": current, "scores": scores[kept].astype(np.float32), **named})
     if dropped or cut:
@@ -73,6 +78,8 @@ def _size_of(study: Mapping) -> tuple[int, int]:
 def _numbers(study: Mapping) -> tuple[np.ndarray, np.ndarray]:
     """Boxes and scores of an entry as numbers, without empty slots."""
     boxes = study["boxes"] or []
+    if not boxes and not study["scores"]:
+        return np.zeros((0, 4)), np.zeros(0)
     scores = [1.0] * len(boxes) if study["scores"] is None else study["scores"]
     try:
         values = np.array(boxes, dtype=np.float64).reshape(len(boxes), 4)
