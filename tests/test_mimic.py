@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from common.datasets import mimic, packed, studies
+from common.datasets.inspection import inspect
 from common.datasets.mimic import main, read_mimic, report_of, sections_of
 from common.datasets.packed import Packed
 from common.datasets.studies import read_studies
@@ -139,3 +140,12 @@ def test_a_validation_takes_the_same_studies_each_time(tmp_path):
     assert len(read_studies(root, "train", most=100)) == len(whole)
     with pytest.raises(ValueError, match="val_studies: 0 is below 1"):
         read_studies(root, "train", most=0)
+
+
+def test_a_check_reads_the_folders(tmp_path):
+    root = write(tmp_path)
+    found = inspect(str(root), "d2rnet")
+    assert found.layout == "studies with reports: MIMIC-CXR's folders and tables"
+    assert len(found.files) == 10 and not {"missing", "damaged"} & set(found.faults)
+    (root / "files/p10/p10000033/s50000002/cccccccc2.jpg").write_bytes(b"no image")
+    assert len(inspect(str(root), "sgf").faults["damaged"]) == 1

@@ -6,8 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from ignite.engine import Engine
 from PIL import Image
 
+from common.engine import progress
 from common.engine.progress import EpochLine, read_history
 from common.metrics.intervals import mean_interval
 from common.results.page import Section, case_section, curves, metrics_table, read_cases, render, write_page
@@ -118,6 +120,19 @@ def test_curves_hold_every_epoch(tmp_path):
     (tmp_path / "eval").mkdir()
     (tmp_path / "eval" / "metrics.json").write_text('{"dice": 0.2}')
     assert "<polyline" in write_page(tmp_path / "eval").read_text()
+
+
+def test_a_long_epoch_says_how_far_it_is(monkeypatch, caplog):
+    monkeypatch.setattr(progress, "QUIET", 0.0)
+    trainer = Engine(lambda *_: None)
+    progress.StepLine(what="epoch").attach(trainer)
+    with caplog.at_level("INFO", logger="common"):
+        trainer.run(range(3), max_epochs=2)
+    lines = [record.message for record in caplog.records if record.name == progress.__name__]
+    assert [line.partition(",")[0] for line in lines] == [
+        f"epoch {e}: batch {b} of 3" for e in (1, 2) for b in (1, 2, 3)
+    ]
+    assert [progress.duration(seconds) for seconds in (40, 720, 12600)] == ["40 s", "12 min", "3.5 h"]
 
 
 def test_what_cannot_be_read_is_left_out(run):

@@ -15,6 +15,7 @@ from common.cli.atomic import whole_file
 from common.engine.distributed import gather, is_first
 
 logger = logging.getLogger(__name__)
+QUIET = 60.0  # seconds without a line
 
 
 class EpochLine:
@@ -37,6 +38,8 @@ class EpochLine:
         engine.add_event_handler(Events.EPOCH_STARTED, self._begin)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
+        StepLine(what="epoch").attach(engine)
+        StepLine(what="validation").attach(self.evaluator)
 
     def state_dict(self) -> dict[str, dict]:
         """Sums of the steps that this epoch has had, on this process."""
@@ -96,6 +99,37 @@ class EpochLine:
             writer = csv.DictWriter(file, names)
             writer.writeheader()
             writer.writerows(rows)
+
+
+class StepLine:
+    """Handler: every :data:`QUIET` seconds of an epoch, how far it is and how long the rest will take."""
+
+    def __init__(self, *, what: str) -> None:
+        self.what, self.began, self.told, self.first = what, 0.0, 0.0, 0
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.EPOCH_STARTED, self._begin)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._tell)
+
+    def _begin(self, engine: Engine) -> None:
+        self.began = self.told = time.monotonic()
+        self.first = engine.state.iteration  # of an epoch that goes on, the batches that it had
+
+    def _tell(self, engine: Engine) -> None:
+        now, length = time.monotonic(), engine.state.epoch_length
+        if now - self.told < QUIET or not length:
+            return
+        self.told = now
+        done = (engine.state.iteration - 1) % length + 1
+        left = (now - self.began) / (engine.state.iteration - self.first) * (length - done)
+        logger.info("%s %d: batch %d of %d, %s left", self.what, engine.state.epoch, done, length, duration(left))
+
+
+def duration(seconds: float) -> str:
+    """``seconds`` in words: "40 s", "12 min", "3.5 h"."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def read_history(path: str) -> list[dict[str, float]]:
