@@ -45,6 +45,12 @@ def test_small_batches_make_the_step_of_a_large_one(by_value):
     assert not torch.allclose(weights_after(2, accumulate=1, clip=0.05, by_value=by_value), large)
 
 
+def test_a_group_that_an_epoch_cuts_is_a_mean_too():
+    large, cut = (weights_after((4, 4), accumulate=1, clip=9.0), weights_after((2, 2, 2, 2), accumulate=2, clip=9.0))
+    torch.testing.assert_close(cut, large)
+    torch.testing.assert_close(weights_after((8,), accumulate=4, clip=9.0), weights_after((8,), accumulate=1, clip=9.0))
+
+
 def test_an_epoch_ends_with_a_step():
     state = SimpleNamespace(accumulate=3, epoch_length=5, iteration=0)
     places = []

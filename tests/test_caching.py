@@ -1,19 +1,23 @@
 """What a training draws does not depend on where its cases are kept, nor on who loads them."""
 
 import logging
+import re
 
 import numpy as np
 import pytest
 import torch
-from monai.data.utils import set_rnd
+from monai.data.utils import list_data_collate, set_rnd
 from monai.transforms import Compose, RandGaussianNoised
 from PIL import Image
 
+from common.cli.errors import line_for
 from common.engine import caching
 from common.engine.caching import CasesInMemory, CasesOnDisk, cached, file_of
 from common.engine.loaders import ResumableSampler, training_loader
-from common.engine.memory import _of_group
+from common.engine.memory import free_memory, limits
+from common.text.tokenizer import ReportTokenizer
 from common.transforms.load import load_grey
+from common.transforms.reports import TokenizeReportd
 
 
 @pytest.fixture
@@ -114,8 +118,71 @@ def test_an_epoch_goes_on_after_the_batches_that_it_had(cases):
 
 
 def test_a_container_says_what_is_free(tmp_path):
-    (tmp_path / "max").write_text("1000\n")
-    (tmp_path / "current").write_text("400\n")
-    assert _of_group(str(tmp_path / "max"), str(tmp_path / "current")) == 600
-    (tmp_path / "max").write_text("max\n")
-    assert _of_group(str(tmp_path / "max"), str(tmp_path / "current")) is None
+    job, own = tmp_path / "slurm" / "job_7", tmp_path / "own"
+    job.mkdir(parents=True)
+    own.write_text("3:cpu:/x\n0::/slurm/job_7\n")
+    for folder, limit, used in ((job, "1000", "400"), (job.parent, "max", "500"), (tmp_path, "5000", "100")):
+        (folder / "memory.max").write_text(f"{limit}\n")
+        (folder / "memory.current").write_text(f"{used}\n")
+    (job / "memory.stat").write_text("anon 10\ninactive_file 50\n")
+    assert list(limits(own, tmp_path)) == [650, 4900]
+    assert 0 < free_memory() < 1e15 and list(limits(tmp_path / "none", tmp_path / "none")) == []
+
+
+def test_a_batch_may_hold_cached_and_new_cases(cases, tmp_path):
+    options = {"data": cases, "transform": Compose(load_grey(size=32)), "cache": "disk", "folder": str(tmp_path / "c")}
+    first = cached(**options)[0]
+    batch = list_data_collate([cached(**options)[1], first, cached(**options)[0]])
+    assert batch["image"].shape == (3, 1, 32, 32)
+
+
+def test_a_broken_file_of_the_cache_is_made_anew(cases, tmp_path, caplog):
+    options = {"data": cases, "transform": transforms(), "cache": "disk", "folder": str(tmp_path / "c")}
+    before = images(cached(**options))
+    for file in (tmp_path / "c").glob("*/*.pt"):
+        file.write_bytes(file.read_bytes()[:200])
+    assert alike(before, images(cached(**options, skip_damaged=True))) and "left out" not in caplog.text
+    assert alike(before, images(cached(**options)))
+
+
+def test_a_full_disk_ends_the_keeping_and_not_the_training(cases, tmp_path, monkeypatch, caplog):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    dataset = cached(data=cases, transform=transforms(), cache="disk", folder=str(tmp_path / "c"), skip_damaged=True)
+    monkeypatch.setattr(torch, "save", full)
+    assert len(images(dataset)) == 6 and caplog.text.count("cannot be written") == 1 and "left out" not in caplog.text
+
+
+def test_a_case_that_comes_twice_in_an_epoch_is_drawn_twice(cases):
+    dataset = cached(data=cases, transform=transforms(), cache="memory")
+    first, again, third = (dataset.drawn(number)["image"] for number in (1, 7, 1))
+    assert torch.equal(first, third) and not torch.equal(first, again)
+
+
+def test_what_is_kept_of_a_row_is_the_row(cases, tmp_path):
+    table = torch.rand(5000, 64)
+    data = [{**case, "row": row} for case, row in zip(cases, table, strict=False)]
+    dataset = cached(data=data, transform=transforms(), cache="disk", folder=str(tmp_path / "c"))
+    images(dataset)
+    assert max(file.stat().st_size for file in (tmp_path / "c").glob("*/*.pt")) < 20_000
+
+
+def test_fitted_and_loaded_tokenizers_are_one_recipe(tmp_path):
+    fitted = ReportTokenizer.fit(["A solid nodule.", "\u7532\u72b6\u817a"])
+    fitted.save(tmp_path / "t.json")
+    recipes = []
+    for tokenizer in (fitted, ReportTokenizer.load(tmp_path / "t.json")):
+        transform = Compose([TokenizeReportd(tokenizer, max_length=8)])
+        recipes.append(CasesOnDisk([], transform, skip_damaged=False, folder="x", limit_gb=1).recipe)
+        transform({"report": "A solid nodule."})
+        recipes.append(CasesOnDisk([], transform, skip_damaged=False, folder="x", limit_gb=1).recipe)
+    assert len(set(recipes)) == 1
+
+
+def test_what_a_loading_process_met_is_one_line(cases, tmp_path):
+    (tmp_path / "3.png").write_bytes(b"no image")
+    with pytest.raises(Exception, match="DataLoader worker") as met:
+        images(cached(data=cases, transform=transforms(), cache="none"), workers=1)
+    line = line_for(met.value)
+    assert line is not None and re.fullmatch(r"ValueError: image: '.*3\.png' is damaged.*", line)

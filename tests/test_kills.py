@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from tests.test_bundle_contract import BUNDLES, PLACES, TINY, checked, flags, smallest, train_files
-from tests.warm import Running, monai_bundle
+from tests.warm import Running, monai_bundle, on_ranks
 
 MOMENTS = int(os.environ.get("MOMENTS", "2"))  # kills of each command, between its start and its usual end
 
@@ -151,6 +151,28 @@ def test_a_detector_that_is_stopped_goes_on_as_if_it_had_not_been(tmp_path):
     arguments = ["run", "--config_file", "bundles/d2rnet/configs/train_detector.json", *common]
     checked(monai_bundle(*arguments), 0)
     stopped_and_resumed(arguments, tmp_path, step=3)  # saved after the fourth, which ends its group
+
+
+def stop_second_process_in(step):
+    """Send SIGTERM to one of two processes alone."""
+    if os.environ["RANK"] == "1":
+        stop_in(step)
+
+
+def test_two_processes_of_which_one_is_stopped_go_on_together(tmp_path):
+    tiny = TINY["akessfa"]
+    options = {**tiny["train"], "epochs": 3, "batch_size": 2, "output_dir": tmp_path / "eval"}
+    arguments = ["run", "--config_file", train_files("akessfa"), *flags(tiny["network"], tiny["data"], options)]
+    arguments += ["--synthetic_dir", tmp_path / "synthetic"]
+    assert [run.returncode for run in on_ranks(2, *arguments, "--ckpt_dir", tmp_path / "whole")] == [0, 0]
+    length = torch.load(tmp_path / "whole" / "checkpoint.pt", weights_only=True)["trainer"]["epoch_length"]
+    stopped = [*arguments, "--ckpt_dir", tmp_path / "stopped"]
+    ended = on_ranks(2, *stopped, before=lambda: stop_second_process_in(length + 1))  # after a first save
+    assert [run.returncode for run in ended] == [143, 143], [run.stderr[-500:] for run in ended]
+    state = torch.load(tmp_path / "stopped" / "checkpoint.pt", weights_only=True)
+    assert state["trainer"]["iteration"] > length and len(state["processes"]) == 2
+    assert [run.returncode for run in on_ranks(2, *stopped, "--resume", "true")] == [0, 0]
+    compare(tmp_path / "whole", tmp_path / "stopped")
 
 
 def train_tiny_also(bundle, folder, _):

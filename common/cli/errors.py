@@ -15,6 +15,10 @@ from common.engine.stopping import STOPPED
 
 FULL = "FULL_TRACEBACK"  # an environment variable: any value brings the whole traceback back
 NAMED = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)
+IN_A_WORKER = re.compile(  # torch hands on the text of what a loader's process met
+    r"^Caught .* in DataLoader worker process.*?^((?:FileNotFoundError|ValueError): (?:image|mask)[^\n]*)",
+    re.DOTALL | re.MULTILINE,
+)
 MISFIT = re.compile(r"Error\(s\) in loading state_dict for (\w+):\s*(.*)", re.DOTALL)
 
 
@@ -51,6 +55,8 @@ def line_for(error: BaseException) -> str | None:
         return f"{name}: the disk{where} is full; what was written before is whole; free some space and run it again"
     if isinstance(error, NAMED) or (isinstance(error, ValueError | RuntimeError) and _is_ours(error)):
         return f"{name}: {error}"
+    if (loaded := IN_A_WORKER.search(str(error))) is not None:
+        return loaded[1]
     misfit = MISFIT.search(str(error)) if isinstance(error, RuntimeError) else None
     if misfit is not None:
         faults = [line.strip() for line in misfit[2].splitlines() if line.strip()]

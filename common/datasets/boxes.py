@@ -26,8 +26,6 @@ from common.images.dicom import SUFFIXES
 from common.images.files import check_images, image_size
 
 logger = logging.getLogger(__name__)
-
-
 # VinDr-CXR's local labels, in the official order
 LABELS = (
     "Aortic enlargement", "Atelectasis", "Calcification", "Cardiomegaly", "Clavicle fracture", "Consolidation", "Edema",
@@ -40,7 +38,7 @@ NOTHING = "No finding"
 ENDS = (".png", ".jpg", ".jpeg", *SUFFIXES)
 COLUMNS = ("image_id", "class_name", "x_min", "y_min", "x_max", "y_max")
 EMPTY = [-1, -1, -1, -1]
-NO_SIZE = (0, 0)  # of an image without boxes, which nobody asks for
+VERY_LARGE, NO_SIZE = (10**9, 10**9), (0, 0)  # an image that no box leaves; one without boxes
 SLACK = 2.0  # pixels that a box may leave the image by rounding
 OUTSIDE = 0.05  # share of boxes that may leave their images
 
@@ -82,12 +80,21 @@ def read_boxes(root: str, split: str, *, classes: Sequence[str], check: bool = T
         raise ValueError(f"dataset_dir: {root!r} has no image in split {split!r}")
     if check:
         check_images([image.path for image in raw])
-    sizes = [image_size(image.path) if len(image.boxes) else NO_SIZE for image in raw]
+    look = image_size if check else size_if_any
+    sizes = [look(image.path) if len(image.boxes) else NO_SIZE for image in raw]
     _check_numbers(raw)
     if wide:
         corners = as_corners([image.boxes for image in raw], sizes, what=split)
         raw = [image._replace(boxes=boxes) for image, boxes in zip(raw, corners, strict=True)]
     return _clean(raw, sizes, {name: number for number, name in enumerate(classes)}, split)
+
+
+def size_if_any(path: str) -> tuple[int, int]:
+    """Width and height of an image; of one that cannot be read, which is left out when it is loaded, very large."""
+    try:
+        return image_size(path)
+    except (OSError, ValueError):
+        return VERY_LARGE
 
 
 def has_split(root: str, split: str) -> bool:
@@ -114,8 +121,7 @@ def _source(folder: Path, split: str) -> str | None:
 
 def _raw(folder: Path, split: str) -> tuple[list[Boxed] | None, bool]:
     """Images of a split, and whether their boxes are x, y, width, height."""
-    source = _source(folder, split)
-    if source == "coco":
+    if (source := _source(folder, split)) == "coco":
         return _of_coco(folder, split), True
     if source == "vindr":
         return _of_vindr(folder, split), False

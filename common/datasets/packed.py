@@ -13,7 +13,13 @@ LARGE = 10_000  # cases from which they are packed
 
 
 def _array(value: Any) -> dict:
-    """An array of numpy as JSON; its numbers come back bit by bit."""
+    """An array of numpy as JSON; its numbers come back bit by bit.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"case: {type(value).__name__} cannot be packed; hand over arrays of numpy")
     return {ARRAY: [str(value.dtype), list(value.shape), value.ravel().tolist()]}
 
 

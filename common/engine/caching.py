@@ -21,6 +21,7 @@ from torch.utils.data import get_worker_info
 
 from common.cli.atomic import whole_file
 from common.engine.memory import free_memory
+from common.images.dicom import source_of
 
 logger = logging.getLogger(__name__)
 CHOICES = ("auto", "none", "memory", "disk")
@@ -143,15 +144,22 @@ class Cases(Dataset):
         if get_worker_info() is None:
             self.epoch_seed.fill_(seed or 0)
 
-    def _transform(self, index: int) -> Any:
-        self.transform.set_random_state(seed=(int(self.epoch_seed) + 7919 * index) % 2**32)
+    def drawn(self, number: int) -> Any:
+        """The case ``number`` modulo their count, drawn for the ``number``-th time: one that comes several times in an
+        epoch is another each time.
+        """
+        index = number % len(self)
+        self.transform.set_random_state(seed=(int(self.epoch_seed) + 7919 * number) % 2**32)
         try:
             return self._make(index)
         except Exception as error:
             if not self.skip_damaged:
                 raise
-            self._leave_out(index % len(self), error)
-            return self._transform((index + 1) % len(self))
+            self._leave_out(index, error)
+            return self.drawn((index + 1) % len(self))
+
+    def _transform(self, index: int) -> Any:
+        return self.drawn(index)
 
     def _make(self, index: int) -> Any:
         return super()._transform(index)
@@ -206,10 +214,12 @@ class CasesOnDisk(Cases):
         self, data: Sequence[Item], transform: Compose, *, skip_damaged: bool, folder: str, limit_gb: float
     ) -> None:
         super().__init__(data, transform, skip_damaged=skip_damaged)
-        self.folder, self.limit = Path(folder), limit_gb * GIGA
+        self.folder = Path(folder)
         self.recipe = pickle_hashing(transform.transforms[: first_random(transform)])
         held = sum(file.stat().st_size for file in self.folder.glob("*/*.pt"))
-        self.held = torch.tensor([held], dtype=torch.int64).share_memory_()  # bytes in the folder
+        processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        self.allowed = max(0, int((limit_gb * GIGA - held) / processes))  # bytes that this process may write
+        self.written = torch.zeros(1, dtype=torch.int64).share_memory_()
 
     def _make(self, index: int) -> Any:
         item, start = self._fixed(self.data[index]), first_random(self.transform)
@@ -218,13 +228,23 @@ class CasesOnDisk(Cases):
     def _fixed(self, item: Item) -> Any:
         file = file_of(self.folder, item, self.recipe)
         if file.is_file():
-            return restored(torch.load(file, weights_only=True))
-        made = fixed_part(self.transform, item)
-        if int(self.held) < self.limit:
+            try:
+                return restored(torch.load(file, weights_only=True))
+            except Exception:  # whatever torch makes of a file that was cut as a machine went down
+                file.unlink(missing_ok=True)
+        made = storable(fixed_part(self.transform, item))
+        if int(self.written) < self.allowed:
+            self._write(file, made)
+        return restored(made)  # of the kinds that a file gives: a batch may hold both
+
+    def _write(self, file: Path, made: Any) -> None:
+        try:
             with whole_file(file) as part:
-                torch.save(storable(made), part)
-                self.held += part.stat().st_size
-        return made
+                torch.save(made, part)
+                self.written += part.stat().st_size
+        except (OSError, RuntimeError) as error:
+            logger.warning("cache: %s cannot be written (%s); no more cases are kept", file, _reason(error))
+            self.written.fill_(self.allowed)
 
 
 def file_of(folder: Path, item: Item, recipe: bytes) -> Path:
@@ -243,8 +263,8 @@ def _paths_in(value: object) -> Iterator[str]:
     if isinstance(value, list | tuple):
         for part in value:
             yield from _paths_in(part)
-    elif isinstance(value, str) and len(value) < LONGEST_PATH and os.path.isfile(value):
-        yield value
+    elif isinstance(value, str) and len(value) < LONGEST_PATH and os.path.isfile(source_of(value)[0]):
+        yield source_of(value)[0]
 
 
 def storable(value: Any) -> Any:
@@ -257,7 +277,9 @@ def storable(value: Any) -> Any:
         return {ARRAY: torch.from_numpy(value.copy())}
     if isinstance(value, np.generic):
         return value.item()
-    return value.as_tensor().clone() if isinstance(value, MetaTensor) else value
+    if isinstance(value, torch.Tensor):  # its own bytes alone: a view would be stored with all that it looks into
+        return (value.as_tensor() if isinstance(value, MetaTensor) else value).clone()
+    return value
 
 
 def restored(value: Any) -> Any:

@@ -1,26 +1,55 @@
-"""How much memory a process may still take: of the machine, and of the container that it runs in."""
+"""How much memory a process may still take: of the machine, and of the container or job that it runs in."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 
-GROUPS = (  # of cgroups v2 and v1: limit, use
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-)
+OWN = "/proc/self/cgroup"
+ROOT = Path("/sys/fs/cgroup")
+FILES = {  # of cgroups v2 and v1: limit, use
+    "": ("memory.max", "memory.current"),
+    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+}
 
 
 def free_memory() -> float:
-    """Bytes of memory that are free: the least of what the machine and its control groups tell."""
-    groups = [free for limit, use in GROUPS if (free := _of_group(limit, use)) is not None]
-    return min([float(psutil.virtual_memory().available), *groups])
+    """Bytes of memory that are free: the least of what the machine, its container and a cluster's job leave."""
+    return min([float(psutil.virtual_memory().available), *limits(Path(OWN), ROOT)])
 
 
-def _of_group(limit: str, use: str) -> float | None:
+def limits(own: Path, root: Path) -> Iterator[float]:
+    """Bytes that each control group of this process, from its own to the uppermost, leaves free; files count as free.
+
+    Args:
+        own: lists the groups, a line "number:controllers:path" each.
+        root: of the groups' file system.
+    """
+    lines = own.read_text(encoding="ascii", errors="replace").splitlines() if own.is_file() else ["0::/"]
+    for controller, path in (line.split(":", 2)[1:] for line in lines if line.count(":") >= 2):
+        if controller in FILES:
+            folder = root / controller / path.lstrip("/")
+            for group in (folder, *(parent for parent in folder.parents if parent.is_relative_to(root / controller))):
+                free = _left(group, *FILES[controller])
+                if free is not None:
+                    yield free
+
+
+def _left(group: Path, limit: str, use: str) -> float | None:
     """None: there is no such group, or it sets no limit."""
     try:
-        return max(0.0, float(Path(limit).read_text(encoding="ascii")) - float(Path(use).read_text(encoding="ascii")))
+        limited, used = (float((group / name).read_text(encoding="ascii")) for name in (limit, use))
     except (OSError, ValueError):
         return None
+    return max(0.0, limited - used + _cached_files(group))
+
+
+def _cached_files(group: Path) -> float:
+    """Bytes of files that the system keeps in memory until somebody needs it."""
+    try:
+        rows = dict(line.split() for line in (group / "memory.stat").read_text(encoding="ascii").splitlines())
+        return float(rows.get("inactive_file", 0))
+    except (OSError, ValueError):
+        return 0.0

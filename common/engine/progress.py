@@ -49,7 +49,7 @@ class EpochLine:
         """Go on within the epoch that starts next."""
         self.sums = {name: torch.tensor(total, dtype=torch.float64) for name, total in state["sums"].items()}
         self.counts = defaultdict(int, state["counts"])
-        self.goes_on = True
+        self.goes_on, self.start = True, time.perf_counter()
 
     def _begin(self, _: Engine) -> None:
         if not self.goes_on:

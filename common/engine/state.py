@@ -22,7 +22,7 @@ from common.engine.schedules import go_to, length_of
 from common.engine.steps import accumulated, place_in_group
 from common.engine.stopping import StopRequest
 
-AGREE = 20  # steps after which several processes ask each other whether to save
+AGREE = 5  # steps after which several processes ask each other whether to save
 LONG = 60.0  # seconds of an epoch, after which its end is saved before it is validated
 
 
@@ -92,28 +92,32 @@ class TrainingState:
         """
         if not place_in_group(engine)[1]:
             return
-        stopping, due = self._agreed(engine)
-        if due or (stopping and not (self.is_new and Path(self.best_path).is_file())):
+        stopping, due, kept = self._agreed(engine)
+        if due or (stopping and not kept):
             self._write(engine, gather([self._of_this_process()]))
         if stopping:
-            self.stop.end()
+            self.stop.end(saved=not self.is_new)
 
     def _validating(self, _: Engine) -> None:
         if self.stop.received and idist.get_world_size() == 1:
-            self.stop.end()
+            self.stop.end(saved=not self.is_new)
 
-    def _agreed(self, engine: Engine) -> tuple[bool, bool]:
-        """Whether any process shall end, and whether the first one says that it is time to save."""
+    def _agreed(self, engine: Engine) -> tuple[bool, bool, bool]:
+        """Whether any process shall end, whether the first one says that it is time to save, and whether it has a model
+        of an earlier training, which a new one that is stopped leaves.
+        """
         last = engine.state.iteration % engine.state.epoch_length == 0  # type: ignore[operator]
         due = time.monotonic() - self.saved_at > (min(LONG, self.seconds) if last else self.seconds)
+        kept = self.is_new and Path(self.best_path).is_file()
         if idist.get_world_size() == 1:
-            return self.stop.received, due
+            return self.stop.received, due, kept
         if engine.state.iteration // accumulated(engine) % AGREE and not last:
-            return False, False
-        asked = [self.stop.received, due and idist.get_rank() == 0]
+            return False, False, False
+        first = idist.get_rank() == 0
+        asked = [self.stop.received, due and first, kept and first]
         answers = torch.tensor(asked, dtype=torch.float32, device=engine.state.device)  # type: ignore[attr-defined]
-        stopping, due = idist.all_reduce(answers, "MAX").bool().tolist()  # type: ignore[union-attr]
-        return stopping, due
+        stopping, due, kept = idist.all_reduce(answers, "MAX").bool().tolist()  # type: ignore[union-attr]
+        return stopping, due, kept
 
     def _of_this_process(self) -> dict[str, Any]:
         """What differs from process to process within an epoch: sums of losses, running means of norms."""
@@ -131,6 +135,7 @@ class TrainingState:
         """Save the state; ``processes``: what each had within the epoch, none at its end."""
         self.saved_at = time.monotonic()
         if idist.get_rank() > 0:
+            self.is_new = False  # as the first process has it from now on
             return
         best = self.evaluator.state
         at_best = not processes and best.best_metric_epoch == engine.state.epoch  # type: ignore[attr-defined]

@@ -35,11 +35,11 @@ def take_step(
         optimizer: None: ``engine``'s.
     """
     optimizer = engine.optimizer if optimizer is None else optimizer  # type: ignore[attr-defined]
-    every = accumulated(engine)
     first, last = place_in_group(engine)
     if first:
         optimizer.zero_grad()
-    (loss / every if every > 1 else loss).backward()
+    size = group_size(engine)
+    (loss / size if size > 1 else loss).backward()
     if last:
         clip()
         optimizer.step()
@@ -48,6 +48,13 @@ def take_step(
 def accumulated(engine: Engine) -> int:
     """Batches whose gradients make one step of ``engine``."""
     return getattr(engine.state, "accumulate", 1)
+
+
+def group_size(engine: Engine) -> int:
+    """Batches of the group that ``engine`` is at: fewer where an epoch ends."""
+    every, length = accumulated(engine), engine.state.epoch_length or 1
+    place = (engine.state.iteration - 1) % length
+    return min(every, length - place // every * every)
 
 
 def place_in_group(engine: Engine) -> tuple[bool, bool]:

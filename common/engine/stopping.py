@@ -12,6 +12,7 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 CODE = 128 + signal.SIGTERM
+NOTHING_SAVED = "stopped by SIGTERM before anything of this training was saved; a former model is as it was"
 STOPPED = "stopped by {}; what was saved is whole; a training goes on with --resume true"
 
 
@@ -53,13 +54,17 @@ class StopRequest:
             signal.signal(signal.SIGTERM, self._former)
             self._former = None
 
-    def end(self) -> None:
+    def end(self, *, saved: bool) -> None:
         """End the process with code 143.
+
+        Args:
+            saved: whether anything of this training was.
 
         Raises:
             SystemExit: always.
         """
-        sys.stderr.write(STOPPED.format("SIGTERM") + "\n")
+        line = STOPPED.format("SIGTERM") if saved else NOTHING_SAVED
+        sys.stderr.write(f"{line}\n")
         raise SystemExit(CODE)
 
     def _receive(self, _: int, __: FrameType | None) -> None:

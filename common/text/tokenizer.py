@@ -59,9 +59,7 @@ class SentenceTokenizer(Protocol):
 
 
 class ReportTokenizer:
-    """Word-level tokenizer with the fixed ids pad 0, unknown 1, begin 2, end 3; one JSON file holds it.
-
-    The file is our own form, not that of ``transformers``: words are split by the rules here and by jieba.
+    """Word-level tokenizer with the fixed ids pad 0, unknown 1, begin 2, end 3; one JSON file of our own form.
 
     Args:
         backend: the vocabulary.
@@ -71,9 +69,9 @@ class ReportTokenizer:
     def __init__(self, backend: PreTrainedTokenizerFast, *, user_words: Sequence[str] = ()) -> None:
         self.backend, self.user_words = backend, list(user_words)
 
-    def __getstate__(self) -> dict:
-        """Without jieba's segmenter, which holds a lock, and its results: they are made again where they are needed."""
-        return {name: value for name, value in self.__dict__.items() if name not in ("_jieba", "_phrases")}
+    def __reduce__(self) -> tuple:
+        """Fitted or loaded, it is pickled to the same bytes; jieba is made again where it is needed."""
+        return _of_text, (self.backend.backend_tokenizer.to_str(), self.user_words)
 
     @classmethod
     def fit(
@@ -103,7 +101,7 @@ class ReportTokenizer:
         if not counts:
             raise ValueError("reports: no word in any of them, so there is no vocabulary to fit; check the texts")
         known = base.vocabulary if base else []
-        new = [word for word in counts.keys() - set(known) if counts[word] >= min_count]
+        new = {word for word, count in counts.items() if count >= min_count} - set(known)
         ranked = [*known, *sorted(new, key=lambda word: (-counts[word], word))]
         if len(ranked) > max_size - 4:
             logger.warning(
@@ -142,9 +140,7 @@ class ReportTokenizer:
         try:
             backend, words = Tokenizer.from_str(json.dumps(content["tokenizer"])), [*map(str, content["user_words"])]
         except Exception as error:  # tokenizers raises nothing narrower
-            raise ValueError(
-                f"tokenizer: {str(file)!r} is no saved ReportTokenizer; fit it anew by training"
-            ) from error
+            raise ValueError(f"tokenizer: {str(file)!r} is no saved ReportTokenizer; fit it by training") from error
         return cls(_wrap(backend), user_words=words)
 
     def words(self, text: str) -> list[str]:
@@ -279,6 +275,10 @@ def save_tokenizer(*, tokenizer: SentenceTokenizer, path: str) -> list[str]:
         return []
     tokenizer.save(path)
     return [path]
+
+
+def _of_text(content: str, words: list[str]) -> ReportTokenizer:
+    return ReportTokenizer(_wrap(Tokenizer.from_str(content)), user_words=words)
 
 
 def _backend(words: list[str]) -> PreTrainedTokenizerFast:

@@ -37,6 +37,10 @@ class TokenizeReportd(Transform):
         self.tokenizer, self.max_length, self.key, self.warned = tokenizer, max_length, key, False
         self.known: LRUCache[str, EncodedReport] = LRUCache(KEPT)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what it has met: the same settings are the same recipe of a cache."""
+        return {**self.__dict__, "warned": False, "known": LRUCache(KEPT)}
+
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         if self.key not in data and "input_ids" in data:  # they were made before, by the program that asks
             return dict(data)

@@ -56,7 +56,8 @@ class SemanticSpace(nn.Module):
     def with_embeddings(self, studies: Sequence[Mapping]) -> Sequence[dict]:
         """``studies``, each with ``embedding`` (dims,) of its report, computed once."""
         vectors = self.embed([study["report"] for study in studies])
-        return packed([{**study, "embedding": vector} for study, vector in zip(studies, vectors, strict=True)])
+        rows = [vector.numpy().copy() for vector in vectors]  # a view would keep, and store, all of them
+        return packed([{**study, "embedding": row} for study, row in zip(studies, rows, strict=True)])
 
     def forward(self, log_probs: torch.Tensor, written: torch.Tensor) -> torch.Tensor:
         """Expected vectors (B, dims), not normalised.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import os
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from common.datasets.boxes import has_split, read_boxes, split_images
+from common.datasets.mimic import is_mimic
 from common.datasets.studies import is_annotation, read_studies
+from common.engine.caching import Cases
 from common.images.files import WITH_DICOM, check_images, open_image, to_grey
 from common.transforms.load import MEAN, STD, check_size
 
@@ -65,7 +68,7 @@ def _images(folder: str, check: bool) -> list[str]:
         raise FileNotFoundError(f"unlabelled_dir: no folder {folder!r}; pass an existing one")
     if has_split(folder, "unlabel"):
         images = split_images(folder, "unlabel")
-    elif any(is_annotation(file) for file in Path(folder).glob("*.json")):
+    elif is_mimic(Path(folder)) or any(is_annotation(file) for file in Path(folder).glob("*.json")):
         images = [path for study in read_studies(folder, "train", views=99, check=False) for path in study["images"]]
     else:
         images = sorted(str(path) for path in Path(folder).rglob("*") if path.suffix.lower() in WITH_DICOM)
@@ -78,8 +81,10 @@ def _images(folder: str, check: bool) -> list[str]:
 
 def _unlike(cases: list[dict], held_out: list[str], kind: str) -> list[dict]:
     """``cases`` without those whose file has the bytes of one of ``held_out``; only files of equal size are read."""
-    size_of = {path: Path(path).stat().st_size for path in [*held_out, *(case["image"] for case in cases)]}
+    paths = [*held_out, *(case["image"] for case in cases)]
+    size_of = {path: os.stat(path).st_size if os.path.isfile(path) else -1 for path in paths}  # missing: left out later
     shared = {size_of[path] for path in held_out} & {size_of[case["image"]] for case in cases}
+    shared.discard(-1)
     known = {_digest(path) for path in held_out if size_of[path] in shared}
     kept = [c for c in cases if size_of[c["image"]] not in shared or _digest(c["image"]) not in known]
     if len(kept) < len(cases):
@@ -229,7 +234,12 @@ class PairedDataset(torch.utils.data.Dataset):
         return self.count
 
     def __getitem__(self, index: int) -> dict:
-        item = {"labelled": self.labelled[index % len(self.labelled)]}
+        item = {"labelled": _drawn(self.labelled, index)}
         if len(self.unlabelled):
-            item["unlabelled"] = self.unlabelled[index % len(self.unlabelled)]
+            item["unlabelled"] = _drawn(self.unlabelled, index)
         return item
+
+
+def _drawn(dataset: Any, number: int) -> dict:
+    """The case ``number`` of a data set that begins anew when it ends, where it can with other random numbers."""
+    return dataset.drawn(number) if isinstance(dataset, Cases) else dataset[number % len(dataset)]

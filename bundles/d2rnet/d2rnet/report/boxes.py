@@ -12,7 +12,7 @@ import torch
 from monai.transforms import RandomizableTrait, Transform
 from PIL import Image
 
-from common.datasets.boxes import SLACK, as_corners
+from common.datasets.boxes import SLACK, as_corners, size_if_any
 from common.datasets.packed import packed
 from common.datasets.studies import read_studies
 from common.images.files import image_size, open_image, to_grey
@@ -47,7 +47,7 @@ def read_boxed_studies(
     options = {"views": views, "annotation": annotation, "extras": EXTRAS, "check": check, "most": most}
     studies = read_studies(root, split, **options, pack=False)  # type: ignore[arg-type]
     raw = [_numbers(study) for study in studies]
-    sizes = [_size_of(study) if len(boxes) else NO_SIZE for study, (boxes, _) in zip(studies, raw, strict=True)]
+    sizes = [_size_of(study, check) if len(boxes) else NO_SIZE for study, (boxes, _) in zip(studies, raw, strict=True)]
     corners = as_corners([boxes for boxes, _ in raw], sizes, what=split)
     results, dropped, cut = [], 0, 0
     for study, boxes, (_, scores), size in zip(studies, corners, raw, sizes, strict=True):
@@ -69,10 +69,12 @@ def read_boxed_studies(
     return packed(results)
 
 
-def _size_of(study: Mapping) -> tuple[int, int]:
+def _size_of(study: Mapping, check: bool) -> tuple[int, int]:
     """Width and height of a study's first image: as the entry has them, else as its file."""
     known = study["width"], study["height"]
-    return known if all(isinstance(side, int) for side in known) else image_size(study["images"][0])  # type: ignore
+    if all(isinstance(side, int) for side in known):
+        return known  # type: ignore[return-value]
+    return image_size(study["images"][0]) if check else size_if_any(study["images"][0])
 
 
 def _numbers(study: Mapping) -> tuple[np.ndarray, np.ndarray]:
