@@ -8,12 +8,14 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+from sgf.semantic_space import SemanticSpace
 
 from common.datasets import mimic, packed, studies
 from common.datasets.inspection import inspect
 from common.datasets.mimic import main, read_mimic, report_of, sections_of
 from common.datasets.packed import Packed
 from common.datasets.studies import read_studies
+from common.text.tokenizer import ReportTokenizer
 
 REPORT = """                                 FINAL REPORT
  EXAMINATION:  CHEST (PA AND LAT)
@@ -149,3 +151,16 @@ def test_a_check_reads_the_folders(tmp_path):
     assert len(found.files) == 10 and not {"missing", "damaged"} & set(found.faults)
     (root / "files/p10/p10000033/s50000002/cccccccc2.jpg").write_bytes(b"no image")
     assert len(inspect(str(root), "sgf").faults["damaged"]) == 1
+
+
+def test_embeddings_of_many_studies_are_packed(monkeypatch):
+    studies = [{"study": str(i), "report": f"A {word} nodule."} for i, word in enumerate(("solid", "cystic", "mixed"))]
+    tokenizer = ReportTokenizer.fit([study["report"] for study in studies])
+    space = SemanticSpace(tokenizer=tokenizer, vocab_size=16, dims=4, studies=studies)
+    plain = space.with_embeddings(studies)
+    monkeypatch.setattr(packed, "LARGE", 2)
+    many = space.with_embeddings(studies)
+    assert isinstance(many, Packed) and many[0]["embedding"].dtype == np.float32
+    assert all((a["embedding"] == b["embedding"]).all() for a, b in zip(plain, many, strict=True))
+    with pytest.raises(TypeError, match="Tensor cannot be packed"):
+        Packed([{"embedding": space.words}])
