@@ -7,6 +7,8 @@ from ignite.engine import Engine, Events
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from common.engine.steps import place_in_group
+
 ParamList = tuple[torch.Tensor, ...] | list[torch.Tensor]
 
 
@@ -36,9 +38,14 @@ class AveragedWeights:
         self.averaged = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
 
     def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.ITERATION_COMPLETED, lambda _: self.averaged.update_parameters(self.network))
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._follow)
         self.evaluator.add_event_handler(Events.STARTED, self._exchange)
         self.evaluator.add_event_handler(Events.COMPLETED, self._exchange)
+
+    def _follow(self, engine: Engine) -> None:
+        """After each step, which several batches may make."""
+        if place_in_group(engine)[1]:
+            self.averaged.update_parameters(self.network)
 
     @torch.no_grad()
     def _exchange(self, _: Engine) -> None:

@@ -10,7 +10,7 @@ import torch
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from torch import nn
 
-from common.engine.steps import descend, emit
+from common.engine.steps import descend, emit, place_in_group
 
 from .network import Detections, LesionDetector
 from .teacher import TeacherAndStudent
@@ -39,7 +39,8 @@ def train_step(
     output = descend(
         engine, terms, weights=dict.fromkeys(terms, 1.0), parameters=pair.student.parameters(), clip_value=clip_value
     )
-    pair.update(step)
+    if place_in_group(engine)[1]:
+        pair.update(step)
     return output
 
 
