@@ -28,6 +28,7 @@ from common.images.files import WITH_DICOM, check_images, open_image, to_grey
 from common.transforms.load import MEAN, STD, check_size
 
 logger = logging.getLogger(__name__)
+MISSING = -1  # bytes of a file that is not there, which is left out when it is loaded
 HOLES = ((0.7, (0.05, 0.2), (0.3, 3.3)), (0.5, (0.02, 0.2), (0.1, 6.0)), (0.3, (0.02, 0.2), (0.05, 8.0)))
 
 
@@ -58,8 +59,8 @@ def training_cases(
     unlabelled = [{"image": case["image"]} for case in training[count:]] + more
     held_out = [image for split in ("val", "test") for image in split_images(root, split)]
     return {
-        "labelled": _unlike(training[:count], held_out, "labelled"),
-        "unlabelled": _unlike(unlabelled, held_out, "unlabelled"),
+        "labelled": _unlike(training[:count], held_out, "labelled", check),
+        "unlabelled": _unlike(unlabelled, held_out, "unlabelled", check),
     }
 
 
@@ -79,12 +80,12 @@ def _images(folder: str, check: bool) -> list[str]:
     return images
 
 
-def _unlike(cases: list[dict], held_out: list[str], kind: str) -> list[dict]:
+def _unlike(cases: list[dict], held_out: list[str], kind: str, check: bool) -> list[dict]:
     """``cases`` without those whose file has the bytes of one of ``held_out``; only files of equal size are read."""
     paths = [*held_out, *(case["image"] for case in cases)]
-    size_of = {path: os.stat(path).st_size if os.path.isfile(path) else -1 for path in paths}  # missing: left out later
+    size_of = {path: os.stat(path).st_size if check or os.path.isfile(path) else MISSING for path in paths}
     shared = {size_of[path] for path in held_out} & {size_of[case["image"]] for case in cases}
-    shared.discard(-1)
+    shared.discard(MISSING)
     known = {_digest(path) for path in held_out if size_of[path] in shared}
     kept = [c for c in cases if size_of[c["image"]] not in shared or _digest(c["image"]) not in known]
     if len(kept) < len(cases):
