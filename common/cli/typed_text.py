@@ -16,8 +16,8 @@ from monai.bundle import ConfigExpression, ConfigItem, ConfigParser, ReferenceRe
 
 TEXTS = ("report", "phrase", "fixed_phrase")  # any text, "None" and the empty one included
 NAMES = {
-    "alone", "annotation", "base", "best_path", "bundle_root", "code_root", "encoder", "experiment_name", "file",
-    "folder", "image", "language", "load_path", "mask", "name", "onnx", "organ", "output", "output_ext",
+    "alone", "annotation", "base", "best_path", "bundle_root", "cache", "code_root", "encoder", "experiment_name",
+    "file", "folder", "image", "language", "load_path", "mask", "name", "onnx", "organ", "output", "output_ext",
     "output_postfix", "path", "pooling", "prefix", "pretrained", "program", "remedy", "reports", "root", "run_name",
     "schedule", "size_name", "source", "split", "tracking_uri", "trained_by", "user_dictionary", "weights", "what",
 }  # fmt: skip

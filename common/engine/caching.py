@@ -104,8 +104,8 @@ def _size_of(item: Item, transform: Compose) -> int:
 
 
 def _bytes_of(value: object) -> int:
-    if isinstance(value, torch.Tensor):
-        return value.element_size() * value.nelement()
+    if isinstance(value, torch.Tensor):  # channels that are one in memory count once
+        return min(value.element_size() * value.nelement(), value.untyped_storage().nbytes())
     if isinstance(value, np.ndarray):
         return value.nbytes
     if isinstance(value, Mapping):
@@ -193,7 +193,8 @@ class CasesInMemory(Cases, CacheDataset):
     def __init__(self, data: Sequence[Item], transform: Compose, *, skip_damaged: bool, progress: bool) -> None:
         threads = min(8, os.cpu_count() or 1)
         torch.set_num_threads(torch.get_num_threads())  # a forked process makes torch's pool anew: not in two threads
-        super().__init__(data, transform, skip_damaged=skip_damaged, num_workers=threads, progress=progress)
+        options = {"num_workers": threads, "progress": progress, "as_contiguous": False}  # grey channels stay one
+        super().__init__(data, transform, skip_damaged=skip_damaged, **options)
 
     def _load_cache_item(self, idx: int) -> Any:
         try:
@@ -277,8 +278,10 @@ def storable(value: Any) -> Any:
         return {ARRAY: torch.from_numpy(value.copy())}
     if isinstance(value, np.generic):
         return value.item()
-    if isinstance(value, torch.Tensor):  # its own bytes alone: a view would be stored with all that it looks into
-        return (value.as_tensor() if isinstance(value, MetaTensor) else value).clone()
+    if isinstance(value, torch.Tensor):
+        plain = value.as_tensor() if isinstance(value, MetaTensor) else value
+        looks_into_more = plain.untyped_storage().nbytes() > plain.element_size() * plain.nelement()
+        return plain.clone() if looks_into_more else plain  # all that a view looks into would be stored
     return value
 
 

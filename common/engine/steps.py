@@ -52,14 +52,20 @@ def accumulated(engine: Engine) -> int:
 
 def group_size(engine: Engine) -> int:
     """Batches of the group that ``engine`` is at: fewer where an epoch ends."""
-    every, length = accumulated(engine), engine.state.epoch_length or 1
+    every = accumulated(engine)
+    if every == 1:
+        return 1
+    length = engine.state.epoch_length or 1
     place = (engine.state.iteration - 1) % length
     return min(every, length - place // every * every)
 
 
 def place_in_group(engine: Engine) -> tuple[bool, bool]:
     """Whether the batch that ``engine`` is at is the first, and the last, of those that make one step."""
-    every, length = accumulated(engine), engine.state.epoch_length or 1
+    every = accumulated(engine)
+    if every == 1:
+        return True, True
+    length = engine.state.epoch_length or 1
     place = (engine.state.iteration - 1) % length
     return place % every == 0, (place + 1) % every == 0 or place + 1 == length
 

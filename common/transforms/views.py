@@ -20,10 +20,10 @@ MARGIN = 256 / 224  # an image is loaded larger by this factor, to be cropped at
 
 
 class LoadViewsd(Transform):
-    """``images``, up to ``views`` paths, to ``image``, uint8 (views, C, side, side), and ``view_mask``, bool (views,).
+    """``images``, up to ``views`` paths, to ``image``, uint8 (views, 3, side, side), and ``view_mask``, bool (views,).
 
-    Images are stretched to a square, as published for validation; missing views are black. C is 1 where all views are
-    grey, else 3: :class:`StandardiseViewsd` makes three of one, so that what is kept of a grey image is a third.
+    Images are stretched to a square, as published for validation; missing views are black. Where all views are grey the
+    three channels are one in memory.
     """
 
     def __init__(self, *, views: int, side: int) -> None:
@@ -35,7 +35,8 @@ class LoadViewsd(Transform):
         missing = [torch.zeros(channels, self.side, self.side, dtype=torch.uint8)] * (self.views - len(seen))
         views = [view.expand(channels, -1, -1) for view in seen]
         mask = torch.arange(self.views) < len(seen)
-        return {**data, "image": torch.stack([*views, *missing]), "view_mask": mask}
+        image = torch.stack([*views, *missing]).expand(-1, 3, -1, -1)
+        return {**data, "image": image, "view_mask": mask}
 
     def _load(self, path: str) -> torch.Tensor:
         image = open_image(path, least=FINER * self.side)
@@ -67,4 +68,4 @@ class StandardiseViewsd(Transform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
-        return {**data, "image": (data["image"].float() / 255 - mean) / std}  # one channel becomes three
+        return {**data, "image": (data["image"].float() / 255 - mean) / std}
