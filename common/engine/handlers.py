@@ -59,6 +59,12 @@ def _from_pretrained(folder: str | None, weights: str | None, network: torch.nn.
     return [load_weights(network=network, path=path)]
 
 
+def _settings() -> dict[str, Any]:
+    """For ``model.json``: those of the config that is being built; none where there is none."""
+    parser = running_parser()
+    return {} if parser is None else settings_of(parser)
+
+
 class TrainingHandlers:
     """Handler of a trainer: seed, equal buffers, validation, a line of progress, the schedule, and the saved state.
 
@@ -128,19 +134,15 @@ class TrainingHandlers:
             *(StepSchedule(lr_scheduler=item, epoch_level=schedule == "epoch") for item in schedules),
         ]
         if weights is not None:
-            saved = TrainingState(
-                path=f"{folder}/{prefix}checkpoint.pt",
-                best_path=weights,
-                objects=dict(state),
-                evaluator=evaluator,
-                network=state["network"] if best is None else best,
-                progress=line,
-                minutes=save_minutes,
-                resume=resume,
-                settings={} if (parser := running_parser()) is None else settings_of(parser),
-                companions=companions,
-            )
-            self.handlers.append(saved)
+            files: dict[str, Any] = {
+                "path": f"{folder}/{prefix}checkpoint.pt",
+                "best_path": weights,
+                "companions": companions,
+            }
+            when: dict[str, Any] = {"progress": line, "minutes": save_minutes, "resume": resume}
+            network = state["network"] if best is None else best
+            objects: dict[str, Any] = {"objects": dict(state), "evaluator": evaluator, "network": network}
+            self.handlers.append(TrainingState(**files, **when, **objects, settings=_settings()))
 
     def attach(self, engine: Engine) -> None:
         engine.state.accumulate = self.accumulate  # type: ignore[attr-defined]
