@@ -65,6 +65,13 @@ def _settings() -> dict[str, Any]:
     return {} if parser is None else settings_of(parser)
 
 
+def _check(schedule: str, accumulate: int) -> None:
+    if schedule not in ("iteration", "epoch"):
+        raise ValueError(f"schedule: {schedule!r} is neither 'iteration' nor 'epoch'")
+    if accumulate < 1:
+        raise ValueError(f"accumulate: {accumulate} batches make no step; pass 1 or more")
+
+
 class TrainingHandlers:
     """Handler of a trainer: seed, equal buffers, validation, a line of progress, the schedule, and the saved state.
 
@@ -111,10 +118,7 @@ class TrainingHandlers:
         pretrained: str | None = None,
         companions: Sequence[Callable[[], Sequence[str | Path]]] = (),
     ) -> None:
-        if schedule not in ("iteration", "epoch"):
-            raise ValueError(f"schedule: {schedule!r} is neither 'iteration' nor 'epoch'")
-        if accumulate < 1:
-            raise ValueError(f"accumulate: {accumulate} batches make no step; pass 1 or more")
+        _check(schedule, accumulate)
         self.accumulate = accumulate
         schedules = [item for item in state.values() if isinstance(item, LRScheduler)]
         averages: list[Any] = []
