@@ -7,15 +7,19 @@ made again. Intervals are 95 % percentile bootstraps over cases; differences are
 akessfa: learns to read on synthetic data at 96 pixels, is fine-tuned on DDTI at 160, and is tested with the case's own
 templated report, with none and with another case's. Beside it, the image alone. clip_tnseg: likewise, at 160 pixels,
 tested with the case's own phrase and with "thyroid nodule". hfcn: five folds of DDTI's crops and of BUSI, and the
-published branches alone.
+published branches alone. Both segmenters on BUSI, five folds, by the image alone: BUSI has no reports.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import logging
+from collections import defaultdict
+from math import isfinite
 from pathlib import Path
+from statistics import mean
 
 from benchmarks.ablations import by_patient, folder_of, paired_gain, patients, run
 from benchmarks.hfcn import interval
@@ -35,6 +39,12 @@ ALONE = {"epochs": 40, "batch_size": 8}
 READING_PHRASES = {"synthetic#reports": 500, "synthetic#size": 160, "epochs": 4}
 TUNING_PHRASES = {"epochs": 30, "batch_size": 8, "learning_rate": 0.0005, "encoder_learning_rate": 0.0002}
 CROPS = {"all branches": {"epochs": 10}, "published branches": {"epochs": 10, "network_def#mask_weight": 0.0}}
+LESIONS: dict[str, tuple[list[str], dict[str, object], dict[str, object]]] = {
+    "akessfa": (
+        ["train.json", "ablations/image_only.json"], {"epochs": 25, "batch_size": 8}, {"reports": "empty"},
+    ),
+    "clip_tnseg": (["train.json"], {"epochs": 25, "batch_size": 8, "fixed_phrase": "breast lesion"}, {}),
+}  # fmt: skip
 REPORTS = ("own", "empty", "wrong")
 PHRASES: dict[str, dict[str, object]] = {"own phrase": {}, f'"{PLAIN}"': {"fixed_phrase": PLAIN}}
 
@@ -73,9 +83,9 @@ def segment(data: Path, out: Path, seed: int) -> str:
         output = folder / f"test_{kind}"
         metrics = evaluate("akessfa", folder, configs, output, {**real, "reports": kind})
         dice[name] = by_patient(output / "per_case.csv", "dice", patient_of)
-        mean, low, high = mean_interval(dice[name].values())
+        average, low, high = mean_interval(dice[name].values())
         rows.append(
-            f"{name} | {seed} | {mean:.3f} [{low:.3f}, {high:.3f}] | {metrics['iou']:.3f} | {metrics['hd95']:.1f}"
+            f"{name} | {seed} | {average:.3f} [{low:.3f}, {high:.3f}] | {metrics['iou']:.3f} | {metrics['hd95']:.1f}"
         )
     for other in ("with empty report", "with wrong report", "the image alone"):
         rows.append(f"own report less {other} | {seed} | {paired_gain(dice['with own report'], dice[other])}")
@@ -93,9 +103,9 @@ def segment_by_phrase(data: Path, out: Path, seed: int) -> str:
         output = tuned / f"test_{len(dice)}"
         metrics = evaluate("clip_tnseg", tuned, ["train.json"], output, {**real, **phrase})
         dice[name] = by_patient(output / "per_case.csv", "dice", patient_of)
-        mean, low, high = mean_interval(dice[name].values())
+        average, low, high = mean_interval(dice[name].values())
         rows.append(
-            f"{name} | {seed} | {mean:.3f} [{low:.3f}, {high:.3f}] | {metrics['iou']:.3f} | {metrics['hd95']:.1f}"
+            f"{name} | {seed} | {average:.3f} [{low:.3f}, {high:.3f}] | {metrics['iou']:.3f} | {metrics['hd95']:.1f}"
         )
     own, plain = dice.values()
     return "\n".join([*rows, f"own phrase less the plain one | {seed} | {paired_gain(own, plain)}"])
@@ -116,13 +126,36 @@ def classify(data: Path, out: Path, name: str) -> str:
     return "\n".join(rows)
 
 
+def segment_lesions(data: Path, out: Path, bundle: str) -> str:
+    """Rows of a segmenter on BUSI, by the image alone: lesions, and what it outlines on breasts without one."""
+    configs, own, read = LESIONS[bundle]
+    lesions: dict[str, list[float]] = defaultdict(list)
+    normal: list[bool] = []
+    rows = [f"{bundle}, BUSI | Dice of lesions [95 %]"]
+    for fold in range(5):
+        folder = folder_of(out, f"{bundle} busi", fold)
+        options = {"dataset_dir": data / "busi", "test_fold": fold, "seed": fold, **own}
+        train(bundle, folder, configs, options)
+        evaluate(bundle, folder, configs, folder / "test", {**options, **read})
+        with open(folder / "test" / "per_case.csv", newline="") as file:
+            cases = list(csv.DictReader(file))
+        current = [row for row in cases if isfinite(float(row["dice"] or "nan"))]
+        normal += [float(row["hd95"]) > 0 for row in cases if row not in current]
+        for row in current:
+            lesions[row["patient"]].append(float(row["dice"]))
+        rows.append(f"fold {fold} | {mean([float(row['dice']) for row in current]):.3f}")
+    average, low, high = mean_interval(lesions.values())
+    rows.append(f"all | {average:.3f} [{low:.3f}, {high:.3f}]")
+    return "\n".join([*rows, f"something outlined | {mean(normal):.3f} of {len(normal)} normal images"])
+
+
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with ddti, ddti_crops and busi")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--only", choices=["akessfa", "clip_tnseg", "hfcn"])
+    parser.add_argument("--only", choices=["akessfa", "clip_tnseg", "hfcn", "busi"])
     arguments = parser.parse_args()
     tables = []
     if arguments.only in (None, "akessfa"):
@@ -131,6 +164,8 @@ def main() -> None:
         tables += [segment_by_phrase(arguments.data, arguments.out, seed) for seed in arguments.seeds]
     if arguments.only in (None, "hfcn"):
         tables += [classify(arguments.data, arguments.out, name) for name in ("ddti_crops", "busi")]
+    if arguments.only in (None, "busi"):
+        tables += [segment_lesions(arguments.data, arguments.out, bundle) for bundle in LESIONS]
     logger.info("%s", "\n\n".join(tables))
 
 

@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
+from akessfa.data import read_cases
+from clip_tnseg.data import read_prompts
 from hfcn.data import inference_transforms, list_cases, validation_transforms
 from hfcn.loss import branch_losses, inverse_frequency
 from hfcn.mask_branch import FitMaskBranch
@@ -234,16 +236,25 @@ def test_synthetic_labels_are_those_of_the_nodule(synthetic):
     assert cases and all(truth[case["image"].split("/")[-1]] == case["malignancy"] for case in cases)
 
 
-def test_folds_are_apart_and_complete(synthetic):
+@pytest.mark.parametrize(
+    "read",
+    [
+        read_malignancy,
+        lambda root, split, test_fold: read_cases(root=root, split=split, test_fold=test_fold),
+        lambda root, split, test_fold: read_prompts(root=root, split=split, test_fold=test_fold),
+    ],
+    ids=["hfcn", "akessfa", "clip_tnseg"],
+)
+def test_folds_are_apart_and_complete(synthetic, read):
     tested = []
     for fold in range(5):
         try:
-            tested += [case["image"] for case in read_malignancy(str(synthetic), "test", test_fold=fold)]
+            tested += [case["image"] for case in read(str(synthetic), "test", test_fold=fold)]
         except ValueError:  # twelve patients: a fold may be empty
             continue
     assert len(tested) == len(set(tested)) == len(list((synthetic / "images").iterdir()))
     with pytest.raises(ValueError, match="test_fold: 5"):
-        read_malignancy(str(synthetic), "test", test_fold=5)
+        read(str(synthetic), "test", test_fold=5)
 
 
 def test_inference_lists_images_with_masks(tmp_path, synthetic):

@@ -10,6 +10,7 @@ from common.cli.reading import header_of, visible
 from common.datasets.ddti import read_ddti, read_ddti_xml
 from common.datasets.phrasecut import phrasecut_folder, read_phrasecut
 from common.datasets.ratn import read_ratn
+from common.datasets.splits import SPLITS, split_by_fold
 from common.datasets.table import EXPECTED, is_table, read_case_table
 from common.datasets.tn3k import read_tg3k, read_tn3k
 from common.engine.failures import FAILURES, line_of
@@ -62,19 +63,21 @@ LAYOUTS = (
 )
 
 
-def read_dataset(root: str, split: str, *, check: bool = True) -> list[dict]:
+def read_dataset(root: str, split: str, *, test_fold: int | None = None, check: bool = True) -> list[dict]:
     """Return a dictionary for each image of ``split`` ("train", "validation", "test"): ``image, label, report, case``.
 
     The layout is recognised in ``root`` or in its only subfolder that fits one.
 
     Args:
+        test_fold: None keeps the data set's own splits; k in 0..4 pools them and divides anew by the hash of the case's
+            name (:func:`common.datasets.splits.split_by_fold`).
         check: look at the files (:func:`common.images.files.check_images`).
 
     Raises:
         FileNotFoundError: ``root``, an image or a mask is missing.
-        ValueError: no known layout, an empty split, a damaged file, a mask of another size than its image.
+        ValueError: no known layout, an empty split, a damaged file, a mask of another size than its image, another fold.
     """
-    layout, cases = list_dataset(root, split)
+    layout, cases = list_dataset(root, split) if test_fold is None else _divided(root, split, test_fold)
     if not cases:
         raise ValueError(f"dataset_dir: {root!r} ({layout.description}) has no image in split {split!r}")
     if not check:
@@ -95,6 +98,13 @@ def list_dataset(root: str, split: str) -> tuple[Layout, list[dict]]:
         raise FileNotFoundError(f"dataset_dir: no folder {root!r}; pass an existing one")
     folder, layout = _recognise(Path(root))
     return layout, layout.read(str(folder), split)
+
+
+def _divided(root: str, split: str, test_fold: int) -> tuple[Layout, list[dict]]:
+    """As :func:`list_dataset`, divided by ``test_fold``."""
+    layout, _ = list_dataset(root, split)
+    cases = [case for name in SPLITS for case in list_dataset(root, name)[1]]
+    return layout, [case for case in cases if split_by_fold(case["case"], test_fold) == split]
 
 
 def _recognise(root: Path) -> tuple[Path, Layout]:

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
 
 from common.datasets.layouts import read_dataset
-from common.datasets.splits import fold
 
 logger = logging.getLogger(__name__)
 MALIGNANT = dict.fromkeys(("1", "2", "3"), 0) | dict.fromkeys(("4", "4a", "4b", "4c", "5", "6"), 1)
-SPLITS = ("train", "validation", "test")
 
 
 def malignancy(case: dict) -> int | None:
@@ -38,14 +35,12 @@ def read_malignancy(root: str, split: str, *, test_fold: int | None = None, chec
     """Cases of :func:`common.datasets.layouts.read_dataset` with ``malignancy``; unknown ones are counted and left out.
 
     Args:
-        test_fold: None keeps the data set's own splits; k in 0..4 pools them and divides anew by the hash of the case's
-            name: fold k tests, an eighth of the others validates, the rest trains.
-        check: as :func:`common.datasets.layouts.read_dataset` has it.
+        test_fold, check: as :func:`common.datasets.layouts.read_dataset` has them.
 
     Raises:
         ValueError: no case has a label, or a class is missing in a split other than "test".
     """
-    cases = read_dataset(root, split, check=check) if test_fold is None else _by_fold(root, split, test_fold, check)
+    cases = read_dataset(root, split, test_fold=test_fold, check=check)
     labelled = [{**case, "malignancy": malignancy(case)} for case in cases]
     known = [case for case in labelled if case["malignancy"] is not None]
     counts = Counter(case["malignancy"] for case in known)
@@ -58,16 +53,3 @@ def read_malignancy(root: str, split: str, *, test_fold: int | None = None, chec
     if split != "test" and len(counts) < 2:
         raise ValueError(f"dataset_dir: {root!r} has only one class in split {split!r}; both are needed to train")
     return known
-
-
-def _by_fold(root: str, split: str, test_fold: int, check: bool, splits: Sequence[str] = SPLITS) -> list[dict]:
-    if test_fold not in range(5):
-        raise ValueError(f"test_fold: {test_fold} is not in 0..4")
-    cases = [case for name in splits for case in read_dataset(root, name, check=check)]
-    return [case for case in cases if _split_of(case["case"], test_fold) == split]
-
-
-def _split_of(case: str, test_fold: int) -> str:
-    if fold(case) == test_fold:
-        return "test"
-    return "validation" if fold(case, folds=40) // 5 == 0 else "train"  # independent of the fold itself

@@ -38,6 +38,19 @@ def three_way_split(case: str) -> str:
     return {0: "test", 1: "validation"}.get(fold(case), "train")
 
 
+def split_by_fold(case: str, test_fold: int) -> str:
+    """Fold ``test_fold`` tests, an eighth of the others validates, the rest trains.
+
+    Raises:
+        ValueError: ``test_fold`` is not in 0..4.
+    """
+    if test_fold not in range(5):
+        raise ValueError(f"test_fold: {test_fold} is not in 0..4")
+    if fold(case) == test_fold:
+        return "test"
+    return "validation" if fold(case, folds=40) // 5 == 0 else "train"  # independent of the fold itself
+
+
 def fixed_sample(cases: list[dict], most: int | None, *, key: str) -> list[dict]:
     """``most`` of ``cases``, chosen by the hash of their ``key``, so always the same ones, in their order; None: all.
 

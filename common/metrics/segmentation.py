@@ -28,6 +28,11 @@ def hausdorff95(prediction: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     return torch.where(empty.all(0), torch.zeros_like(distance), distance)
 
 
+def mean_dice(prediction: str = "pred") -> MeanDice:
+    """MONAI's Dice of ``prediction`` with ``label``, keys of an evaluator's output, meaned over images."""
+    return MeanDice(output_transform=from_engine([prediction, "label"]))
+
+
 class _Hausdorff95Metric(CumulativeIterationMetric):
     def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
         return hausdorff95(y_pred, y)
@@ -120,7 +125,7 @@ def mask_metrics(*, without: Sequence[str] = ()) -> dict[str, IgniteMetricHandle
     """
     transform = from_engine(["pred", "label"])
     metrics: dict[str, IgniteMetricHandler] = {
-        f"dice_{name}": MeanDice(output_transform=from_engine([f"pred_{name}", "label"])) for name in without
+        f"dice_{name}": mean_dice(f"pred_{name}") for name in without
     }
     metrics |= {"iou": MeanIoUHandler(output_transform=transform), "hd95": Hausdorff95(output_transform=transform)}
     metrics["nsd"] = IgniteMetricHandler(metric_fn=_SurfaceDice(), output_transform=transform, save_details=True)

@@ -99,16 +99,18 @@ def _places(sentence: dict, start: int) -> list[tuple[int, int]]:
     return [(start + position, start + position + length) for position, length in results if position >= 0]
 
 
-def read_cases(*, root: str, split: str, reports: str = "own", check: bool = True) -> list[dict]:
+def read_cases(
+    *, root: str, split: str, reports: str = "own", test_fold: int | None = None, check: bool = True
+) -> list[dict]:
     """Cases of a data set with ``reports`` "own", "wrong" (the next patient's) or "empty", for ablations.
 
     Args:
-        check: as :func:`common.datasets.layouts.read_dataset` has it.
+        test_fold, check: as :func:`common.datasets.layouts.read_dataset` has them.
 
     Raises:
         ValueError: another word for ``reports``.
     """
-    cases = read_dataset(root, split, check=check)
+    cases = read_dataset(root, split, test_fold=test_fold, check=check)
     if reports == "own":
         return cases
     if reports == "empty":

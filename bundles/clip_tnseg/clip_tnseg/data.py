@@ -35,14 +35,17 @@ from .taps import ReadTapsd, TapFiles
 TOKENS = ("input_ids", "attention_mask")
 
 
-def read_prompts(*, root: str, split: str, fixed_phrase: str | None = None, check: bool = True) -> list[dict]:
+def read_prompts(
+    *, root: str, split: str, fixed_phrase: str | None = None, test_fold: int | None = None, check: bool = True
+) -> list[dict]:
     """Cases of a data set with ``phrase``, ``prompt``, and ``source``, the path of the image.
 
     Args:
         fixed_phrase: an ablation: every image has this phrase.
-        check: as :func:`common.datasets.layouts.read_dataset` has it.
+        test_fold, check: as :func:`common.datasets.layouts.read_dataset` has them.
     """
-    cases = [{**case, "source": case["image"]} for case in read_dataset(root, split, check=check)]
+    cases = read_dataset(root, split, test_fold=test_fold, check=check)
+    cases = [{**case, "source": case["image"]} for case in cases]
     return with_phrases(cases if fixed_phrase is None else [{**case, "phrase": fixed_phrase} for case in cases])
 
 
