@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from akessfa.data import read_cases
 from clip_tnseg.data import read_prompts
 from hfcn.data import inference_transforms, list_cases, validation_transforms
 from hfcn.loss import branch_losses, inverse_frequency
@@ -18,6 +17,7 @@ from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
+from akessfa.data import read_cases
 from common.datasets.malignancy import malignancy, read_malignancy
 from common.images.masks import CropNoduled
 from common.metrics.classification import best_threshold, calibration_error, classification_metrics, pool_cases

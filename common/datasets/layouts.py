@@ -75,7 +75,7 @@ def read_dataset(root: str, split: str, *, test_fold: int | None = None, check: 
 
     Raises:
         FileNotFoundError: ``root``, an image or a mask is missing.
-        ValueError: no known layout, an empty split, a damaged file, a mask of another size than its image, another fold.
+        ValueError: no known layout, an empty split, a damaged file, another mask size, another fold.
     """
     layout, cases = list_dataset(root, split) if test_fold is None else _divided(root, split, test_fold)
     if not cases:

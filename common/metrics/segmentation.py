@@ -124,9 +124,7 @@ def mask_metrics(*, without: Sequence[str] = ()) -> dict[str, IgniteMetricHandle
         without: names of the other predictions after ``pred_``, such as "without_report".
     """
     transform = from_engine(["pred", "label"])
-    metrics: dict[str, IgniteMetricHandler] = {
-        f"dice_{name}": mean_dice(f"pred_{name}") for name in without
-    }
+    metrics: dict[str, IgniteMetricHandler] = {f"dice_{name}": mean_dice(f"pred_{name}") for name in without}
     metrics |= {"iou": MeanIoUHandler(output_transform=transform), "hd95": Hausdorff95(output_transform=transform)}
     metrics["nsd"] = IgniteMetricHandler(metric_fn=_SurfaceDice(), output_transform=transform, save_details=True)
     for name, known in (("precision", "precision"), ("recall", "sensitivity")):
