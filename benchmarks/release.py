@@ -19,6 +19,8 @@ import torch
 from common.cli import model_file
 from common.cli.atomic import whole_file
 from common.cli.given import require_weights
+from common.engine.familiarity import file_of
+from common.metrics.familiarity import Familiarity
 from common.pack import PACKED
 
 logger = logging.getLogger(__name__)
@@ -49,6 +51,10 @@ def release(source: Path, target: Path, name: str = "model.pt") -> None:
                 f"{str(source)!r}: {Path(part).stat().st_size} bytes in float16; expected {LARGEST} at most"
             )
         model_file.write(target / weights.name, known["settings"], files={**companions, weights.name: Path(part)})
+    if name == "model.pt" and file_of(weights).is_file():
+        familiarity = Familiarity.load(file_of(weights), weights=model_file.digest_of(weights))
+        if familiarity is not None:
+            familiarity.save(file_of(target / name), weights=model_file.digest_of(target / name))
 
 
 def is_packed(name: str) -> bool:

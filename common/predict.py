@@ -24,7 +24,8 @@ from PIL import Image
 from common.cli.code import check_code
 from common.cli.given import require_weights
 from common.results.inference import Answer, Inference
-from common.results.typed import Box, Classification, Report, Result, Results, Segmentation, Sentence
+from common.results.predictions import is_refused
+from common.results.typed import Box, Classification, Refusal, Report, Result, Results, Segmentation, Sentence
 
 Picture = str | Path | np.ndarray | Image.Image
 HERE = Path(__file__).resolve().parents[1] / "bundles"
@@ -64,9 +65,10 @@ class Model:
         reads: what it takes beside an image: some of "report", "phrase", "mask".
     """
 
-    def __init__(self, folder: Path, *, device: str | None, batch_size: int) -> None:
+    def __init__(self, folder: Path, *, device: str | None, batch_size: int, refuse_unfamiliar: bool) -> None:
         self.name = folder.name
-        self.inference = Inference(folder, device=device, batch_size=batch_size)
+        overrides = {"refuse_unfamiliar": True} if refuse_unfamiliar else {}
+        self.inference = Inference(folder, device=device, batch_size=batch_size, overrides=overrides)
         self.reads = self.inference.reads
 
     def __call__(
@@ -122,6 +124,8 @@ class Model:
     def _result(self, answer: Answer, files: _Files | None) -> Result:
         writer, entry = self.inference.predictions, answer.entry
         common = {"name": entry[writer.key], "entry": entry, "answer": answer, "writer": writer, "files": files}
+        if is_refused(entry):
+            return Refusal(**common)
         if "class" in entry:
             numbers = {"probability": entry["prob"], "threshold": entry["threshold"]}
             return Classification(**common, label=entry["class"], **numbers)
@@ -155,7 +159,9 @@ def _files_of(image: Path) -> Iterable[Path]:
     return (file for file in image.rglob("*") if file.is_file()) if image.is_dir() else [image]
 
 
-def load(bundle: str | Path, *, device: str | None = None, batch_size: int = 8) -> Model:
+def load(
+    bundle: str | Path, *, device: str | None = None, batch_size: int = 8, refuse_unfamiliar: bool = False
+) -> Model:
     """Load a trained bundle, which stays in memory.
 
     Args:
@@ -163,9 +169,10 @@ def load(bundle: str | Path, *, device: str | None = None, batch_size: int = 8) 
             a packed zip.
         device: "cpu", "cuda", "cuda:1"; None: a GPU where there is one.
         batch_size: images that the network sees at once.
+        refuse_unfamiliar: images that are unlike the training images have a :class:`Refusal` for a result.
 
     Raises:
-        FileNotFoundError: no such bundle, or it has no weights.
+        FileNotFoundError: no such bundle, or it has no weights, or, to refuse, no familiarity beside them.
         ValueError: ``bundle`` is no name, folder or zip of a bundle; its weights are damaged; no such device.
         common.cli.code.CodeConflict: a zip of another version than what is loaded.
     """
@@ -173,7 +180,7 @@ def load(bundle: str | Path, *, device: str | None = None, batch_size: int = 8) 
     folder = folder_of(bundle)
     check_code(folder)
     require_weights(str(folder / "models" / "model.pt"))
-    return Model(folder, device=device, batch_size=batch_size)
+    return Model(folder, device=device, batch_size=batch_size, refuse_unfamiliar=refuse_unfamiliar)
 
 
 def _require_device(device: str | None) -> None:

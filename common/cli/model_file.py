@@ -81,7 +81,7 @@ def write(weights: str | Path, settings: Mapping[str, Any], *, files: Mapping[st
     path = path_of(weights)
     digests = _read(path)["files"] if path.is_file() else {}
     for name, file in files.items():
-        digests[name] = list(dict.fromkeys([_digest(file), *digests.get(name, [])[:1]]))
+        digests[name] = list(dict.fromkeys([digest_of(file), *digests.get(name, [])[:1]]))
     write_json(path, {"settings": dict(settings), "files": digests}, indent=1)
 
 
@@ -144,7 +144,7 @@ def _require_whole(path: Path, files: Mapping[str, Sequence[str]]) -> None:
     """Refuse files of another training; what is not there is missed by what reads it, or was left out of a zip."""
     for name, digests in files.items():
         file = path.parent / name
-        if file.is_file() and _digest(file) not in digests:
+        if file.is_file() and digest_of(file) not in digests:
             raise ValueError(
                 f"weights: {str(file)!r} is not the file that {path.name} was written with; restore the files of one "
                 f"training, or remove {path.name} to use them as they are"
@@ -161,6 +161,7 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _digest(file: Path) -> str:
+def digest_of(file: Path) -> str:
+    """SHA-256 of ``file``, in hexadecimal."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -41,6 +41,11 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--out", type=Path, default=Path("predictions"), help="folder for the results (%(default)s)")
     result.add_argument("--overwrite", action="store_true", help="replace results that the folder holds")
     result.add_argument("--dicom", action="store_true", help="write DICOM SEG and SR, too; of DICOM images")
+    result.add_argument(
+        "--refuse-unfamiliar",
+        action="store_true",
+        help="no answer for an image that is unlike the training images",
+    )
     result.add_argument("--device", help="cpu, cuda or cuda:N; by default a GPU where there is one")
     result.add_argument("--batch-size", type=_count, default=8, help="images at once (%(default)s)")
     return result
@@ -74,7 +79,12 @@ def predict(options: argparse.Namespace) -> int:
 
     beside = {id: getattr(options, id) for id in ("report", "phrase", "mask") if getattr(options, id) is not None}
     try:
-        model = prediction.load(options.bundle, device=options.device, batch_size=options.batch_size)
+        model = prediction.load(
+            options.bundle,
+            device=options.device,
+            batch_size=options.batch_size,
+            refuse_unfamiliar=options.refuse_unfamiliar,
+        )
         model.require_read(beside)
         cases, failures = read_all(model, options.images, beside)
     except (ValueError, OSError, TypeError, RuntimeError) as error:
@@ -91,7 +101,7 @@ def predict(options: argparse.Namespace) -> int:
         return NOTHING_BEGAN
     results = prediction.Results(with_time_left(model.of_cases(cases), len(cases)))
     for result in results:
-        logger.info("%s: %s", result.name, result.summary())
+        logger.info("%s: %s", result.name, result.line())
     try:
         results.save(options.out, dicom=options.dicom, overwrite=options.overwrite)
     except (ValueError, OSError) as error:

@@ -17,6 +17,7 @@ from common.cli.model_file import settings_of
 from common.cli.running import running_parser
 from common.engine.averaging import AveragedWeights
 from common.engine.distributed import EqualBuffers
+from common.engine.familiarity import FitFamiliarity
 from common.engine.progress import EpochLine
 from common.engine.schedules import StepSchedule
 from common.engine.seeds import Seeds
@@ -147,6 +148,11 @@ class TrainingHandlers:
             network = state["network"] if best is None else best
             objects: dict[str, Any] = {"objects": dict(state), "evaluator": evaluator, "network": network}
             self.handlers.append(TrainingState(**files, **when, **objects, settings=_settings()))
+            if hasattr(network, "image_features"):
+                self.familiarity = FitFamiliarity(
+                    network=network, dataset=dataset, evaluator=evaluator, weights=weights
+                )
+                self.handlers.append(self.familiarity)
 
     def attach(self, engine: Engine) -> None:
         engine.state.accumulate = self.accumulate  # type: ignore[attr-defined]

@@ -21,6 +21,7 @@ from pydicom.uid import BasicTextSRStorage, generate_uid
 from common import __version__
 from common.images.dicom import pixel_spacing, source_of
 from common.images.files import stem_of
+from common.metrics.familiarity import UNLIKE
 from common.results.dicom_source import one_frame, placed, source_header
 from common.results.findings import Finding, centre_of
 
@@ -34,7 +35,12 @@ SIZES = {
     "height_mm": (codes.DCM.Height, codes.UCUM.Millimeter),
     "malignant": (CodedConcept("111047", "DCM", "Probability of cancer"), codes.UCUM.NoUnits),
     "score": (CodedConcept("111012", "DCM", "Certainty of Finding"), codes.UCUM.NoUnits),
+    "familiarity": (CodedConcept("FAMILIARITY", SCHEME, "Familiarity of the image"), codes.UCUM.NoUnits),
 }
+UNLIKE_TRAINING = (
+    CodedConcept("ALGORITHM_NOTE", SCHEME, "Note of the algorithm"),
+    CodedConcept("UNLIKE", SCHEME, UNLIKE.capitalize()),
+)
 CLASSES = {
     "benign": CodedConcept("30807003", "SCT", "Benign"),
     "malignant": CodedConcept("21594007", "SCT", "Malignant"),
@@ -170,6 +176,8 @@ def _group(finding: Finding, header: Dataset, seg: Dataset | None, frame: int | 
         for category in [finding.category]
         if category is not None
     ]
+    if finding.unlike:
+        said.append(hd.sr.QualitativeEvaluation(*UNLIKE_TRAINING))
     common: dict[str, Any] = {
         "tracking_identifier": tracking,
         "measurements": measured,

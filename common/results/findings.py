@@ -17,11 +17,13 @@ class Finding(NamedTuple):
     """What a network says of one image.
 
     Attributes:
-        values: ``area_mm2, long_axis_mm, short_axis_mm, width_mm, height_mm``; probabilities ``malignant, score``.
+        values: ``area_mm2, long_axis_mm, short_axis_mm, width_mm, height_mm``; probabilities ``malignant, score``;
+            ``familiarity``.
         label: "nodule", or the class of a lesion.
         mask: boolean (H, W).
         box: x1, y1, x2, y2 in pixels.
         category: "benign", "malignant" or "absent".
+        unlike: the image is unlike the training images (:mod:`common.metrics.familiarity`).
     """
 
     values: Mapping[str, float] = {}
@@ -29,6 +31,7 @@ class Finding(NamedTuple):
     mask: np.ndarray | None = None
     box: Sequence[float] | None = None
     category: str | None = None
+    unlike: bool = False
 
 
 def measured(image: str, mask: np.ndarray) -> dict[str, float]:

@@ -214,6 +214,8 @@ def case_section(folder: Path, entry: dict, score: str = "") -> Section:
     if in_regions and shown:
         shown = {"kind": "details", "summary": "where each sentence looks in the image", "block": shown}
     blocks = [block for block in ((report, shown) if in_regions else (shown, report)) if block]
+    if entry.get("warning"):
+        blocks.insert(0, {"kind": "warning", "text": f"{entry['warning'].capitalize()}: trust no answer."})
     return Section(Path(_name(entry)).name + (f": {score}" if score else ""), blocks)
 
 
@@ -223,6 +225,7 @@ def facts(entry: Mapping[str, Any]) -> str:
     said += [str(entry["phrase"])] if entry.get("phrase") else []
     said += [text.format(entry[name]) for name, text in SIZES.items() if name in entry]
     said += [f"topic: {', '.join(entry['topic'])}"] if entry.get("topic") else []
+    said += [f"familiarity {entry['familiarity']:.2f}"] if "familiarity" in entry else []
     said += ["text or calipers may be burned in"] if entry.get("burned_in_text", False) is not False else []
     return "; ".join(said)
 

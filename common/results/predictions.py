@@ -18,6 +18,7 @@ from common.cli.atomic import write_json, write_picture
 from common.cli.given import import_package
 from common.engine.distributed import data_order, gather, is_first
 from common.engine.failures import FAILURES, line_of
+from common.engine.familiarity import TellFamiliarity
 from common.engine.folders import lock_while_running
 from common.images.dicom import burned_in, is_dicom
 from common.images.nifti import AsSliced
@@ -47,6 +48,22 @@ class Shown(NamedTuple):
     report: str | None = None
     images: Sequence[str] = ()
     probabilities: np.ndarray | None = None
+
+
+def with_familiarity(shown: Shown, familiar: Mapping[str, Any]) -> Shown:
+    """``shown`` with what :class:`common.engine.familiarity.TellFamiliarity` says, in its findings, too."""
+    if not familiar:
+        return shown
+    share = {"familiarity": familiar["familiarity"]}
+    findings = [
+        finding._replace(values={**finding.values, **share}, unlike="warning" in familiar) for finding in shown.findings
+    ]
+    return shown._replace(entry={**shown.entry, **familiar}, findings=findings)
+
+
+def is_refused(entry: Mapping[str, Any]) -> bool:
+    """Whether ``entry`` holds the warning alone, in place of an answer."""
+    return not entry.keys() - {"familiarity", "warning", "image", "study", "burned_in_text"}
 
 
 def mask_transforms(*, preprocessing: Compose) -> Compose:
@@ -90,6 +107,7 @@ class PredictionFiles:
         title, note: of the page.
         key: what a prediction is of: "image", named by its file, or an entry of the batch that is a name.
         dicom: write DICOM objects, too; every image must be DICOM.
+        familiarity: tells how like each image is to the training's; None: nothing is told.
     """
 
     def __init__(
@@ -101,7 +119,9 @@ class PredictionFiles:
         note: str,
         key: str = "image",
         dicom: bool = False,
+        familiarity: TellFamiliarity | None = None,
     ) -> None:
+        self.familiarity = familiarity
         self.folder, self.show, self.title, self.note = Path(output_dir), show, title, note
         self.key, self.dicom, self.files = key, dicom, True
         self.predictions: list[dict] = []
@@ -111,6 +131,8 @@ class PredictionFiles:
     def attach(self, engine: Engine, *, files: bool = True) -> None:
         """Without ``files`` nothing is written: ``predictions`` holds the entries, ``shown`` what they were made of."""
         self.files = files
+        if self.familiarity is not None:
+            self.familiarity.attach(engine)
         engine.add_event_handler(Events.STARTED, self._begin)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
         if files:
@@ -151,10 +173,13 @@ class PredictionFiles:
     def _collect(self, engine: Engine) -> None:
         if self.files:
             self.folder.mkdir(parents=True, exist_ok=True)
-        for item, data in zip(engine.state.output, engine.state.batch, strict=True):  # type: ignore[call-overload]
+        batch: Any = engine.state.batch
+        output: Any = engine.state.output
+        told: list[dict] = [{} for _ in batch] if self.familiarity is None else self.familiarity.of_batch(batch)
+        for item, data, familiar in zip(output, batch, told, strict=True):
             name = name_of(data[self.key])
             try:
-                self.predictions.append(self._entry(name, self._result_name(), item, data))
+                self.predictions.append(self._entry(name, self._result_name(), item, data, familiar))
             except Exception as error:  # whatever a header or a full folder does, the other cases are done
                 if not self.files:
                     raise
@@ -166,9 +191,10 @@ class PredictionFiles:
         index = idist.get_rank() + idist.get_world_size() * len(self.predictions)
         return self.names[min(index, len(self.names) - 1)]  # a process without a case has the last
 
-    def _entry(self, name: str, stem: str, item: Any, data: Any) -> dict[str, Any]:
+    def _entry(self, name: str, stem: str, item: Any, data: Any, familiar: dict[str, Any]) -> dict[str, Any]:
         """What is told of one case; its files are written."""
-        shown = self.show(name, item, data)
+        refused = "warning" in familiar and self.familiarity is not None and self.familiarity.refuse
+        shown = Shown(familiar, {}) if refused else with_familiarity(self.show(name, item, data), familiar)
         if not self.files:
             self.shown.append(shown)
             return {self.key: name, **shown.entry, **text_in_pixels(shown.images or [name])}
@@ -180,7 +206,7 @@ class PredictionFiles:
         for key, draw in shown.pictures.items():
             write_picture(self.folder / files[key], draw())
         images = shown.images or [name]
-        objects = self._dicom_of(shown, images, stem) if self.dicom else {}
+        objects = self._dicom_of(shown, images, stem) if self.dicom and not is_refused(shown.entry) else {}
         return {self.key: name, **files, **shown.entry, **text_in_pixels(images), **objects}
 
     def _dicom_of(self, shown: Shown, images: Sequence[str], stem: str) -> dict[str, str]:
@@ -196,7 +222,8 @@ class PredictionFiles:
         from common.results.dicom import DicomResults
 
         results = DicomResults(folder=self.folder, network=self.title.partition(":")[0])
-        written = {} if shown.report is None else results.write_report(shown.report, images, stem)
+        report = "\n".join(part for part in (shown.report, shown.entry.get("warning")) if part)
+        written = {} if shown.report is None else results.write_report(report, images, stem)
         if shown.findings or shown.report is None:
             written |= results.write_findings(images[0], shown.findings, stem)
         return written

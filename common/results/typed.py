@@ -35,6 +35,16 @@ class Result:
     writer: PredictionFiles = field(repr=False)
     files: object = field(repr=False)  # that its pictures are drawn from
 
+    @property
+    def familiarity(self) -> float | None:
+        """How like the training images it is, in [0, 1] (:mod:`common.metrics.familiarity`); None: not known."""
+        return self.entry.get("familiarity")
+
+    @property
+    def warning(self) -> str | None:
+        """A sentence where it is unlike them."""
+        return self.entry.get("warning")
+
     def to_dict(self) -> dict[str, Any]:
         """The entry of ``predictions.json``: numbers, texts, lists."""
         return dict(self.entry)
@@ -56,17 +66,32 @@ class Result:
         return next(draw for key, draw in pictures.items() if key != "mask" or len(pictures) == 1)()
 
     def summary(self) -> str:
-        """The result in one line."""
+        """The result in some words."""
         return ""
+
+    def line(self) -> str:
+        """The summary and the warning."""
+        return "; ".join(part for part in (self.summary(), self.warning) if part)
 
     def _repr_html_(self) -> str:
         buffer = io.BytesIO()
         self._main_picture().save(buffer, "png")
         source = base64.b64encode(buffer.getvalue()).decode()
-        told = html.escape(f"{Path(self.name).name}: {self.summary()}")
+        told = html.escape(f"{Path(self.name).name}: {self.line()}")
         return (
             f'<figure><img src="data:image/png;base64,{source}" alt="{told}"><figcaption>{told}</figcaption></figure>'
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Refusal(Result):
+    """No answer, since the image is unlike the training images (``refuse_unfamiliar``)."""
+
+    def _main_picture(self) -> Image.Image:
+        raise ValueError(f"{self.name}: there is no picture of an image that was refused")
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(f'{Path(self.name).name}: {self.line()}')}</p>"
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ paper's abstract fixes the two ideas; every size and formula here is our complet
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, Optional
 
 import torch
@@ -262,6 +263,11 @@ class AKESSFA(nn.Module):
             mass_weight=mass_weight,
         )
         self.temperature = temperature
+
+    @torch.jit.unused
+    def image_features(self) -> tuple[nn.Module, Callable[[torch.Tensor], object]]:
+        """As :mod:`common.engine.familiarity` has it."""
+        return self.segmenter.image_encoder, self.segmenter.encode_image
 
     def forward(
         self,

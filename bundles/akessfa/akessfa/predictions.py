@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from common.engine.familiarity import TellFamiliarity
 from common.images.files import open_image, to_grey
 from common.images.nifti import rows_first, rows_first_mask
 from common.results import drawing
@@ -24,6 +25,7 @@ def prediction_files(
     max_length: int = 128,
     dicom: bool = False,
     probabilities: bool = False,
+    familiarity: TellFamiliarity | None = None,
 ) -> PredictionFiles:
     """The handler of inference: overlay, attention of the top keyword, and the shaded report for each image.
 
@@ -48,7 +50,9 @@ def prediction_files(
 
     title = "AKE-SSFA: thyroid nodules, guided by the report"
     shading = "Shading: probability that a word is about this image."
-    return PredictionFiles(output_dir=output_dir, show=show, title=title, note=shading, dicom=dicom)
+    return PredictionFiles(
+        output_dir=output_dir, show=show, title=title, note=shading, dicom=dicom, familiarity=familiarity
+    )
 
 
 def describe(report: str, item: dict, tokenizer: SentenceTokenizer, max_length: int) -> dict:

@@ -7,7 +7,7 @@ the published class holds two, and none of its unused parameters.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Optional
 
@@ -226,6 +226,12 @@ class CLIPTNseg(nn.Module):
         if self.coarse is not None:
             taps = self.clip(image)
         return taps
+
+    @torch.jit.unused
+    def image_features(self) -> tuple[nn.Module, Callable[[torch.Tensor], object]]:
+        """As :mod:`common.engine.familiarity` has it: of the trained encoder, or of CLIP."""
+        encoder = next(iter(self.encoders()), self.clip)
+        return encoder, encoder
 
     @torch.jit.unused
     def encoders(self) -> list[nn.Module]:

@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 
+from common.engine.familiarity import TellFamiliarity
 from common.images.files import open_image, to_grey
 from common.images.nifti import rows_first, rows_first_mask
 from common.results import drawing
@@ -13,7 +14,9 @@ from common.results.findings import Finding, confidence_of, measured
 from common.results.predictions import PredictionFiles, Shown, mask_picture, probability_picture
 
 
-def prediction_files(*, output_dir: str, dicom: bool = False, probabilities: bool = False) -> PredictionFiles:
+def prediction_files(
+    *, output_dir: str, dicom: bool = False, probabilities: bool = False, familiarity: TellFamiliarity | None = None
+) -> PredictionFiles:
     """The handler of inference: an overlay for each image.
 
     Args:
@@ -25,6 +28,7 @@ def prediction_files(*, output_dir: str, dicom: bool = False, probabilities: boo
         title="CLIP-TNseg: thyroid nodules by a phrase",
         note="Below each image its phrase.",
         dicom=dicom,
+        familiarity=familiarity,
     )
 
 

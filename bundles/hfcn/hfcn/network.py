@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import NamedTuple, Optional
 
@@ -181,6 +181,11 @@ class HFCN(nn.Module):
         """Features (B, F) of ``image`` (B, 2, H, W) that the mask branch reads, and which images have a mask, (B,)."""
         finer, features = self.eval().maps(image)
         return self.pool(finer, features, image[:, 1:2]), has_mask(image)
+
+    @torch.jit.unused
+    def image_features(self) -> tuple[nn.Module, Callable[[torch.Tensor], object]]:
+        """As :mod:`common.engine.familiarity` has it."""
+        return self.trunk[-1], self.maps
 
     def train(self, mode: bool = True) -> HFCN:
         """As of any module; a trunk that is not trained keeps its statistics."""

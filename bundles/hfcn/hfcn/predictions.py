@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from common.engine.familiarity import TellFamiliarity
 from common.results import drawing
 from common.results.findings import Finding
 from common.results.predictions import PredictionFiles, Shown
@@ -20,7 +21,9 @@ logger = logging.getLogger(__name__)
 COLOURS = ((255, 176, 0), (0, 200, 255), (120, 220, 80), (255, 110, 110), (200, 140, 255))
 
 
-def prediction_files(*, network: HFCN, output_dir: str, dicom: bool = False) -> PredictionFiles:
+def prediction_files(
+    *, network: HFCN, output_dir: str, dicom: bool = False, familiarity: TellFamiliarity | None = None
+) -> PredictionFiles:
     """The handler of inference: class and probabilities at the threshold that ``network`` brings."""
 
     told = False
@@ -37,7 +40,9 @@ def prediction_files(*, network: HFCN, output_dir: str, dicom: bool = False) -> 
 
     about = "Left: what speaks for malignant on the whole map. Right: the crops and their probability of malignant."
     title = "HFCN: benign or malignant"
-    return PredictionFiles(output_dir=output_dir, show=show, title=title, note=about, dicom=dicom)
+    return PredictionFiles(
+        output_dir=output_dir, show=show, title=title, note=about, dicom=dicom, familiarity=familiarity
+    )
 
 
 def describe(item: dict, threshold: float) -> dict:

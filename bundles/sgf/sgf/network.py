@@ -5,6 +5,7 @@ Li et al., "Ultrasound Report Generation with Cross-Modality Feature Alignment v
 memory, a cluster head on the pooled views (KMVE).
 """
 
+from collections.abc import Callable
 from typing import NamedTuple, Optional
 
 import torch
@@ -120,6 +121,11 @@ class SGF(nn.Module):
         visible = view_mask[:, :, None].expand(-1, -1, tokens.shape[1]).flatten(1)  # (B, S)
         memory = self.encoder(self.embed(tokens.unflatten(0, [-1, self.views]).flatten(1, 2)), visible)
         return memory, visible, self.cluster_head(pooled.flatten(1))
+
+    @torch.jit.unused
+    def image_features(self) -> tuple[nn.Module, Callable[[torch.Tensor], object]]:
+        """As :mod:`common.engine.familiarity` has it."""
+        return self.visual.features, lambda image: self.visual.features(image.flatten(0, 1))
 
     def forward(
         self,

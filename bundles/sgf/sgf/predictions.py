@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from common.engine.familiarity import TellFamiliarity
 from common.images.files import open_image, to_grey
 from common.results import drawing
 from common.results.predictions import PredictionFiles, Shown
@@ -17,7 +18,12 @@ from common.text.tokenizer import SentenceTokenizer
 
 
 def prediction_files(
-    *, output_dir: str, tokenizer: SentenceTokenizer, labels_dir: str, dicom: bool = False
+    *,
+    output_dir: str,
+    tokenizer: SentenceTokenizer,
+    labels_dir: str,
+    dicom: bool = False,
+    familiarity: TellFamiliarity | None = None,
 ) -> PredictionFiles:
     """The handler of inference."""
     file = Path(labels_dir) / "topics.json"
@@ -32,7 +38,9 @@ def prediction_files(
 
     note = "Behind each sentence the mean probability of its words. Research only: read no finding into a report."
     title = "SGF: generated reports"
-    return PredictionFiles(output_dir=output_dir, show=show, title=title, note=note, key="study", dicom=dicom)
+    return PredictionFiles(
+        output_dir=output_dir, show=show, title=title, note=note, key="study", dicom=dicom, familiarity=familiarity
+    )
 
 
 def describe(item: dict, sentences: list[Sentence], tokenizer: SentenceTokenizer, topics: dict[str, list]) -> dict:

@@ -5,6 +5,7 @@ Learning" (J Imaging Inform Med 2025), as far as its code was published; the fus
 completion (spec 5.5). Without regions and attention it is R2Gen (Chen et al. 2020).
 """
 
+from collections.abc import Callable
 from typing import NamedTuple, Optional
 
 import torch
@@ -159,6 +160,11 @@ class D2RNet(nn.Module):
         if self.token_norm is not None:
             tokens = self.token_norm(tokens, mask)
         return seen, self.encoder(self.embed(tokens), mask), mask
+
+    @torch.jit.unused
+    def image_features(self) -> tuple[nn.Module, Callable[[torch.Tensor], object]]:
+        """As :mod:`common.engine.familiarity` has it."""
+        return self.visual.features, lambda image: self.visual.features(image.flatten(0, 1))
 
     def forward(
         self,

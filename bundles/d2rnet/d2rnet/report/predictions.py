@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from common.datasets.coco import to_xyxy
+from common.engine.familiarity import TellFamiliarity
 from common.images.files import open_image, to_grey
 from common.results import drawing
 from common.results.findings import Finding, box_size
@@ -20,7 +21,12 @@ EVEN = 4.0  # what is seen this many times as much as by an even look is wholly 
 
 
 def prediction_files(
-    *, output_dir: str, tokenizer: SentenceTokenizer, regions: int, dicom: bool = False
+    *,
+    output_dir: str,
+    tokenizer: SentenceTokenizer,
+    regions: int,
+    dicom: bool = False,
+    familiarity: TellFamiliarity | None = None,
 ) -> PredictionFiles:
     """The handler of inference.
 
@@ -47,7 +53,9 @@ def prediction_files(
         "Research only: read no finding into a report."
     )
     title = "D2R-Net: lesions and generated reports"
-    return PredictionFiles(output_dir=output_dir, show=show, title=title, note=note, key="study", dicom=dicom)
+    return PredictionFiles(
+        output_dir=output_dir, show=show, title=title, note=note, key="study", dicom=dicom, familiarity=familiarity
+    )
 
 
 def findings_of(boxes: list[dict]) -> list[Finding]:
