@@ -186,10 +186,8 @@ class Segmenter(nn.Module):
         """How well each image's region finds words in each report of the batch, (B, B): mean over stages."""
         total = torch.zeros(region.shape[0], region.shape[0], device=region.device)
         for stage, ssfa in enumerate(self.ssfa):
-            total = total + ssfa.attend.affinity(features[stage + 1], words, keep, sentence_ids, region) / len(
-                self.ssfa
-            )
-        return total
+            total = total + ssfa.attend.affinity(features[stage + 1], words, keep, sentence_ids, region)
+        return total / len(self.ssfa)
 
     def encode_image(self, image: torch.Tensor) -> list[torch.Tensor]:
         """Features at strides 4, 8, 16, 32 of ``image`` with its coordinates: reports speak of positions."""
