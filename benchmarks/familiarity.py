@@ -21,6 +21,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 from sklearn.metrics import roc_auc_score
 
+from akessfa.data import read_cases
 from common import predict
 from common.datasets.layouts import read_dataset
 from common.metrics.familiarity import UNFAMILIAR
@@ -84,6 +85,19 @@ def measure(bundle: str, data: Path, scratch: Path) -> str:
     return "\n".join(rows)
 
 
+def measure_reports(data: Path) -> str:
+    """ROC AUC of akessfa's ``report_fit``, of fold 0 with its own templated reports against another patient's."""
+    model, fits = predict.load("akessfa"), {}
+    for kind in ("own", "wrong"):
+        cases = read_cases(root=str(data / "ddti"), split="test", reports=kind)
+        results = model([case["image"] for case in cases], report=[case["report"] for case in cases])
+        fits[kind] = [result.to_dict()["report_fit"] for result in results]
+    truth = [1] * len(fits["own"]) + [0] * len(fits["wrong"])
+    return (
+        f"akessfa | report_fit, own against another patient's | {roc_auc_score(truth, fits['own'] + fits['wrong']):.3f}"
+    )
+
+
 def share(values: list) -> float:
     """Share that is warned of."""
     return float(np.mean([value < UNFAMILIAR for value in values]))
@@ -99,6 +113,8 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         tables = [measure(bundle, arguments.data, Path(scratch)) for bundle in arguments.bundles]
+    if "akessfa" in arguments.bundles:
+        tables.append(measure_reports(arguments.data))
     logger.info("%s", "\n\n".join(tables))
 
 

@@ -216,7 +216,7 @@ def test_the_exported_detector_runs_at_other_sizes(kind, tmp_path):
 
 def test_compiled_ahead_of_time(run_alone, tmp_path):
     """AOTInductor, which needs a C++ compiler and no Python to run."""
-    from akessfa.network import UpStep  # a part of a network that is quick to compile
+    from akessfa.decoder import UpStep  # a part of a network that is quick to compile
 
     torch.manual_seed(0)
 

@@ -11,14 +11,13 @@ from typing import NamedTuple, Optional
 
 import torch
 import torch.nn.functional as F
-from monai.networks.blocks import UpSample
-from monai.networks.nets.basic_unet import TwoConv
 from torch import nn
 
 from common.nn.attention import matmul_in_float32
 from common.nn.backbones import image_encoder
 from common.nn.fusion import PixelWordAttention
 
+from .decoder import Decoder
 from .generator import KeywordGenerator, keyword_probabilities
 
 
@@ -45,6 +44,7 @@ class Explanation(NamedTuple):
     logits: torch.Tensor  # (B, 1, H, W)
     keywords: torch.Tensor  # (B, L) in [0, 1]
     attention: list[torch.Tensor]  # as in Evidence
+    fit: torch.Tensor  # (B,), affinity of the predicted nodule to its report: higher where they fit
 
 
 class SSFA(nn.Module):
@@ -69,36 +69,6 @@ class SSFA(nn.Module):
         statistics = [features.mean(1, keepdim=True), features.amax(1, keepdim=True), semantic.mean(1, keepdim=True)]
         gate = torch.sigmoid(self.gate(torch.cat(statistics, dim=1)))  # (B, 1, H, W)
         return features + self.gamma * self.out(semantic * gate), attention
-
-
-class UpStep(nn.Module):
-    """Twice the size, joined with the encoder's features, two convolutions: MONAI's ``UpCat``, for compilers."""
-
-    def __init__(self, inside: int, skip: int, outside: int) -> None:
-        super().__init__()
-        self.upsample = UpSample(2, inside, inside, 2, mode="nontrainable", interp_mode="linear", align_corners=True)
-        self.convs = TwoConv(2, skip + inside, outside, "relu", "batch", False)
-
-    def forward(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
-        return self.convs(torch.cat([skip, self.upsample(x)], dim=1))
-
-
-class Decoder(nn.Module):
-    """U-Net decoder from strides 32, 16, 8, 4 to one logit at full size."""
-
-    def __init__(self, channels: list[int], *, width: int) -> None:
-        super().__init__()
-        first, second, third, fourth = channels
-        sizes = [4 * width, 2 * width, width]
-        self.up3 = UpStep(fourth, third, sizes[0])
-        self.up2 = UpStep(sizes[0], second, sizes[1])
-        self.up1 = UpStep(sizes[1], first, sizes[2])
-        self.head = nn.Conv2d(width, 16, 1)  # 4 x 4 sub-pixel logits of each stride-4 position
-        self.shuffle = nn.PixelShuffle(4)
-
-    def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
-        x = self.up2(self.up3(features[3], features[2]), features[1])
-        return self.shuffle(self.head(self.up1(x, features[0])))
 
 
 class Segmenter(nn.Module):
@@ -297,4 +267,6 @@ class AKESSFA(nn.Module):
         is_word = self.segmenter.is_word(input_ids, attention_mask)
         scores = self.generator(evidence.words, evidence.pixels, evidence.mass, is_word, sentence_ids)
         keywords = keyword_probabilities(scores / self.temperature, is_word)
-        return Explanation(evidence.logits, keywords, evidence.attention)
+        foreground = torch.sigmoid(evidence.logits)
+        fit = self.segmenter.affinity(features, evidence.words, is_word, sentence_ids, foreground).diagonal()
+        return Explanation(evidence.logits, keywords, evidence.attention, fit)

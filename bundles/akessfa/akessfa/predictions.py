@@ -71,6 +71,7 @@ def describe(report: str, item: dict, tokenizer: SentenceTokenizer, max_length: 
         "sentence": _top_sentence(report, spans, item["sentence_score"]),
         "keywords": [word["word"] for word in words if word["probability"] > limit and _is_term(word)],
         "words": words,
+        "report_fit": round(float(item["fit"]), 2) if words else None,
     }
 
 

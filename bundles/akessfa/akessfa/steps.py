@@ -103,7 +103,8 @@ def highest(scores: torch.Tensor, allowed: torch.Tensor, count: int) -> torch.Te
 def infer_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool, sides: torch.Tensor | None = None) -> dict:
     """Segment with the full report: ``image, pred`` (logits), ``keywords`` (B, L), ``attention`` (B, h, w, L).
 
-    ``attention`` is that of stride 8; ``sentence_score`` (B, L) gives each word its sentence's mean keyword.
+    ``attention`` is that of stride 8; ``sentence_score`` (B, L) gives each word its sentence's mean keyword; ``fit`` (B,)
+    is the affinity of the nodule to its report.
 
     Args:
         sides: as in :func:`segment`.
@@ -124,6 +125,7 @@ def infer_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool, sides: to
         "pred": logits,
         "keywords": explanation.keywords,
         "attention": explanation.attention[0].float(),
+        "fit": explanation.fit.float(),
         "sentence_score": sum_by_sentence(explanation.keywords * is_word, text[2]) / count,
     }
     return emit_predictions(engine, output)
