@@ -80,6 +80,8 @@ def test_results_are_typed(models, picture):
     assert segmentation.mask.shape == image.shape == segmentation.probability.shape
     assert ((segmentation.probability > 0.5) == segmentation.mask).all()
     assert segmentation.area_share == pytest.approx(segmentation.mask.mean()) and "round" in segmentation.keywords
+    assert segmentation.report_fit > models("akessfa")(file, report="The isthmus is normal.").report_fit
+    assert models("akessfa")(file).report_fit is None
     overlap = 2 * segmentation.probability[segmentation.mask].sum()
     assert segmentation.confidence == pytest.approx(
         overlap / (segmentation.probability.sum() + segmentation.mask.sum()), abs=1e-3

@@ -103,8 +103,8 @@ def highest(scores: torch.Tensor, allowed: torch.Tensor, count: int) -> torch.Te
 def infer_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool, sides: torch.Tensor | None = None) -> dict:
     """Segment with the full report: ``image, pred`` (logits), ``keywords`` (B, L), ``attention`` (B, h, w, L).
 
-    ``attention`` is that of stride 8; ``sentence_score`` (B, L) gives each word its sentence's mean keyword; ``fit`` (B,)
-    is the affinity of the nodule to its report.
+    ``attention`` is that of stride 8; ``sentence_score`` (B, L) gives each word its sentence's mean keyword; ``fit``
+    (B,) is the affinity of the nodule to its report.
 
     Args:
         sides: as in :func:`segment`.
