@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 import shutil
+import sys
 import time
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from copy import deepcopy
@@ -69,7 +70,7 @@ def cached(
     if cache == "auto":
         cache, seconds = _choose(data, transform, folder, limit_gb)
     if cache == "memory":
-        return CasesInMemory(data, transform, skip_damaged=skip_damaged, progress=seconds > 5)
+        return CasesInMemory(data, transform, skip_damaged=skip_damaged, progress=seconds > 5 and sys.stderr.isatty())
     if cache == "disk":
         return CasesOnDisk(data, transform, skip_damaged=skip_damaged, folder=str(folder), limit_gb=limit_gb)
     return Cases(data, transform, skip_damaged=skip_damaged)

@@ -18,7 +18,7 @@ from common.cli.running import running_parser
 from common.engine.averaging import AveragedWeights
 from common.engine.distributed import EqualBuffers
 from common.engine.familiarity import FitFamiliarity
-from common.engine.progress import EpochLine
+from common.engine.progress import BestLine, EpochLine
 from common.engine.schedules import StepSchedule
 from common.engine.seeds import Seeds
 from common.engine.state import TrainingState
@@ -147,6 +147,7 @@ class TrainingHandlers:
             when: dict[str, Any] = {"progress": line, "minutes": save_minutes, "resume": resume}
             network = state["network"] if best is None else best
             objects: dict[str, Any] = {"objects": dict(state), "evaluator": evaluator, "network": network}
+            self.handlers.append(BestLine(evaluator=evaluator, weights=weights))
             self.handlers.append(TrainingState(**files, **when, **objects, settings=_settings()))
             if hasattr(network, "image_features"):
                 self.familiarity = FitFamiliarity(

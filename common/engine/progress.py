@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections import defaultdict
+from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
@@ -15,7 +16,7 @@ from common.cli.atomic import whole_file
 from common.engine.distributed import gather, is_first
 
 logger = logging.getLogger(__name__)
-QUIET = 60.0  # seconds without a line
+QUIET, FIRST = 60.0, 5.0  # seconds without a line
 
 
 class EpochLine:
@@ -101,11 +102,29 @@ class EpochLine:
             writer.writerows(rows)
 
 
+class BestLine:
+    """Handler of a trainer: as it ends, which epoch was the best, and where its network lies."""
+
+    def __init__(self, *, evaluator: Engine, weights: str) -> None:
+        self.evaluator, self.weights = evaluator, weights
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.COMPLETED, self._tell)
+
+    def _tell(self, _: Engine) -> None:
+        state: Any = self.evaluator.state
+        if is_first() and state.best_metric_epoch > 0:
+            told = f"{state.key_metric_name} {state.best_metric:.3f} in epoch {state.best_metric_epoch}"
+            logger.info("done; best validation %s; its weights: %s", told, self.weights)
+
+
 class StepLine:
-    """Handler: every :data:`QUIET` seconds of an epoch, how far it is and how long the rest will take."""
+    """Handler: after 5, 10, 20, ... seconds of an epoch, at last every :data:`QUIET`, how far it is and how long the
+    rest will take.
+    """
 
     def __init__(self, *, what: str) -> None:
-        self.what, self.began, self.told, self.first = what, 0.0, 0.0, 0
+        self.what, self.began, self.told, self.first, self.quiet = what, 0.0, 0.0, 0, FIRST
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.EPOCH_STARTED, self._begin)
@@ -113,16 +132,20 @@ class StepLine:
 
     def _begin(self, engine: Engine) -> None:
         self.began = self.told = time.monotonic()
+        self.quiet = FIRST
         self.first = engine.state.iteration  # of an epoch that goes on, the batches that it had
 
     def _tell(self, engine: Engine) -> None:
         now, length = time.monotonic(), engine.state.epoch_length
-        if now - self.told < QUIET or not length:
+        if now - self.told < min(self.quiet, QUIET) or not length:
             return
-        self.told = now
+        self.told, self.quiet = now, 2 * self.quiet
         done = (engine.state.iteration - 1) % length + 1
+        if done == length:  # the end says so itself
+            return
         left = (now - self.began) / (engine.state.iteration - self.first) * (length - done)
-        logger.info("%s %d: batch %d of %d, %s left", self.what, engine.state.epoch, done, length, duration(left))
+        several = f" {engine.state.epoch}" if engine.state.max_epochs != 1 else ""
+        logger.info("%s%s: batch %d of %d, %s left", self.what, several, done, length, duration(left))
 
 
 def duration(seconds: float) -> str:

@@ -15,6 +15,7 @@ from monai.utils import ImageMetaKey
 from common.cli.atomic import write_json, write_rows
 from common.engine.distributed import data_order, gather, is_first
 from common.engine.folders import lock_while_running
+from common.engine.progress import StepLine
 from common.metrics.intervals import intervals_of
 from common.results.page import write_page
 
@@ -41,6 +42,7 @@ class ResultFiles:
         engine.add_event_handler(Events.STARTED, self._forget)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._remember_names)
         engine.add_event_handler(Events.COMPLETED, self._write)
+        StepLine(what="evaluation").attach(engine)
         lock_while_running(engine, self.output_dir)
 
     def _forget(self, _: Engine) -> None:

@@ -20,6 +20,7 @@ from common.engine.distributed import data_order, gather, is_first
 from common.engine.failures import FAILURES, line_of
 from common.engine.familiarity import TellFamiliarity
 from common.engine.folders import lock_while_running
+from common.engine.progress import StepLine
 from common.images.dicom import burned_in, is_dicom
 from common.images.nifti import AsSliced
 from common.results.evaluation import name_of
@@ -133,6 +134,8 @@ class PredictionFiles:
         self.files = files
         if self.familiarity is not None:
             self.familiarity.attach(engine)
+        if files:
+            StepLine(what="inference").attach(engine)
         engine.add_event_handler(Events.STARTED, self._begin)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
         if files:
@@ -235,6 +238,7 @@ class PredictionFiles:
         self.predictions = [entry for entry in told if entry]
         if is_first():
             self.write_summary()
+            logger.info("%d done; all results: %s", len(self.predictions), self.folder / "index.html")
         FAILURES.finish(self.folder)
 
     def write_summary(self) -> None:
