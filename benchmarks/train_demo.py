@@ -20,7 +20,7 @@ from PIL import Image
 
 from common.cli.atomic import discard, folder_beside, replace_folder, require_own
 from common.datasets.layouts import read_dataset
-from common.results import drawing, page
+from common.results import blocks, drawing
 from common.text.encoding import encode_report
 from common.text.tokenizer import ReportTokenizer
 
@@ -112,10 +112,10 @@ def write_page(folder: Path, picture: Image.Image, metrics: dict[str, float]) ->
     """The page: the unseen case first, then the metrics."""
     caption = "Prediction and truth; pixels that attend to the top keyword; words shaded by keyword probability."
     sections = [
-        page.Section("An unseen image with its report", [page.figure(picture, caption)]),
-        page.Section("Synthetic test split", [page.table(list(metrics.items()))]),
+        blocks.Section("An unseen image with its report", [blocks.figure(picture, caption)]),
+        blocks.Section("Synthetic test split", [blocks.table(list(metrics.items()))]),
     ]
-    whole = page.render("AKE-SSFA on synthetic thyroid ultrasound", sections)
+    whole = blocks.render("AKE-SSFA on synthetic thyroid ultrasound", sections)
     (folder / "index.html").write_text(whole, encoding="utf-8")
 
 

@@ -1,3 +1,4 @@
+import base64
 import json
 import re
 from pathlib import Path
@@ -12,7 +13,11 @@ from PIL import Image
 from common.engine import progress
 from common.engine.progress import EpochLine, read_history
 from common.metrics.intervals import mean_interval
-from common.results.page import Section, case_section, curves, metrics_table, read_cases, render, write_page
+from common.results import charts
+from common.results.blocks import Section, figure, render
+from common.results.case_sections import case_section
+from common.results.metric_words import HEADLINES, WORDS, headlines
+from common.results.page import curves, metrics_table, read_cases, summaries, write_page
 from tests.warm import Running
 
 
@@ -37,13 +42,15 @@ def run(tmp_path) -> Path:
 def test_the_page_needs_no_other_file_and_no_network(run):
     page = write_page(run, title="A & B", note="Noted.").read_text()
     assert "<h1>A &amp; B</h1>" in page and "Noted." in page
-    assert not re.search(r'(src|href)="(?!data:)', page) and "://" not in page and "import " not in page
+    assert not re.search(r'src="(?!data:)', page) and "://" not in page and "import " not in page
+    links = re.findall(r'href="([^"]*)"', page)
+    assert len(links) == 5 and all((run / link).is_file() for link in links)  # pictures in full, beside the page
     assert "&lt;b&gt;" in page and "im&lt;0&gt;" in page
 
 
 def test_worst_cases_come_first_then_the_best(run):
     page = write_page(run).read_text()
-    order = re.findall(r"im&lt;(\d)&gt;.png: dice", page)
+    order = re.findall(r"im&lt;(\d)&gt;.png: Dice", page)
     assert order == ["0", "1", "4", "3", "2"]
     assert page.index("Worst cases") < page.index("Best cases")
 
@@ -66,6 +73,9 @@ def test_intervals_only_where_a_metric_is_the_mean_of_its_cases(run):
     low, high = map(float, re.search(r"0\.500</td><td>([\d.]+) to ([\d.]+)<", table).groups())
     assert 0.1 <= low < 0.5 < high <= 0.9
     assert "<th>hd95</th><td>12.000</td><td></td>" in table
+    page = write_page(run, evaluated="5 cases of the day").read_text()
+    assert "<dt>Dice</dt>" in page and "<b>0.50</b> 95 % interval" in page and "1 is the same, 0 is apart" in page
+    assert "5 cases of the day." in page and "5 cases of the day." in write_page(run).read_text()
 
 
 def test_intervals_draw_patients_and_not_their_images(run):
@@ -98,6 +108,63 @@ def test_sentences_carry_what_they_look_at(run):
     assert "data-region=" not in render("", [case_section(run, {**entry, "boxes": boxes, "images": ["gone.png"]})])
 
 
+def svg(source):
+    return base64.b64decode(source.removeprefix("data:image/svg+xml;base64,")).decode()
+
+
+def test_a_classifier_has_its_curves_and_its_headlines():
+    labels = {"1": 1.0, "2": 1.0, "3": 0.0, "4": 0.0}
+    cases = {name: {"prob": 0.2 + 0.2 * label, "malignancy": label} for name, label in labels.items()}
+    metrics = {"roc_auc": 1.0, "recall": 0.5, "calibration_error": 0.1, "dice": None}
+    (section,) = summaries(metrics, cases, {})
+    page = render("", [section])
+    assert "ROC AUC" in page and "<dt>Sensitivity</dt>" in page and "<dt>Dice</dt>" not in page
+    assert "AUC 1.00" in svg(section.blocks[1]["source"])
+    (section,) = summaries(metrics, {name: case for name, case in cases.items() if name in "12"}, {})
+    assert [block["kind"] for block in section.blocks] == ["headlines", "details"]  # one class has no curve
+
+
+def test_charts_are_the_same_each_time():
+    values = {"dice": [0.1, 0.5, 0.9]}
+    assert charts.spread(values) == charts.spread(values)
+
+
+def test_headlines_are_few_and_known():
+    assert set(HEADLINES) <= set(WORDS)
+    assert headlines(["recall", "threshold", "dice", "hd95", "iou", "nsd", "bleu_4"]) == [
+        "dice",
+        "iou",
+        "nsd",
+        "hd95",
+        "bleu_4",
+    ]
+    assert headlines(["roc_auc", "recall"]) == ["roc_auc", "recall"] and headlines(["other"]) == []
+
+
+def test_generated_and_reference_report_stand_side_by_side(run):
+    entry = {
+        "study": "s",
+        "report": "There is a pleural effusion.",
+        "reference": "No pneumothorax <b>. Pleural effusion.",
+    }
+    page = render("", [case_section(run, entry, organ="chest")])
+    assert "Reference report" in page and "No pneumothorax &lt;b&gt;" in page
+    assert re.search(r"Named by both:</b> [^<]*effusion", page)
+    assert re.search(r"Named by only the reference:</b> [^<]*pneumothorax", page)
+
+
+def test_cases_can_be_found_and_ordered(run):
+    page = write_page(run).read_text()
+    assert 'data-score="0.9"' in page and 'data-name="im&lt;4&gt;.png"' in page and 'id="find"' in page
+    assert '<option value="score">' in page and '<option value="familiarity">' not in page
+
+
+def test_a_thumbnail_has_its_picture_behind_it():
+    large = Image.effect_noise((2000, 1000), 80)
+    small, whole = figure(large, "", file="a b.png"), figure(large, "")
+    assert len(small["source"]) < len(whole["source"]) / 8 and small["link"] == "a%20b.png" and "link" not in whole
+
+
 def test_curves_hold_every_epoch(tmp_path):
     evaluator = SimpleNamespace(state=SimpleNamespace(metrics={"dice": 0.25}))
     engine = SimpleNamespace(state=SimpleNamespace(epoch=1, max_epochs=3))
@@ -113,13 +180,17 @@ def test_curves_hold_every_epoch(tmp_path):
     history = read_history(str(tmp_path / "models" / "history.csv"))
     assert [row["loss a"] for row in history] == [2.0, 1.0, 0.5]
     assert [row.get("loss late") for row in history] == [None, 5.0, None]
-    assert render("", [Section("", curves(history))]).count("<polyline") == 3
+    drawn = [svg(block["source"]) for block in curves(history)]
+    points = {name: len(re.findall("[ML] ", re.search(rf'<g id="{name}">\s*<path d="([^"]*)"', picture)[1]))
+              for picture in drawn for name in re.findall('<g id="((?:loss|validation) [^"]*)"', picture)}  # fmt: skip
+    assert points == {"loss a": 3, "loss late": 1, "validation dice": 3}
+    assert all("epoch" in picture for picture in drawn)
     engine.state.epoch = 2  # resumed after the first epoch
     line._report(engine)
     assert [row["epoch"] for row in read_history(str(tmp_path / "models" / "history.csv"))] == [1, 2]
     (tmp_path / "eval").mkdir()
     (tmp_path / "eval" / "metrics.json").write_text('{"dice": 0.2}')
-    assert "<polyline" in write_page(tmp_path / "eval").read_text()
+    assert "loss over epochs" in write_page(tmp_path / "eval").read_text()
 
 
 def test_a_long_epoch_says_how_far_it_is(monkeypatch, caplog):

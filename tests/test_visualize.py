@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.results import drawing, fonts, page
+from common.results import blocks, drawing, fonts
 
 IMAGE = np.full((40, 60), 100, np.uint8)
 MASK = np.zeros((40, 60), bool)
@@ -37,7 +37,9 @@ def test_attention_is_brightest_where_it_is_highest():
 
 
 def test_report_is_shaded_and_escaped():
-    html = page.render("Title", [page.Section("One", [page.words("A <b> nodule.", [(0, 1), (6, 12)], [0.0, 1.0])])])
+    html = blocks.render(
+        "Title", [blocks.Section("One", [blocks.words("A <b> nodule.", [(0, 1), (6, 12)], [0.0, 1.0])])]
+    )
     assert "&lt;b&gt;" in html and f"rgb{drawing.KEYWORD}" in html and "rgb(255, 255, 255)" in html
     panel = drawing.report_panel("A nodule. " * 20, [(2, 8)], [1.0], width=300)
     assert panel.width == 300 and drawing.KEYWORD in colours(panel) and panel.height > 60
@@ -56,8 +58,8 @@ def test_chinese_is_drawn_by_a_font_of_the_machine_or_left_to_the_page(monkeypat
 
 
 def test_page_is_one_file():
-    figure = page.figure(Image.new("RGB", (4, 4)), "a < b")
-    whole = page.render("Title", [page.Section("One", [figure, page.table([("dice", 0.5)])])])
+    figure = blocks.figure(Image.new("RGB", (4, 4)), "a < b")
+    whole = blocks.render("Title", [blocks.Section("One", [figure, blocks.table([("dice", 0.5)])])])
     assert whole.startswith("<!doctype html>") and "0.500" in whole and "a &lt; b" in whole
     assert "://" not in whole
 

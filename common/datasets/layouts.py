@@ -87,6 +87,11 @@ def read_dataset(root: str, split: str, *, test_fold: int | None = None, check: 
     return cases
 
 
+def truth_of(case: dict) -> dict[str, str]:
+    """``truth``, the file of the case's mask, for pictures; nothing where its outlines are no file."""
+    return {"truth": case["label"]} if isinstance(case["label"], str) else {}
+
+
 def list_dataset(root: str, split: str) -> tuple[Layout, list[dict]]:
     """The layout of ``root``, and the cases of ``split`` as :func:`read_dataset` has them, no image of which is opened.
 

@@ -276,7 +276,7 @@ def list_studies(*, image: str | None, data_dir: str | None, views: int, annotat
     """
     if image is None:
         results = read_studies(str(data_dir), "test", views=views, annotation=annotation)
-        return [{key: study[key] for key in ("study", "images")} for study in results]
+        return [{**{key: study[key] for key in ("study", "images")}, "reference": study["report"]} for study in results]
     FAILURES.take()  # of a listing before that no run finished
     whole = Path(image)
     folders = [whole]

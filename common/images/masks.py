@@ -73,6 +73,11 @@ def read_mask(path: str) -> np.ndarray:
     return foreground(np.asarray(to_grey(open_image(path))))
 
 
+def truth_in(case: Mapping) -> np.ndarray | None:
+    """The true mask, (H, W), of a case that names its file as ``truth``."""
+    return read_mask(case["truth"]) if "truth" in case else None
+
+
 class LoadMaskd(Transform):
     """MONAI dictionary transform: load the mask of ``image``, float32 (1, W, H) in {0, 1}; put it after the image.
 

@@ -42,6 +42,21 @@ def mentions(reports: Sequence[str], entities: dict[str, list[str]]) -> np.ndarr
     return np.array([[bool(pattern.search(report)) for pattern in patterns] for report in lower])
 
 
+def mentioned(report: str, entities: dict[str, list[str]]) -> list[str]:
+    """Those of ``entities`` that ``report`` speaks of."""
+    return [name for name, said in zip(entities, mentions([report], entities)[0], strict=True) if said]
+
+
+def organ_of(reports: Sequence[str]) -> str | None:
+    """The organ whose entities ``reports`` speak of most often; None of no report, or where none is mentioned."""
+    counts = {
+        organ: int(mentions(reports, read_entities(organ)).sum()) if reports else 0
+        for organ in json.loads(FILE.read_text(encoding="utf-8"))
+    }
+    best = max(counts, key=counts.__getitem__)
+    return best if counts[best] else None
+
+
 def entity_metrics(
     predictions: Sequence[str], references: Sequence[str], entities: dict[str, list[str]]
 ) -> dict[str, float]:

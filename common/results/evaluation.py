@@ -4,6 +4,7 @@ that are means over cases), ``per_case.csv`` (a row a case) and a page.
 
 from __future__ import annotations
 
+import datetime
 import logging
 import math
 from pathlib import Path
@@ -13,10 +14,12 @@ from ignite.engine import Engine, Events
 from monai.utils import ImageMetaKey
 
 from common.cli.atomic import write_json, write_rows
+from common.cli.running import running_parser
 from common.engine.distributed import data_order, gather, is_first
 from common.engine.folders import lock_while_running
 from common.engine.progress import StepLine
 from common.metrics.intervals import intervals_of
+from common.results.metric_words import headlines
 from common.results.page import write_page
 
 logger = logging.getLogger(__name__)
@@ -67,9 +70,22 @@ class ResultFiles:
         write_json(folder / "metrics.json", metrics, indent=2)
         write_json(folder / "intervals.json", intervals_of(metrics, cases, of_patient), indent=2)
         write_rows(folder / "per_case.csv", [list(columns), *zip(*columns.values(), strict=True)])
-        write_page(folder)
-        numbers = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items() if value is not None)
-        logger.info("%d cases: %s; all results: %s", len(names), numbers, folder / "index.html")
+        said = described(len(names), len(set(patients)))
+        write_page(folder, evaluated=said)
+        first = headlines(name for name, value in metrics.items() if value is not None) or list(metrics)
+        numbers = ", ".join(f"{name} {metrics[name]:.3f}" for name in first if metrics[name] is not None)
+        logger.info("%s: %s; all results: %s", said, numbers, folder / "index.html")
+
+
+def described(cases: int, patients: int) -> str:
+    """What an evaluation of so many is of: data, split, weights, and the day."""
+    parser = running_parser()
+    known = {id: parser.get_parsed_content(id) for id in ("dataset_dir", "split", "weights") if parser and id in parser}
+    data = f" of {known['dataset_dir']}" if known.get("dataset_dir") else " of drawn data" if known else ""
+    split = f", split {known['split']}{data}" if known.get("split") else ""
+    weights = f", by {known['weights']}" if known.get("weights") else ""
+    whose = f" of {patients} patients" if patients else ""
+    return f"{cases} cases{whose}{split}{weights}, {datetime.date.today().isoformat()}"
 
 
 def _numbers(columns: dict[str, list], index: int) -> dict[str, float]:

@@ -14,7 +14,7 @@ from monai.transforms import (
 )
 
 from common.cli.given import text_or_file
-from common.datasets.layouts import list_each, read_dataset
+from common.datasets.layouts import list_each, read_dataset, truth_of
 from common.text.encoding import encode_report
 from common.text.tokenizer import SentenceTokenizer
 from common.transforms.augment import RandMirrorReportd, move_slightly, vary_ultrasound
@@ -134,6 +134,7 @@ def list_cases(*, image: str | None, report: str | None, data_dir: str | None) -
     if image is None:
         cases = read_dataset(str(data_dir), "test")
         text = text_or_file(report, id="report")
-        return [{"image": case["image"], "report": case["report"] if text is None else text} for case in cases]
+        told = [{"report": case["report"] if text is None else text} for case in cases]
+        return [{"image": case["image"], **truth_of(case), **said} for case, said in zip(cases, told, strict=True)]
     text = text_or_file(report, id="report") or ""
     return [{"image": name, "report": text} for name in list_each(image)]

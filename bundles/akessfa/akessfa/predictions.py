@@ -10,6 +10,7 @@ from PIL import Image
 
 from common.engine.familiarity import TellFamiliarity
 from common.images.files import open_image, to_grey
+from common.images.masks import truth_in
 from common.images.nifti import rows_first, rows_first_mask
 from common.results import drawing
 from common.results.findings import Finding, confidence_of, measured
@@ -41,7 +42,10 @@ def prediction_files(
             **sizes,
             "confidence": confidence_of(mask, prob_map),
         }
-        pictures = {"mask": partial(mask_picture, mask), "overlay": partial(drawing.overlay, grey, mask)}
+        pictures = {
+            "mask": partial(mask_picture, mask),
+            "overlay": partial(drawing.overlay, grey, mask, truth_in(data)),
+        }
         if entry["words"]:
             pictures["attention"] = partial(_attention_of_top_word, grey, entry["words"], item["attention"])
         if probabilities:

@@ -23,7 +23,7 @@ from monai.transforms import (
 from transformers import PreTrainedTokenizerBase
 
 from common.cli.given import text_or_file
-from common.datasets.layouts import list_each, read_dataset
+from common.datasets.layouts import list_each, read_dataset, truth_of
 from common.datasets.phrases import PLAIN, TEMPLATE, prompt_of, with_phrases
 from common.images.masks import CropNoduled
 from common.text.tokenizer import ONE_AT_A_TIME
@@ -292,6 +292,6 @@ def list_cases(*, image: str | None, phrase: str | None, data_dir: str | None) -
     """
     if image is None:
         cases = read_prompts(root=str(data_dir), split="test")
-        return [{key: case[key] for key in ("image", "phrase", "prompt")} for case in cases]
+        return [{key: case[key] for key in ("image", "phrase", "prompt")} | truth_of(case) for case in cases]
     named = (text_or_file(phrase, id="phrase") or "").strip() or PLAIN
     return [{"image": name, "phrase": named, "prompt": TEMPLATE.format(named)} for name in list_each(image)]

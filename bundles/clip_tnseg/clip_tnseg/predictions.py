@@ -8,6 +8,7 @@ import numpy as np
 
 from common.engine.familiarity import TellFamiliarity
 from common.images.files import open_image, to_grey
+from common.images.masks import truth_in
 from common.images.nifti import rows_first, rows_first_mask
 from common.results import drawing
 from common.results.findings import Finding, confidence_of, measured
@@ -36,7 +37,7 @@ def show(name: str, item: dict, data: dict, *, probabilities: bool) -> Shown:
     """The mask's outline over the image ``name``."""
     mask = rows_first_mask(item["pred"])
     grey = np.asarray(to_grey(open_image(name)))
-    pictures = {"mask": partial(mask_picture, mask), "overlay": partial(drawing.overlay, grey, mask)}
+    pictures = {"mask": partial(mask_picture, mask), "overlay": partial(drawing.overlay, grey, mask, truth_in(data))}
     sizes, prob_map = measured(name, mask), rows_first(item["prob_map"])
     if probabilities:
         pictures["probability"] = partial(probability_picture, prob_map)

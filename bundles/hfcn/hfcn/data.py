@@ -19,6 +19,7 @@ from monai.transforms import (
 )
 
 from common.datasets.layouts import is_sound, list_each, list_files, list_images, read_dataset
+from common.datasets.malignancy import malignancy
 from common.engine.failures import FAILURES
 from common.images.files import check_pairs, stem_of
 from common.images.masks import CropNoduled, LoadMaskd
@@ -84,7 +85,19 @@ def validation_transforms(*, size: int, margin: float) -> Compose:
 
 def inference_transforms(*, size: int, margin: float) -> Compose:
     """Load; the result keeps the path of its file."""
-    return Compose([*load_nodule(size=size, margin=margin), JoinMaskd(), SelectItemsd(keys=["image"])])
+    return Compose(
+        [
+            *load_nodule(size=size, margin=margin),
+            JoinMaskd(),
+            SelectItemsd(keys=["image", "truth"], allow_missing_keys=True),
+        ]
+    )
+
+
+def truth_of(case: dict) -> str:
+    """The class that the data set tells: "benign", "malignant", or "unknown"."""
+    known = malignancy(case)
+    return "unknown" if known is None else ("benign", "malignant")[known]
 
 
 def list_cases(*, image: str | None, mask: str | None, data_dir: str | None) -> list[dict]:
@@ -96,7 +109,8 @@ def list_cases(*, image: str | None, mask: str | None, data_dir: str | None) -> 
         FileNotFoundError: no such image or mask.
     """
     if image is None:
-        return [{"image": case["image"], "label": case["label"]} for case in read_dataset(str(data_dir), "test")]
+        cases = read_dataset(str(data_dir), "test")
+        return [{"image": case["image"], "label": case["label"], "truth": truth_of(case)} for case in cases]
     if mask is None:
         return [{"image": name} for name in list_each(image)]
     pairs = list(pair_files(image, mask))

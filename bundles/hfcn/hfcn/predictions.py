@@ -34,6 +34,8 @@ def prediction_files(
             told = True
             logger.warning("an image without a mask: the branch that decides most is not asked; pass --mask")
         entry = describe(item, float(network.threshold))  # type: ignore[arg-type]
+        if "truth" in data:
+            entry["truth"] = data["truth"]
         picture = partial(draw, np.asarray(data["image"][0]), item, network.side)
         finding = Finding({"malignant": entry["prob"]}, category=entry["class"])
         return Shown(entry, {"overlay": picture}, [finding])

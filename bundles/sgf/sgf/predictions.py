@@ -33,6 +33,7 @@ def prediction_files(
         sentences = sentences_of(item, tokenizer)
         images = data["images"].split("\n")
         entry = describe(item, sentences, tokenizer, topics) | {"images": images}
+        entry |= {"reference": data["reference"]} if "reference" in data else {}
         pictures = {"attention": partial(draw, images, sentences)}
         return Shown(entry, pictures, report=entry["report"], images=images)
 

@@ -25,7 +25,7 @@ from common.datasets.studies import (
 )
 from common.engine.distributed import is_first
 from common.images.files import check_image, image_size, open_image, to_grey
-from common.results import page
+from common.results import blocks
 from common.results.drawing import draw_boxes
 
 from .finder import TrainedDetector
@@ -180,7 +180,7 @@ def _digest(path: Path) -> str:
 
 
 def draw_studies(*, root: str, file: str, output_dir: str, pages: int) -> None:
-    """``index.html`` with the first ``pages`` studies of each split's boxes drawn, to be looked at before training."""
+    """``pseudo_labels.html``: the first ``pages`` studies of each split with their boxes, to look at."""
     if not is_first():
         return
     content = load_annotation(Path(file))
@@ -192,6 +192,6 @@ def draw_studies(*, root: str, file: str, output_dir: str, pages: int) -> None:
             mask = [index for index, score in enumerate(entry["scores"]) if score >= 0]
             texts = [f"{entry['box_labels'][index]} {entry['scores'][index]:.2f}" for index in mask]
             boxes = to_xyxy(np.array([entry["boxes"][index] for index in mask], dtype=float).reshape(-1, 4))
-            figure = page.figure(draw_boxes(grey, boxes, texts), f"{_name(entry)}, {split}")
-            sections.append(page.Section(_name(entry), [figure, page.text(str(entry[keys_of(entry)[1]]))]))
-    write_text(Path(output_dir) / "index.html", page.render("D2R-Net: pseudo-labels", sections))
+            figure = blocks.figure(draw_boxes(grey, boxes, texts), f"{_name(entry)}, {split}")
+            sections.append(blocks.Section(_name(entry), [figure, blocks.text(str(entry[keys_of(entry)[1]]))]))
+    write_text(Path(output_dir) / "pseudo_labels.html", blocks.render("D2R-Net: pseudo-labels", sections))

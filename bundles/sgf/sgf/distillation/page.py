@@ -11,7 +11,7 @@ from PIL import Image
 from sklearn.decomposition import PCA
 
 from common.cli.atomic import write_picture, write_text
-from common.results import page
+from common.results import blocks
 from common.results.drawing import heat_map
 from common.text.distiller import Distiller, topics
 
@@ -49,11 +49,11 @@ def write_page(folder: Path, name: str, metrics: dict, clusters: list[dict], hea
         for c in clusters
     ]
     sections = [
-        page.Section("Figures", [page.table(list(metrics.items()))]),
-        page.Section(
-            "Topics of the training reports", [page.table(rows, header=("label", "reports", "words", "an example"))]
+        blocks.Section("Figures", [blocks.table(list(metrics.items()))]),
+        blocks.Section(
+            "Topics of the training reports", [blocks.table(rows, header=("label", "reports", "words", "an example"))]
         ),
-        page.Section("Silhouette", [page.figure(heat, "the framed one was chosen")]),
-        page.Section("Reports", [page.figure(points, "training reports, coloured by label")]),
+        blocks.Section("Silhouette", [blocks.figure(heat, "the framed one was chosen")]),
+        blocks.Section("Reports", [blocks.figure(points, "training reports, coloured by label")]),
     ]
-    write_text(folder / "index.html", page.render(f"Topics of {name}", sections))
+    write_text(folder / "index.html", blocks.render(f"Topics of {name}", sections))

@@ -1,0 +1,83 @@
+"""What each metric is called, what it means, and which way is better: for people who read a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+
+class Words(NamedTuple):
+    """A metric in words; ``better`` is "higher", "lower" or ""."""
+
+    name: str
+    meaning: str
+    better: str = "higher"
+
+
+WORDS = {
+    "dice": Words("Dice", "overlap of the outlined and the true nodule; 1 is the same, 0 is apart"),
+    "dice_without_report": Words("Dice without the report", "the same from the image alone: what the report is worth"),
+    "dice_without_keywords": Words("Dice without keywords", "the same with the words erased that the network names"),
+    "dice_without_others": Words("Dice without others", "the same with as many words on other images erased"),
+    "dice_two_class": Words("Dice of both classes", "mean over nodule and background, as the paper has it"),
+    "iou_two_class": Words("IoU of both classes", "mean over nodule and background, as the paper has it"),
+    "iou": Words("IoU", "shared area over the area of both outlines"),
+    "hd95": Words("HD95", "95th percentile of the borders' distance, in pixels of the network's input", "lower"),
+    "nsd": Words("Surface Dice", "share of both borders that lie within two pixels of each other"),
+    "precision": Words("Precision", "share of what is called positive that is"),
+    "recall": Words("Sensitivity", "share of what is positive that is called so"),
+    "specificity": Words("Specificity", "share of what is negative that is called so"),
+    "nodule_sensitivity": Words("Nodules found", "share of the nodules that a piece meets with IoU above 0.5"),
+    "false_positives": Words("False pieces", "outlined pieces an image that find no nodule", "lower"),
+    "roc_auc": Words("ROC AUC", "chance that a malignant image ranks above a benign one; 0.5 is guessing"),
+    "case_roc_auc": Words("ROC AUC of patients", "the same of patients, each with the mean over its images"),
+    "prob_of_true_class": Words("probability of the true class", "what the network gave the class that is true"),
+    "average_precision": Words("Average precision", "mean precision; guessing gives the malignant share"),
+    "accuracy": Words("Accuracy", "share of right answers at the threshold"),
+    "f1": Words("F1", "harmonic mean of precision and sensitivity at the threshold"),
+    "calibration_error": Words("Calibration error", "how far probabilities are from what comes true", "lower"),
+    "brier": Words("Brier score", "mean squared error of the probability", "lower"),
+    "threshold": Words("Threshold", "probability at and above which an image is called malignant", ""),
+    "bleu_4": Words("BLEU-4", "runs of four words that the reference shares"),
+    "rouge_l": Words("ROUGE-L", "longest common run of words, gaps allowed"),
+    "cider_d": Words("CIDEr-D", "agreement weighted by how telling the words are; 10 is the same"),
+    "meteor": Words("METEOR", "agreement of words, stems and order"),
+    "entity_f1": Words("Entities (F1)", "whether both reports speak of the same things, denied or not"),
+    "lesion_f1": Words("Lesions (F1)", "whether both reports name the same lesions"),
+    "cluster_accuracy": Words("Topics right", "share of studies whose topic is predicted"),
+    "distinct_reports": Words("Distinct reports", "different reports among those generated; one for all is collapse"),
+    "map": Words("COCO mAP", "average precision over IoU 0.5 to 0.95, mean of classes"),
+    "ap50": Words("AP at IoU 0.5", "average precision where half overlap counts as found"),
+    "ap75": Words("AP at IoU 0.75", "average precision where close overlap counts as found"),
+    "froc": Words("FROC", "mean sensitivity at 1/8 to 8 false boxes an image"),
+}  # fmt: skip
+HEADLINES = (
+    "dice", "dice_without_report", "iou", "nsd", "hd95", "nodule_sensitivity", "false_positives",
+    "roc_auc", "case_roc_auc", "recall", "specificity", "calibration_error",
+    "entity_f1", "lesion_f1", "bleu_4", "rouge_l", "distinct_reports", "map", "ap50", "froc",
+)  # fmt: skip
+MOST = 6  # headlines of a page
+
+
+def headlines(names: Iterable[str]) -> list[str]:
+    """Those of ``names`` that come first, :data:`MOST` at most."""
+    known = set(names)
+    chosen = [name for name in HEADLINES if name in known]
+    if "roc_auc" in known:  # of a classifier, recall is at a threshold that its page tells
+        chosen = [name for name in chosen if name not in ("dice", "iou")]
+    elif {"dice", "recall"} <= known:
+        chosen.remove("recall")
+    return chosen[:MOST]
+
+
+def name_of(metric: str) -> str:
+    """Its name for people; as it is where none is known."""
+    return WORDS[metric].name if metric in WORDS else metric.replace("_", " ")
+
+
+def meaning_of(metric: str) -> str:
+    """What it means, and which way is better; "" where that is not known."""
+    if metric not in WORDS:
+        return ""
+    words = WORDS[metric]
+    return words.meaning + (f" ({words.better} is better)" if words.better else "")
