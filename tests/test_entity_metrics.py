@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, precision_score, recall_score
 
-from common.metrics.entities import entity_metrics, mentions, read_entities
+from common.metrics.entities import entity_metrics, mentions, organ_of, read_entities
 
 
 @pytest.fixture
@@ -27,6 +27,8 @@ def test_mentions_in_both_languages(thyroid):
 
 def test_the_listed_entities_of_the_paper():
     assert [len(read_entities(organ)) for organ in ("thyroid", "breast", "liver")] == [12, 11, 15]
+    assert organ_of(["The heart is normal. No pleural effusion."]) == "chest" and organ_of([]) is None
+    assert organ_of(["甲状腺大小正常。"]) == "thyroid" and organ_of(["nothing of the kind"]) is None
     with pytest.raises(ValueError, match=r"organ: 'heart' is none of \['breast', 'chest', 'liver', 'thyroid'\]"):
         read_entities("heart")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 
 import torch
@@ -10,9 +11,10 @@ from ignite.metrics import Metric
 from monai.handlers import from_engine
 
 from common.engine.distributed import gather
-from common.metrics.entities import entity_metrics, read_entities
+from common.metrics.entities import entity_metrics, organ_of, read_entities
 from common.metrics.text import bleu, cider_d_each, rouge_l, text_metrics, tokens_of
 
+logger = logging.getLogger(__name__)
 TEXTS = from_engine(["text", "report"])
 
 
@@ -42,11 +44,13 @@ class ReportMetrics:
     ``per_case.csv`` gets each study's BLEU-4, ROUGE-L, CIDEr-D, mean probability of a token, and :meth:`numbers`.
 
     Args:
-        organ: whose entities are counted.
+        organ: whose entities are counted; "auto": those that the references speak of most (:func:`organ_of`).
     """
 
     def __init__(self, *, organ: str) -> None:
-        self.entities = read_entities(organ)
+        self.organ = organ
+        if organ != "auto":
+            read_entities(organ)
         self.texts: dict[str, list[str]] = {}
         self.columns: dict[str, list[float]] = {}
 
@@ -76,7 +80,10 @@ class ReportMetrics:
     def _compute(self, engine: Engine) -> None:
         generated, references = (gather(texts) for texts in self.texts.values())
         columns = {name: torch.tensor(gather(values)) for name, values in self.columns.items()}
-        metrics = text_metrics(generated, references) | entity_metrics(generated, references, self.entities)
+        organ = (organ_of(references) or "thyroid") if self.organ == "auto" else self.organ
+        if organ != self.organ:
+            logger.info("entities of the %s are counted, of which the references speak; --organ names another", organ)
+        metrics = text_metrics(generated, references) | entity_metrics(generated, references, read_entities(organ))
         metrics |= self.summary(columns) | {"distinct_reports": len(set(generated)) / len(generated)}
         engine.state.metrics.update(metrics)
         pairs = [([tokens_of(a)], [tokens_of(b)]) for a, b in zip(generated, references, strict=True)]

@@ -81,7 +81,7 @@ def inference_transforms(
         ValueError: ``size`` is no multiple of 32.
     """
     whole = _whole(views=views, size=size, regions=regions, region_size=region_size, coordinates=coordinates)
-    kept = SelectItemsd(keys=[*SEEN, "study", "images", "detections", "reference"], allow_missing_keys=True)
+    kept = SelectItemsd(keys=[*SEEN, "study", "images", "detections", "report"], allow_missing_keys=True)
     return Compose(
         [DetectLesionsd(detector), *whole, DescribeDetectionsd(), Lambdad(keys="images", func="\n".join), kept]
     )

@@ -41,7 +41,7 @@ def prediction_files(
         images = data["images"].split("\n")
         boxes = [box | box_size(corner, images[0]) for box, corner in zip(boxes, corners(boxes), strict=True)]
         entry = describe(item, sentences, shares, tokenizer) | {"boxes": boxes, "images": images}
-        entry |= {"reference": data["reference"]} if "reference" in data else {}
+        entry |= {"reference": data["report"]} if "report" in data else {}
         greys = [np.asarray(to_grey(open_image(name))) for name in images]
         pictures = {
             "lesions": partial(draw_boxes, greys[0], boxes),
