@@ -13,7 +13,6 @@ import tempfile
 import weakref
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from PIL import Image
 
 from common.cli.code import check_code
 from common.cli.given import require_weights
+from common.cli.location import installed
 from common.results.inference import Answer, Inference
 from common.results.predictions import is_refused
 from common.results.typed import Box, Classification, Refusal, Report, Result, Results, Segmentation, Sentence
@@ -204,11 +204,8 @@ def folder_of(bundle: str | Path) -> Path:
     path = Path(bundle)
     if path.suffix == ".zip" and path.is_file():
         return _unpacked(path)
-    spec = find_spec(str(bundle)) if str(bundle).isidentifier() else None
-    origin = Path("" if spec is None or spec.origin is None else spec.origin)
-    installed = origin.parents[1] if len(origin.parents) > 1 else path
-    for folder in (path, HERE / path, installed):
-        if (folder / "configs" / "inference.json").is_file():
+    for folder in (path, HERE / path, installed(str(bundle))):
+        if folder is not None and (folder / "configs" / "inference.json").is_file():
             return folder.resolve()
     names = sorted(folder.name for folder in HERE.glob("*") if (folder / "configs").is_dir())
     nearest = difflib.get_close_matches(str(bundle), names, n=1)

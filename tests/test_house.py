@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,15 @@ def texts_of(value):
             yield from texts_of(part)
     elif isinstance(value, str):
         yield value
+
+
+SECTIONS = ["Description", "Data", "Inputs and outputs", "Performance", "Limits", "Commands", "References", "License"]
+
+
+@pytest.mark.parametrize("card", sorted(ROOT.glob("bundles/*/docs/README.md")), ids=lambda card: card.parts[-3])
+def test_a_card_is_short_and_in_one_form(card):
+    text = card.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 120
+    assert re.findall(r"^## (.*)$", text, re.M) == SECTIONS
+    assert text.startswith("---\nlicense: apache-2.0\nlibrary_name: monai\npipeline_tag: ")
+    assert (card.parent / "details.md").is_file() and "](details.md)" in text

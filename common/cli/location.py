@@ -23,7 +23,16 @@ def bundle_root(name: str) -> str:
         frame = frame.f_back
     if Path("bundles", name, name).is_dir():
         return f"bundles/{name}"
-    spec = find_spec(name)
-    if spec is None or spec.origin is None:
+    folder = installed(name)
+    if folder is None:
         raise ValueError(f"bundle_root: no bundle {name!r} here, and none installed; pass --bundle_root FOLDER")
-    return str(Path(spec.origin).parents[1])
+    return str(folder)
+
+
+def installed(name: str) -> Path | None:
+    """The folder of the bundle whose package ``name`` is installed: from a wheel its own, else the one around it."""
+    spec = find_spec(name) if name.isidentifier() else None
+    if spec is None or spec.origin is None:
+        return None
+    package = Path(spec.origin).parent
+    return next((f for f in (package, package.parent) if (f / "configs" / "inference.json").is_file()), None)
