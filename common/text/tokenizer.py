@@ -32,7 +32,7 @@ PHRASES = 32_768  # runs of Chinese whose words are kept: reports repeat them
 PAD, UNKNOWN, BEGIN, END = "[PAD]", "[UNK]", "[BOS]", "[EOS]"  # ids 0, 1, 2, 3
 ONE_AT_A_TIME = threading.Lock()  # Hugging Face's tokenizers refuse a second thread
 _CHINESE = r"[\u3400-\u4dbf\u4e00-\u9fff]"
-_WORD = re.compile(
+WORD = re.compile(
     rf"_[A-Za-z0-9]+_|(?P<chinese>{_CHINESE}+)|[^\W\d_]+(?:[-'][^\W\d_]+)*|\d+(?:\.\d+)?|[^\w\s]|_", re.UNICODE
 )
 
@@ -175,7 +175,7 @@ class ReportTokenizer:
 
     def _split(self, text: str) -> list[tuple[str, int, int]]:
         pieces = []
-        for match in _WORD.finditer(text):
+        for match in WORD.finditer(text):
             if match["chinese"]:
                 pieces += [(w, match.start() + s, match.start() + e) for w, s, e in self._chinese(match[0])]
             else:

@@ -11,7 +11,7 @@ from monai.transforms import Transform
 
 from common.text.cache import LRUCache
 from common.text.encoding import EncodedReport, encode_report
-from common.text.tokenizer import _WORD, SentenceTokenizer
+from common.text.tokenizer import WORD, SentenceTokenizer
 
 logger = logging.getLogger(__name__)
 KEPT = 4096  # encoded reports in memory
@@ -64,7 +64,7 @@ class TokenizeReportd(Transform):
 
     def _warn_if_cut(self, report: str, encoded: EncodedReport) -> None:
         kept = max((end for _, end in encoded.spans), default=0)
-        if self.warned or not _WORD.search(report, kept):
+        if self.warned or not WORD.search(report, kept):
             return
         self.warned = True
         logger.warning(

@@ -1,0 +1,59 @@
+"""A TorchScript archive alone is enough: sizes, tokenizer and metadata lie in it."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tokenizers import Tokenizer
+
+from common.text.encoding import encode_report
+from common.text.tokenizer import ReportTokenizer
+from tests.test_bundle_contract import BUNDLES, TINY, checked, train_tiny
+from tests.test_shipped_weights import lobe
+from tests.warm import ROOT, monai_bundle
+
+EXTRA = ("inference.json", "tokenizer.json", "metadata.json")
+
+
+def archive_of(bundle, folder):
+    config = f"bundles/{bundle}/configs/inference.json"
+    checked(monai_bundle("run", "--run_id", "export_torchscript", "--config_file", config, "--ckpt_dir", folder), 0)
+    files = dict.fromkeys(EXTRA, "")
+    return torch.jit.load(folder / "model.ts", _extra_files=files), files
+
+
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_an_archive_holds_its_settings_and_its_tokenizer(bundle, tmp_path):
+    shutil.copytree(ROOT / "bundles" / bundle / "models", tmp_path / "models")
+    _, files = archive_of(bundle, tmp_path / "models")
+    config = json.loads(files["inference.json"])
+    known = json.loads((tmp_path / "models" / "model.json").read_text())["settings"]
+    assert known and all(config[id] == value for id, value in known.items() if id in config)
+    metadata = json.loads((ROOT / "bundles" / bundle / "configs" / "metadata.json").read_text())
+    assert json.loads(files["metadata.json"]).items() >= metadata.items()
+    assert bool(files["tokenizer.json"]) == ("tokenizer_path" in config)
+
+
+def test_sizes_are_those_of_the_training(tmp_path):
+    folder, _ = train_tiny("hfcn", tmp_path)
+    _, files = archive_of("hfcn", folder / "models")
+    assert json.loads(files["inference.json"])["image_size"] == TINY["hfcn"]["network"]["image_size"] != 192
+
+
+def test_from_the_archive_alone_an_image_is_segmented_by_its_report(tmp_path):
+    shutil.copytree(ROOT / "bundles" / "akessfa" / "models", tmp_path / "models")
+    network, files = archive_of("akessfa", tmp_path / "models")
+    report = "A medium-sized round nodule lies in the central part. The isthmus is normal."
+    size = json.loads(files["inference.json"])["image_size"]
+    ids = Tokenizer.from_str(files["tokenizer.json"].decode()).encode(report).ids
+    own = encode_report(ReportTokenizer.load(str(tmp_path / "models" / "report_tokenizer.json")), report, 128)
+    assert [i for i in ids if i > 3] == [i for i in own.input_ids if i > 3]
+    image, inside = lobe()
+    pixels = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR), dtype=np.float32) / 255
+    with torch.no_grad():
+        logits = network(torch.from_numpy(pixels.T.copy())[None, None], torch.tensor([ids]))
+    mask = np.asarray(Image.fromarray(np.asarray(logits[0, 0].T > 0)).resize(image.shape[::-1]))
+    assert 2 * (mask & inside).sum() / (mask.sum() + inside.sum()) > 0.6
