@@ -118,7 +118,10 @@ def test_pseudo_labels_are_added_and_nothing_else_changes(labelling):
         there = np.array([box for box in new["boxes"] if box != [-1] * 4]).reshape(-1, 4)
         assert (there >= 0).all() and (there[:, :2] + there[:, 2:] <= 80.1).all()
     assert any(score > 0 for split in after.values() for entry in split for score in entry["scores"])
-    assert not list(root.glob("*.jsonl")) and "data:image/jpeg" in (root.parent / "pages" / "index.html").read_text()
+    assert (
+        not list(root.glob("*.jsonl"))
+        and "data:image/jpeg" in (root.parent / "pages" / "pseudo_labels.html").read_text()
+    )
     with pytest.raises(RuntimeError) as caught:
         execute(["pseudo_label"], "infer", **options)
     assert "pass --overwrite true to replace them" in str(caught.value.__cause__)

@@ -30,9 +30,9 @@ def hausdorff95(prediction: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     return torch.where(empty.all(0), torch.zeros_like(distance), distance)
 
 
-def mean_dice(prediction: str = "pred") -> MeanDice:
-    """MONAI's Dice of ``prediction`` with ``label``, keys of an evaluator's output, meaned over images."""
-    return MeanDice(output_transform=from_engine([prediction, "label"]))
+def mean_dice(key: str = "pred") -> MeanDice:
+    """MONAI's Dice of ``key`` with ``label``, entries of an evaluator's output, mean over images."""
+    return MeanDice(output_transform=from_engine([key, "label"]))
 
 
 class _Hausdorff95Metric(CumulativeIterationMetric):
