@@ -31,6 +31,8 @@ CALLS = (
     ("Lesions and a report of a chest X-ray", "/infer/d2rnet?image=chest0&output=json", ["-X", "POST"]),
     ("A file that is not in the studies", "/infer/hfcn?output=json", ["-F", "file=@thyroid0.png"]),
     ("A DICOM file", "/infer/akessfa?output=json", ["-F", "file=@ultrasound.dcm", "-F", f"params={REPORT}"]),
+    ("Noise, which no answer fits", "/infer/hfcn?output=json", ["-F", "file=@noise.png"]),
+    ("A photograph", "/infer/clip_tnseg?output=json", ["-F", "file=@flower.png"]),
     ("Without the report that is needed", "/infer/akessfa?image=thyroid0&output=json", ["-X", "POST"]),
     ("No such image", "/infer/hfcn?image=nothing&output=json", ["-X", "POST"]),
     ("A path in place of a name", "/infer/hfcn?image=../../etc/passwd", ["-X", "POST"]),

@@ -25,10 +25,12 @@ if __name__ == "__main__":
     sys.modules.pop("sitecustomize", None)
     import sitecustomize  # noqa: F401  (the shim, before anything imports torchvision)
 
+import numpy as np  # noqa: E402
 from monai.bundle import ConfigParser, ConfigWorkflow  # noqa: E402
 from PIL import Image  # noqa: E402
 from pydicom.dataset import Dataset, FileMetaDataset  # noqa: E402
 from pydicom.uid import ExplicitVRLittleEndian, UltrasoundImageStorage, generate_uid  # noqa: E402
+from sklearn.datasets import load_sample_image  # noqa: E402
 
 from common.images.dicom import CENTIMETRES  # noqa: E402
 from common.synthetic.chest import ChestOptions, write_chests  # noqa: E402
@@ -105,7 +107,9 @@ def write_studies(studies: Path, *, count: int = 6, size: int = 192, seed: int =
 
 
 def write_files(studies: Path, folder: Path) -> None:
-    """Files for calls that send one: a picture, the same as DICOM, half of that, and a text with a picture's name."""
+    """Files for calls that send one: a picture, the same as DICOM, half of that, a text with a picture's name, noise,
+    and a photograph.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(studies / "thyroid0.png", folder)
     picture = Image.open(studies / "thyroid0.png").convert("L")
@@ -113,6 +117,9 @@ def write_files(studies: Path, folder: Path) -> None:
     whole = (folder / "ultrasound.dcm").read_bytes()
     (folder / "damaged.dcm").write_bytes(whole[: len(whole) // 2])
     (folder / "notes.png").write_text("This is no picture.")
+    noise = np.random.default_rng(0).integers(0, 256, (240, 320)).astype(np.uint8)
+    Image.fromarray(noise).save(folder / "noise.png")
+    Image.fromarray(load_sample_image("flower.jpg")).save(folder / "flower.png")
 
 
 def write_dicom(picture: Image.Image, path: Path, *, millimetres: float) -> None:
