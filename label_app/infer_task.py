@@ -67,7 +67,7 @@ class ServeBundle(InferTask):
         except Exception as error:
             raise bad_input(error, image) from error
         result: dict[str, Any] = {**entry, "label_names": self.labels, "centroids": {}}
-        if self.bundle.kind == "classification":
+        if self.bundle.kind == "classification" and "prob" in entry:  # which a refused image has not
             result["prediction"] = class_scores(self.labels, float(entry["prob"]))
         file = None if mask is None else write_mask(mask, image, request.get("result_extension"))
         result["latencies"] = {"total": round(time.perf_counter() - start, 3)}

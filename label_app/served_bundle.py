@@ -10,6 +10,7 @@ from monai.bundle import ConfigParser
 from PIL import Image
 
 from common.cli.code import check_code
+from common.engine.familiarity import file_of
 from common.results.inference import Inference
 
 TEXTS = ("report", "phrase")  # ids of inference.json that a text beside the image goes to
@@ -63,7 +64,7 @@ class ServedBundle:
             ValueError, FileNotFoundError: the image cannot be read.
         """
         with self.lock:
-            changed = self.weights.stat().st_mtime
+            changed = [file.stat().st_mtime for file in (self.weights, file_of(self.weights)) if file.is_file()]
             if self.loaded is None or self.loaded[0] != changed:
                 self.loaded = (changed, Inference(self.folder))
             inference = self.loaded[1]

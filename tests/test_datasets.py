@@ -187,6 +187,13 @@ def test_tg3k_has_no_test_split(tmp_path):
     assert len(read_dataset(str(tmp_path), "train")) == 1
     with pytest.raises(ValueError, match="split: 'test' is not in"):
         read_tg3k(str(tmp_path), "test")
+    parts = []
+    for split in ("train", "validation", "test"):  # one image: it is in one part
+        try:
+            parts += read_dataset(str(tmp_path), split, test_fold=0)
+        except ValueError as error:
+            assert "has no image in split" in str(error)
+    assert len(parts) == 1
 
 
 @pytest.mark.parametrize(

@@ -372,3 +372,15 @@ def test_results_need_a_dicom_image(tmp_path, speckle):
     Image.fromarray(speckle).save(tmp_path / "a.png")
     with pytest.raises(ValueError, match=r"dicom_results: .*a.png' is no DICOM file"):
         DicomResults(folder=tmp_path, network="HFCN").write_findings(str(tmp_path / "a.png"), [])
+
+
+def test_an_empty_mask_keeps_what_is_known_of_the_image(tmp_path, speckle):
+    file = dicom_file(tmp_path / "a.dcm", speckle)
+    finding = Finding({"area_mm2": 0.0, "familiarity": 0.01}, mask=np.zeros(speckle.shape[:2], dtype=bool), unlike=True)
+    written = DicomResults(folder=tmp_path, network="network").write_findings(str(file), [finding])
+    assert "dicom_seg" not in written
+    said = str(read(tmp_path / written["dicom_sr"]))
+    assert (
+        "This image is unlike the training images" in said and "Familiarity of the image" in said and "Absent" in said
+    )
+    assert "Area" not in said

@@ -64,9 +64,10 @@ def test_it_is_kept_with_the_weights_that_it_belongs_to(known, tmp_path):
         Familiarity.load(path, weights="abc")
 
 
-def test_too_few_images_are_refused():
-    with pytest.raises(ValueError, match="familiarity: 9 training images"):
-        Familiarity.fit(np.zeros((9, 2)), [np.zeros((1, 2))])
+@pytest.mark.parametrize(("images", "cases"), [(9, 20), (10, 19)])
+def test_too_few_images_are_refused(images, cases):
+    with pytest.raises(ValueError, match=f"{images} training images and {cases} cases held out; it needs 10 and 20"):
+        Familiarity.fit(np.zeros((images, 2)), [np.zeros((1, 2))] * cases)
 
 
 class Network(nn.Module):
@@ -124,9 +125,15 @@ def test_other_weights_have_none(trained, caplog):
         TellFamiliarity(network=network, weights=weights, refuse=True)
 
 
-def test_few_training_images_fit_none(trained, caplog):
-    fit(*trained, training=5)
-    assert not file_of(trained[1]).exists() and "familiarity: not fitted" in caplog.text
+def test_few_images_and_odd_features_end_no_training(trained, caplog):
+    network, weights, data = trained
+    fit(network, weights, data, training=5)
+    fit(network, weights, data[:45])
+    with torch.no_grad():
+        network.encoder.weight.fill_(float("nan"))
+    torch.save(network.state_dict(), weights)
+    fit(network, weights, data)
+    assert not file_of(weights).exists() and caplog.text.count("familiarity: not fitted (") == 3
 
 
 def test_tokens_and_maps_are_pooled():

@@ -11,6 +11,7 @@ from hfcn.loss import branch_losses, inverse_frequency
 from hfcn.mask_branch import FitMaskBranch
 from hfcn.network import HFCN, Branches, BranchesAndFusion, average, inside_and_outside
 from ignite.engine import Engine
+from monai.bundle import ConfigParser
 from monai.data import Dataset, MetaTensor
 from PIL import Image
 from scipy import ndimage
@@ -18,6 +19,7 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from akessfa.data import read_cases
+from common.cli import model_file
 from common.datasets.malignancy import malignancy, read_malignancy
 from common.images.masks import CropNoduled
 from common.metrics.classification import best_threshold, calibration_error, classification_metrics, pool_cases
@@ -353,3 +355,15 @@ def test_a_mask_branch_needs_features_that_stay():
         HFCN(depth=18, width=8, mask_weight=0.5)
     network = HFCN(depth=18, width=8, train_trunk=False).train()
     assert not network.trunk.training and not any(p.requires_grad for p in network.trunk.parameters())
+
+
+def test_a_fold_that_differs_from_the_trainings_is_told(tmp_path, caplog):
+    weights = tmp_path / "model.pt"
+    torch.save({}, weights)
+    config = {"network_def": {"_target_": "x"}, "dataset_dir": "data", "test_fold": 2}
+    trained = ConfigParser(config)
+    model_file.write(weights, model_file.settings_of(trained), files={})
+    model_file.adopt(trained, {}, weights=str(weights))
+    assert not caplog.records
+    model_file.adopt(ConfigParser({**config, "test_fold": None}), {}, weights=str(weights))
+    assert "test_fold: the model was trained with 2, this runs with None" in caplog.text

@@ -124,6 +124,20 @@ def test_a_classifier_has_its_curves_and_its_headlines():
     assert [block["kind"] for block in section.blocks] == ["headlines", "details"]  # one class has no curve
 
 
+def test_what_is_no_number_is_not_drawn(tmp_path):
+    pairs = [(0.9, 1.0), (float("nan"), 1.0), (0.1, 0.0)]
+    cases = {str(index): {"prob": prob, "malignancy": label} for index, (prob, label) in enumerate(pairs)}
+    assert summaries({"roc_auc": 1.0}, cases, {})[0].blocks[1]["kind"] == "chart"
+    history = [
+        {"epoch": 1.0, "loss a": float("nan"), "loss b": 0.5},
+        {"epoch": 2.0, "loss a": float("nan"), "loss b": 0.25},
+    ]
+    picture = svg(curves(history)[0]["source"])
+    assert 'id="loss b"' in picture and 'id="loss a"' not in picture
+    entry = {"image": "a", "overlay": "a\0.png", "reference": "No pleural effusion."}
+    assert "Named by only the reference" in render("", [case_section(tmp_path, entry, organ="chest")])
+
+
 def test_charts_are_the_same_each_time():
     values = {"dice": [0.1, 0.5, 0.9]}
     assert charts.spread(values) == charts.spread(values)

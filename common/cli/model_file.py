@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,9 +20,11 @@ from monai.bundle import ConfigParser, ReferenceResolver
 from common.cli.atomic import write_json
 from common.cli.typed_text import is_text, put
 
+logger = logging.getLogger(__name__)
 ANYTIME = {  # of a network, and free to differ from its training's
     "beams", "min_length", "length_penalty", "block_ngram", "crops", "score_thresh", "nms_thresh", "detections_per_img",
 }  # fmt: skip
+FOLD = "test_fold"  # which patients were kept back; told, since another data set has its own
 NETWORK = "network_def"  # its id where it is trained
 INPUTS = ("validate#preprocessing", "preprocessing")  # what makes the network's input
 
@@ -34,6 +37,8 @@ def path_of(weights: str | Path) -> Path:
 def settings_of(parser: ConfigParser) -> dict[str, Any]:
     """Plain values by their ids that shape the network of ``parser`` and its input; paths and texts are left out."""
     plain = {**_plain(parser, NETWORK), **{id: v for part in INPUTS for id, v in _referred(parser, part)}}
+    if FOLD in parser and parser.get(FOLD) is not None:
+        plain[FOLD] = parser.get(FOLD)
     return {id: value for id, value in plain.items() if not is_text(id) and id.rpartition("#")[2] not in ANYTIME}
 
 
@@ -116,7 +121,14 @@ def adopt(
     _require_whole(path, content["files"])
     referred = dict(_referred(parser, network))
     named = {ReferenceResolver.normalize_id(id) for id in given}
-    for trained, value in content["settings"].items():
+    settings = dict(content["settings"])
+    fold = settings.pop(FOLD, None)
+    if not only_network and FOLD in parser and fold != parser.get(FOLD) and parser.get("dataset_dir", None) is not None:
+        logger.warning(
+            "test_fold: the model was trained with %s, this runs with %s: of the same data set, its test split holds "
+            "patients that the model was trained on", fold, parser.get(FOLD)
+        )  # fmt: skip
+    for trained, value in settings.items():
         id = network + trained.removeprefix(NETWORK) if trained.startswith(NETWORK) else trained
         if not _holds(parser, id) or (only_network and id not in referred and not id.startswith(network)):
             continue

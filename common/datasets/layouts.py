@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +33,7 @@ class Layout(NamedTuple):
     matches: Callable[[Path], bool]
     read: Callable[[str, str], list[dict]]
     templated: bool = False
+    splits: Sequence[str] = tuple(SPLITS)
 
 
 def _columns(folder: Path) -> set[str]:
@@ -53,7 +54,10 @@ LAYOUTS = (
         "TN3K: trainval-image/, trainval-mask/, test-image/, ...", lambda f: (f / "trainval-image").is_dir(), read_tn3k
     ),
     Layout(
-        "TG3K: thyroid-image/, thyroid-mask/, tg3k-trainval.json", lambda f: (f / "thyroid-image").is_dir(), read_tg3k
+        "TG3K: thyroid-image/, thyroid-mask/, tg3k-trainval.json",
+        lambda f: (f / "thyroid-image").is_dir(),
+        read_tg3k,
+        splits=("train", "validation"),
     ),
     Layout(
         "PhraseCut: image_data_split.json, refer_{train,val,test}.json, images/",
@@ -107,8 +111,8 @@ def list_dataset(root: str, split: str) -> tuple[Layout, list[dict]]:
 
 def _divided(root: str, split: str, test_fold: int) -> tuple[Layout, list[dict]]:
     """As :func:`list_dataset`, divided by ``test_fold``."""
-    layout, _ = list_dataset(root, split)
-    cases = [case for name in SPLITS for case in list_dataset(root, name)[1]]
+    layout, _ = list_dataset(root, "train")
+    cases = [case for name in layout.splits for case in list_dataset(root, name)[1]]
     return layout, [case for case in cases if split_by_fold(case["case"], test_fold) == split]
 
 

@@ -21,10 +21,11 @@ from monai.data import DataLoader
 from common.cli.atomic import whole_file
 from common.cli.model_file import digest_of
 from common.engine.caching import cached
-from common.metrics.familiarity import FEWEST, UNFAMILIAR, UNLIKE, Familiarity
+from common.metrics.familiarity import UNFAMILIAR, UNLIKE, Familiarity
 
 logger = logging.getLogger(__name__)
 MOST = 1000  # cases that are looked at of a split
+ANEW = "--run_id fit_familiarity of train.json with evaluate.json merged over it, --split validation"
 
 
 def file_of(weights: str | Path) -> Path:
@@ -83,11 +84,12 @@ class FitFamiliarity:
         held_out = self.evaluator.data_loader.dataset
         features = PooledFeatures(network)
         training = self._features(features, self.dataset.data, held_out.transform)
-        if sum(map(len, training)) < FEWEST:
-            logger.warning("familiarity: not fitted; it needs %d training images at least", FEWEST)
-            return
         kept_back = self._features(features, held_out.data, held_out.transform)
-        known = Familiarity.fit(np.concatenate(training), kept_back)
+        try:
+            known = Familiarity.fit(np.concatenate(training), kept_back)
+        except (ValueError, np.linalg.LinAlgError) as error:  # the training is done, whatever its features are
+            logger.warning("familiarity: not fitted (%s)", error)
+            return
         with whole_file(file_of(self.weights)) as part:
             known.save(part, weights=digest_of(Path(self.weights)))
         logger.info("familiarity: fitted to %d training cases and %d held out", len(training), len(kept_back))
@@ -128,7 +130,7 @@ class TellFamiliarity:
         if refuse and self.known is None:
             raise FileNotFoundError(
                 f"refuse_unfamiliar: no file {str(file_of(weights))!r} that belongs to these weights tells what the "
-                "training images were like; train anew, or make it with --run_id fit_familiarity"
+                "training images were like; train anew, or make it: {ANEW}"
             )
 
     def attach(self, engine: Engine) -> None:
@@ -140,7 +142,7 @@ class TellFamiliarity:
             return None
         known = Familiarity.load(path, weights=digest_of(Path(self.weights)))
         if known is None:
-            logger.warning("%s belongs to other weights and is not used; make it anew: --run_id fit_familiarity", path)
+            logger.warning("%s belongs to other weights and is not used; make it anew: %s", path, ANEW)
         return known
 
     def of_batch(self, batch: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from sklearn.covariance import LedoitWolf
 UNFAMILIAR = 0.05  # share of held-out images of the training's kind that are less familiar
 UNLIKE = "this image is unlike the training images"
 FEWEST = 10  # images that a Gaussian is fitted to
+FEWEST_HELD_OUT = 20  # cases, of which one is UNFAMILIAR of all
 QUANTILES = np.linspace(0, 1, 101)
 
 
@@ -40,10 +41,15 @@ class Familiarity:
         """Fit the Gaussian to ``training`` (N, D), and the shares to ``held_out``, each case's views (V, D).
 
         Raises:
-            ValueError: fewer than :data:`FEWEST` training images, or no case held out.
+            ValueError: fewer than :data:`FEWEST` training images, or than :data:`FEWEST_HELD_OUT` cases held out, or
+                features that are no numbers.
+            numpy.linalg.LinAlgError: features that do not vary.
         """
-        if len(training) < FEWEST or not held_out:
-            raise ValueError(f"familiarity: {len(training)} training images, {len(held_out)} cases held out; too few")
+        if len(training) < FEWEST or len(held_out) < FEWEST_HELD_OUT:
+            raise ValueError(
+                f"{len(training)} training images and {len(held_out)} cases held out; it needs {FEWEST} and "
+                f"{FEWEST_HELD_OUT} at least"
+            )
         mean, std = training.mean(0), np.maximum(training.std(0), 1e-6)
         precision = LedoitWolf(assume_centered=True).fit((training - mean) / std).precision_
         known = cls(mean=mean, whitening=np.linalg.cholesky(precision) / std[:, None], distances=np.ones(1), count=1)

@@ -106,7 +106,7 @@ def reference_block(entry: Mapping[str, Any], organ: str | None) -> Block | None
     block: Block = {"kind": "reference", "text": entry["reference"], "lines": []}
     if organ is not None:
         entities = read_entities(organ)
-        generated, reference = (mentioned(entry[key], entities) for key in ("report", "reference"))
+        generated, reference = (mentioned(str(entry.get(key, "")), entities) for key in ("report", "reference"))
         groups = {
             "both": [name for name in reference if name in generated],
             "only the reference": [name for name in reference if name not in generated],
@@ -147,4 +147,7 @@ def _opened(path: Path) -> Image.Image | None:
 
 
 def _inside(folder: Path, file: str) -> bool:
-    return (folder / file).resolve().is_relative_to(folder.resolve()) and (folder / file).is_file()
+    try:
+        return (folder / file).resolve().is_relative_to(folder.resolve()) and (folder / file).is_file()
+    except (ValueError, OSError):  # no name of a file
+        return False

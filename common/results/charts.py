@@ -48,6 +48,8 @@ def curves(kind: str, names: Sequence[str], history: Sequence[Mapping[str, float
     figure, (axes,) = _figure()
     for index, name in enumerate(names):
         points = [(row["epoch"], row[name]) for row in history if name in row and np.isfinite(row[name])]
+        if not points:
+            continue
         style = "-" if index < len(COLOURS) else "--"
         label = name_of(name.removeprefix(f"{kind} "))
         axes.plot(*np.array(points).T, style, color=COLOURS[index % len(COLOURS)], label=label, marker=".", gid=name)

@@ -70,9 +70,9 @@ class DicomResults:
         """
         header, name = source_header(image), name or stem_of(image)
         frame = _frame(image, header)
-        covered = [f for f in findings if f.mask is None or f.mask.any()] or [
-            Finding(label="lesion", category="absent")
-        ]
+        covered = [f if f.mask is None or f.mask.any() else _absent(f) for f in findings] or [NOTHING]
+        if any(f.mask is not None for f in covered):
+            covered = [f for f in covered if f.category != "absent"]
         masks = [finding.mask for finding in covered if finding.mask is not None]
         seg = self._segmentation(header, masks[0], frame, self._spacing(image, masks[0])) if masks else None
         written = {} if seg is None else {"dicom_seg": self._save(seg, f"{name}_seg.dcm")}
@@ -162,6 +162,12 @@ class DicomResults:
             "device_serial_number": "none",
             "series_description": f"{self.network}: {what}, research only",
         }
+
+
+def _absent(finding: Finding) -> Finding:
+    """What stands for a mask that covers no pixel; what is known of the image stays."""
+    known = {name: value for name, value in finding.values.items() if name == "familiarity"}
+    return Finding(known, label="lesion", category="absent", unlike=finding.unlike)
 
 
 def _group(finding: Finding, header: Dataset, seg: Dataset | None, frame: int | None) -> Template:

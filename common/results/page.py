@@ -119,7 +119,8 @@ def _charts(cases: Mapping[str, Mapping[str, float]]) -> list[Block]:
                 columns.setdefault(name, []).append(value)
     drawn = {name: columns[name] for name in SPREAD if len(columns.get(name, ())) > 2}
     blocks = [chart(charts.spread(drawn), "each case; the box holds the middle half")] if drawn else []
-    pairs = [(case["malignancy"], case["prob"]) for case in cases.values() if {"malignancy", "prob"} <= case.keys()]
+    told = [(case.get("malignancy", np.nan), case.get("prob", np.nan)) for case in cases.values()]
+    pairs = [pair for pair in told if np.isfinite(pair).all()]
     labels, probabilities = np.array(pairs).reshape(-1, 2).T
     if len(set(labels.tolist())) == 2:
         blocks.append(chart(charts.classification(labels, probabilities), "images of the split"))

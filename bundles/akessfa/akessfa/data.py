@@ -123,7 +123,9 @@ def read_cases(
     return [{**case, "report": report_of[following[case["case"]]], "sentences": []} for case in cases]
 
 
-def list_cases(*, image: str | None, report: str | None, data_dir: str | None) -> list[dict]:
+def list_cases(
+    *, image: str | None, report: str | None, data_dir: str | None, test_fold: int | None = None
+) -> list[dict]:
     """What inference runs over: ``image`` (a file or a folder) with ``report``, a text or the name of a text file.
 
     Without ``image``, the test split with its own reports.
@@ -132,7 +134,7 @@ def list_cases(*, image: str | None, report: str | None, data_dir: str | None) -
         FileNotFoundError: no such image; ``report`` ends in .txt and is no file.
     """
     if image is None:
-        cases = read_dataset(str(data_dir), "test")
+        cases = read_dataset(str(data_dir), "test", test_fold=test_fold)
         text = text_or_file(report, id="report")
         told = [{"report": case["report"] if text is None else text} for case in cases]
         return [{"image": case["image"], **truth_of(case), **said} for case, said in zip(cases, told, strict=True)]

@@ -282,7 +282,9 @@ def inference_transforms(*, tokenizer: PreTrainedTokenizerBase, size: int, max_l
     return Compose([*whole_image(size=size), TokenizePromptd(tokenizer, max_length=max_length)])
 
 
-def list_cases(*, image: str | None, phrase: str | None, data_dir: str | None) -> list[dict]:
+def list_cases(
+    *, image: str | None, phrase: str | None, data_dir: str | None, test_fold: int | None = None
+) -> list[dict]:
     """What inference runs over: ``image`` (a file or a folder) with ``phrase``, by default "thyroid nodule".
 
     ``phrase`` is a text or the name of a text file. Without ``image``, the test split with its own phrases.
@@ -291,7 +293,7 @@ def list_cases(*, image: str | None, phrase: str | None, data_dir: str | None) -
         FileNotFoundError: no such image; ``phrase`` ends in .txt and is no file.
     """
     if image is None:
-        cases = read_prompts(root=str(data_dir), split="test")
+        cases = read_prompts(root=str(data_dir), split="test", test_fold=test_fold)
         return [{key: case[key] for key in ("image", "phrase", "prompt")} | truth_of(case) for case in cases]
     named = (text_or_file(phrase, id="phrase") or "").strip() or PLAIN
     return [{"image": name, "phrase": named, "prompt": TEMPLATE.format(named)} for name in list_each(image)]

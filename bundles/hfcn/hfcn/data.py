@@ -100,7 +100,9 @@ def truth_of(case: dict) -> str:
     return "unknown" if known is None else ("benign", "malignant")[known]
 
 
-def list_cases(*, image: str | None, mask: str | None, data_dir: str | None) -> list[dict]:
+def list_cases(
+    *, image: str | None, mask: str | None, data_dir: str | None, test_fold: int | None = None
+) -> list[dict]:
     """What inference runs over: ``image``, a file or a folder, with masks of the same names in ``mask``, if given.
 
     Without ``image``, the test split.
@@ -109,7 +111,7 @@ def list_cases(*, image: str | None, mask: str | None, data_dir: str | None) -> 
         FileNotFoundError: no such image or mask.
     """
     if image is None:
-        cases = read_dataset(str(data_dir), "test")
+        cases = read_dataset(str(data_dir), "test", test_fold=test_fold)
         return [{"image": case["image"], "label": case["label"], "truth": truth_of(case)} for case in cases]
     if mask is None:
         return [{"image": name} for name in list_each(image)]
