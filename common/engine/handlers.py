@@ -66,6 +66,24 @@ def _settings() -> dict[str, Any]:
     return {} if parser is None else settings_of(parser)
 
 
+def _averaged(
+    state: Mapping[str, Any], best: torch.nn.Module | None, evaluator: Evaluator, decay: float
+) -> tuple[list[Any], Mapping[str, Any], torch.nn.Module | None]:
+    """What averages the weights by ``decay``, the state with the average, and it as the best; as they are for 0."""
+    if not decay:
+        return [], state, best
+    average = AveragedWeights(network=state["network"], evaluator=evaluator, decay=decay)
+    network = average.averaged.module
+    return [average, EqualBuffers(network=network)], {**state, "averaged": average.averaged}, network
+
+
+def _familiarity(network: torch.nn.Module, dataset: Any, evaluator: Evaluator, weights: str) -> FitFamiliarity | None:
+    """What fits the familiarity of ``network``; None where it has no part in it."""
+    if not hasattr(network, "image_features"):
+        return None
+    return FitFamiliarity(network=network, dataset=dataset, evaluator=evaluator, weights=weights)
+
+
 def _check(schedule: str, accumulate: int) -> None:
     if schedule not in ("iteration", "epoch"):
         raise ValueError(f"schedule: {schedule!r} is neither 'iteration' nor 'epoch'")
@@ -122,11 +140,7 @@ class TrainingHandlers:
         _check(schedule, accumulate)
         self.accumulate = accumulate
         schedules = [item for item in state.values() if isinstance(item, LRScheduler)]
-        averages: list[Any] = []
-        if ema_decay:
-            average = AveragedWeights(network=state["network"], evaluator=evaluator, decay=ema_decay)
-            averages = [average, EqualBuffers(network=average.averaged.module)]
-            state, best = {**state, "averaged": average.averaged}, average.averaged.module
+        averages, state, best = _averaged(state, best, evaluator, ema_decay)
         line = EpochLine(evaluator=evaluator, path=f"{folder}/{prefix}history.csv")
         start = [] if resume else _from_pretrained(pretrained, weights, state["network"])
         self.handlers: list[Any] = [
@@ -149,11 +163,8 @@ class TrainingHandlers:
             objects: dict[str, Any] = {"objects": dict(state), "evaluator": evaluator, "network": network}
             self.handlers.append(BestLine(evaluator=evaluator, weights=weights))
             self.handlers.append(TrainingState(**files, **when, **objects, settings=_settings()))
-            if hasattr(network, "image_features"):
-                self.familiarity = FitFamiliarity(
-                    network=network, dataset=dataset, evaluator=evaluator, weights=weights
-                )
-                self.handlers.append(self.familiarity)
+            self.familiarity = _familiarity(network, dataset, evaluator, weights)
+            self.handlers += [self.familiarity] if self.familiarity is not None else []
 
     def attach(self, engine: Engine) -> None:
         engine.state.accumulate = self.accumulate  # type: ignore[attr-defined]
