@@ -62,6 +62,7 @@ def filled_in(option, word, bundle, folder):
         "FOLDER_OR_HUB_NAME": folder / ("bert" if bundle in ("akessfa", "d2rnet") else "models/clip"),
         "FOLDER": folder / "labelled" if option == "--output_dir" else data,
         "STUDIES": data,
+        "NEW": folder / "models",
         "FILE": data / "thyroid.json",
         "FINETUNED": folder / "tuned",
         "TEXT": next(iter(TINY[bundle]["infer"].values()), ""),
