@@ -13,8 +13,8 @@ from common import predict
 from common.cli.predict import main
 from common.engine.familiarity import FitFamiliarity, PooledFeatures, TellFamiliarity, file_of
 from common.metrics.familiarity import UNFAMILIAR, UNLIKE, Familiarity
-from tests.test_bundle_contract import BUNDLES, checked, flags
-from tests.warm import monai_bundle
+from tests.test_bundle_contract import BUNDLES, PLACES, TINY, checked, flags
+from tests.warm import monai_bundle, on_ranks
 
 NOISE = np.random.default_rng(0).integers(0, 256, (200, 240)).astype(np.uint8)
 
@@ -181,3 +181,20 @@ def test_refused_by_inference_and_by_the_command(tmp_path, caplog):
     caplog.set_level("INFO")
     assert main(["hfcn", str(file), "--out", str(tmp_path / "again"), "--refuse-unfamiliar"]) == 0
     assert f"{file}: {UNLIKE}" in caplog.messages
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_training_leaves_it_beside_its_weights(ranks, tmp_path):
+    tiny = TINY["hfcn"]
+    places = {name: tmp_path / place for name, place in PLACES.items()}
+    data = {**tiny["data"], "synthetic#reports": 60}
+    options = flags(tiny["network"], data, places, {**tiny["train"], "epochs": 1})
+    arguments = ["run", "--config_file", "bundles/hfcn/configs/train.json", *options]
+    done = [monai_bundle(*arguments)] if ranks == 1 else on_ranks(ranks, *arguments)
+    assert sum("familiarity: fitted to" in checked(rank, 0).stdout for rank in done) == 1
+    assert file_of(tmp_path / "models" / "model.pt").is_file()
+    image = tmp_path / "synthetic" / tiny["image"]
+    options = flags(tiny["network"], ckpt_dir=tmp_path / "models", output_dir=tmp_path / "out", image=image)
+    checked(monai_bundle("run", "--config_file", "bundles/hfcn/configs/inference.json", *options), 0)
+    (entry,) = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert 0 < entry["familiarity"] <= 1
