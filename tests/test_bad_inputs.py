@@ -89,10 +89,17 @@ def test_bad_images_are_named(made, tmp_path):
 
 
 def test_odd_images_are_read(made, tmp_path):
-    for name, content in ODD_IMAGES.items():
-        (tmp_path / name).write_bytes(content)
-        done = infer(made, tmp_path / "out", image=tmp_path / name)
-        assert done.returncode == 0, (name, done.stderr[-500:])
+    """Some of them each alone, and all as one folder; of studies, with one image each."""
+    for number, (name, content) in enumerate(ODD_IMAGES.items()):
+        folder = tmp_path / "in" / (str(number) if made[0] in ("sgf", "d2rnet") else "")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+        if number % 4 == 0:
+            done = infer(made, tmp_path / "out", image=folder / name)
+            assert done.returncode == 0, (name, done.stderr[-500:])
+    done = infer(made, tmp_path / "all", image=tmp_path / "in")
+    assert done.returncode == 0, done.stderr[-500:]
+    assert len(json.loads((tmp_path / "all" / "predictions.json").read_text())) == len(ODD_IMAGES)
 
 
 def test_bad_weights_are_named(made, tmp_path):

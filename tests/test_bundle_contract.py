@@ -225,13 +225,13 @@ def test_a_resumed_training_may_be_longer_and_not_shorter(made, bundle):
     folder, common = made
     longer = folder / "longer"
     shutil.copytree(folder / "models", longer)
-    options = flags({**TINY[bundle]["train"], "epochs": 4}, ckpt_dir=longer, resume=True)
-    done = monai("run", "--config_file", f"bundles/{bundle}/configs/train.json", *common, *options)
-    assert re.search(r"epoch 4/4 \| loss ", done.stdout) and "epoch 2/4" not in done.stdout
     options = flags({**TINY[bundle]["train"], "epochs": 3}, ckpt_dir=longer, resume=True)
+    done = monai("run", "--config_file", f"bundles/{bundle}/configs/train.json", *common, *options)
+    assert re.search(r"epoch 3/3 \| loss ", done.stdout) and "epoch 2/3" not in done.stdout
+    options = flags({**TINY[bundle]["train"], "epochs": 2}, ckpt_dir=longer, resume=True)
     done = monai("run", "--config_file", f"bundles/{bundle}/configs/train.json", *common, *options, expect=1)
-    assert re.fullmatch(r"ValueError: epochs: 3; .* has reached 4; pass --epochs 4 or more", one_line(done))
-    options = flags({**TINY[bundle]["train"], "epochs": 5, "batch_size": 1}, ckpt_dir=longer, resume=True)
+    assert re.fullmatch(r"ValueError: epochs: 2; .* has reached 3; pass --epochs 3 or more", one_line(done))
+    options = flags({**TINY[bundle]["train"], "epochs": 4, "batch_size": 1}, ckpt_dir=longer, resume=True)
     done = monai("run", "--config_file", f"bundles/{bundle}/configs/train.json", *common, *options, expect=1)
     assert re.match(r"ValueError: resume: .* batches an epoch, this training \d+; pass the batch size", one_line(done))
 

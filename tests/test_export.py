@@ -1,6 +1,7 @@
 """Every exported form of every network, at other sizes, batches and lengths, in a process without this repository."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,11 @@ import torch
 from monai.bundle import ConfigParser
 
 from tests.test_bundle_contract import BUNDLES, ROOT, TINY, checked, flags, smallest
+from tests.test_documented_commands import EXPORTS
 from tests.warm import monai_bundle
 
 SHAPES = ((3, 5, 64, 96), (1, 12, 128, 64))  # batch, length of a text, height, width
+DOCUMENTED = {name for name in BUNDLES for line in EXPORTS if f"bundles/{name}/" in line}
 FORKS = r"""
 import contextlib, json, os, sys
 sys.meta_path = [finder for finder in sys.meta_path if "editable" not in getattr(finder, "__module__", "")]
@@ -72,9 +75,19 @@ print("INPUTS", *names)
 """
 
 
-def configs_of(bundle):
-    """Lite0 is exported in clip_tnseg alone: its activations of free size take a minute in ONNX."""
-    return [f"bundles/{bundle}/configs/{name}.json" for name in ("inference", *smallest(bundle)[0])]
+def exported_network(bundle):
+    """Configs and sizes: the default network where a card exports it, else the smallest, which is quicker to trace."""
+    names, sizes = ([], TINY[bundle]["network"]) if bundle in DOCUMENTED else smallest(bundle)
+    return [f"bundles/{bundle}/configs/{name}.json" for name in ("inference", *names)], sizes
+
+
+def test_the_documents_export_as_this_file_does():
+    assert len(DOCUMENTED) == 3
+    for line in EXPORTS:
+        words = shlex.split(line, comments=True)
+        bundle = next(name for name in BUNDLES if f"bundles/{name}/configs/inference.json" in words)
+        command = {"python", "-m", "monai.bundle", "run", "--run_id", "--config_file", *exported_network(bundle)[0]}
+        assert set(words) - command <= {"export_onnx", "export_program"}, line
 
 
 @pytest.fixture(scope="module", params=BUNDLES)
@@ -83,8 +96,9 @@ def network(request, tmp_path_factory):
     bundle = request.param
     folder = tmp_path_factory.mktemp(bundle)
     parser = ConfigParser()
-    parser.read_config([str(ROOT / file) for file in configs_of(bundle)])
-    for name, value in {**smallest(bundle)[1], "bundle_root": str(ROOT / "bundles" / bundle)}.items():
+    files, sizes = exported_network(bundle)
+    parser.read_config([str(ROOT / file) for file in files])
+    for name, value in {**sizes, "bundle_root": str(ROOT / "bundles" / bundle)}.items():
         parser[name] = value
     torch.manual_seed(3)
     built = parser.get_parsed_content("network_def").eval()
@@ -121,15 +135,16 @@ def inputs_of(bundle, rows, length, height, width):
 
 def exported(bundle, folder, kind):
     """The file that a user gets, by the commands of the documentation."""
-    path, config = folder / f"model.{kind}", str(configs_of(bundle))
+    path, (files, sizes) = folder / f"model.{kind}", exported_network(bundle)
+    config = str(files)
     if kind == "ts":
         places = {"filepath": path, "ckpt_file": folder / "models" / "model.pt"}
         meta = f"bundles/{bundle}/configs/metadata.json"
         checked(monai_bundle("ckpt_export", "network_def", "--meta_file", meta, "--config_file", config,
-                             *flags(places, smallest(bundle)[1])), 0)  # fmt: skip
+                             *flags(places, sizes)), 0)  # fmt: skip
         return path
     name, id = {"onnx": ("onnx", "export_onnx"), "pt2": ("program", "export_program")}[kind]
-    options = flags(smallest(bundle)[1], {"ckpt_dir": folder / "models", name: path})
+    options = flags(sizes, {"ckpt_dir": folder / "models", name: path})
     checked(monai_bundle("run", "--run_id", id, "--config_file", config, *options), 0)
     return path
 

@@ -1,5 +1,6 @@
 """``--tracking mlflow``, MONAI's own experiment tracking, in training, evaluation and inference of every bundle."""
 
+import shutil
 import sqlite3
 
 import pytest
@@ -7,11 +8,33 @@ import pytest
 from tests.test_bundle_contract import BUNDLES, PLACES, TINY, checked, flags, inference_flags, train_files
 from tests.warm import ROOT, monai_bundle
 
-pytest.importorskip("mlflow", reason="pip install -e '.[dev]'")  # and imported once, here, for all forks
+mlflow = pytest.importorskip("mlflow", reason="pip install -e '.[dev]'")  # and imported once, here, for all forks
+MAKES_ITS_OWN = "sgf"  # the bundle that no database is laid before
 
 
-def tracked(*arguments):
-    return checked(monai_bundle("run", "--tracking", "mlflow", *arguments), 0)
+@pytest.fixture(scope="module")
+def database(tmp_path_factory):
+    """A database with MLflow's tables, which it takes two seconds to make."""
+    path = tmp_path_factory.mktemp("mlflow") / "mlruns.db"
+    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def lay_database(database, request):
+    """Lay the database into a folder."""
+
+    def lay(folder):
+        if MAKES_ITS_OWN not in request.node.name and not (folder / database.name).exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(database, folder)
+        return folder
+
+    return lay
+
+
+def tracked(*arguments, cwd=ROOT):
+    return monai_bundle("run", "--tracking", "mlflow", *arguments, cwd=cwd)
 
 
 def metrics_in(folder):
@@ -21,28 +44,30 @@ def metrics_in(folder):
 
 
 @pytest.mark.parametrize("id", ["output_dir", "experiment_name", "run_name", "save_execute_config"])
-def test_texts_of_the_tracking_are_texts_too(id, tmp_path):
+def test_texts_of_the_tracking_are_texts_too(id, tmp_path, lay_database):
     value = "$__import__('os').system('touch PWNED') or 'x'"
-    options = {"output_dir": tmp_path / "out", **TINY["hfcn"]["data"], "synthetic_dir": tmp_path / "data", id: value}
-    monai_bundle("run", "--tracking", "mlflow", "--config_file", ROOT / "bundles/hfcn/configs/train.json",
-                 *flags(TINY["hfcn"]["network"], TINY["hfcn"]["train"], options, ckpt_dir=tmp_path / "models"),
-                 cwd=tmp_path)  # fmt: skip
+    options = {"output_dir": lay_database(tmp_path / "out"), **TINY["hfcn"]["data"], "synthetic_dir": tmp_path / "data",
+               "epochs": 1, id: value}  # fmt: skip
+    tracked("--config_file", ROOT / "bundles/hfcn/configs/train.json",
+            *flags(TINY["hfcn"]["network"], {**TINY["hfcn"]["train"], **options}, ckpt_dir=tmp_path / "models"),
+            cwd=tmp_path)  # fmt: skip
     assert not list(tmp_path.rglob("PWNED"))
 
 
 @pytest.mark.parametrize("bundle", BUNDLES)
-def test_training_evaluation_and_inference_are_recorded(bundle, tmp_path):
+def test_training_evaluation_and_inference_are_recorded(bundle, tmp_path, lay_database):
     tiny = TINY[bundle]
+    train, evaluation, predictions = (lay_database(tmp_path / name) for name in ("train", "eval", "predictions"))
     places = {name: tmp_path / place for name, place in PLACES.items()}
     common = flags(tiny["network"], tiny["data"], places)
     config = f"bundles/{bundle}/configs/train.json"
-    tracked("--config_file", config, *common, *flags(tiny["train"], output_dir=tmp_path / "train"))
-    assert {"train_loss"} < metrics_in(tmp_path / "train")  # and the metrics of validation
-    tracked("--config_file", train_files(bundle, "evaluate"), *common)
-    assert metrics_in(tmp_path / "eval")
+    checked(tracked("--config_file", config, *common, *flags(tiny["train"], output_dir=train)), 0)
+    assert {"train_loss"} < metrics_in(train)  # and the metrics of validation
+    checked(tracked("--config_file", train_files(bundle, "evaluate"), *common), 0)
+    assert metrics_in(evaluation)
     for name, options in tiny.get("also", {}).items():
-        tracked("--config_file", f"bundles/{bundle}/configs/{name}.json", *flags(tiny["data"], options, places))
-    out = tmp_path / "predictions"
-    tracked("--config_file", f"bundles/{bundle}/configs/inference.json",
-            *inference_flags(bundle, tmp_path, output_dir=out, **tiny["infer"]))  # fmt: skip
-    assert (out / "predictions.json").is_file() and (out / "mlruns.db").is_file()
+        own = flags(tiny["data"], options, places)
+        checked(tracked("--config_file", f"bundles/{bundle}/configs/{name}.json", *own), 0)
+    own = inference_flags(bundle, tmp_path, output_dir=predictions, **tiny["infer"])
+    checked(tracked("--config_file", f"bundles/{bundle}/configs/inference.json", *own), 0)
+    assert (predictions / "predictions.json").is_file() and (predictions / "mlruns.db").is_file()

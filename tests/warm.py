@@ -18,6 +18,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from monai.bundle.config_item import ComponentLocator
+from PIL import Image
+
+from common.results import blocks, charts
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -66,8 +71,14 @@ def warm_up() -> None:
     for name in ("common", *sorted(path.name for path in (ROOT / "bundles").iterdir())):
         for module in pkgutil.walk_packages(importlib.import_module(name).__path__, f"{name}."):
             importlib.import_module(module.name)
-    importlib.import_module("fire")
-    inspect.stack()  # Fire asks for it; the files of all modules are looked up once, here
+    for module in ("fire", "torch.utils.serialization"):
+        importlib.import_module(module)
+    Image.init()
+    inspect.getmodule(compile("", "<no file>", "exec"))  # finds the files of all modules, once
+    locator = ComponentLocator()
+    components = locator._find_classes_or_functions(locator._find_module_names())
+    ComponentLocator._find_classes_or_functions = lambda self, modules: components  # MONAI's, which do not change
+    blocks.render("", [blocks.Section("", [blocks.chart(charts.curves("loss", ["loss"], [{"epoch": 1.0, "loss": 1.0}]), "")])])
 
 
 def monai_bundle(*arguments: object, cwd: Path = ROOT, before: Callable[[], None] = lambda: None) -> Done:
@@ -116,6 +127,7 @@ def _run(module: str, arguments: list[str], cwd: Path, files: list[Path], before
         sys.path.insert(0, str(cwd))
         sys.argv = [module, *arguments]
         sys.excepthook = sys.__excepthook__
+        inspect.stack = functools.partial(inspect.stack, 0)  # Fire asks who called it, and not for the lines there
         sys.modules.pop("common.cli.at_start", None)  # a new process has not imported it
         before()
         runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ from torch import nn
 from torch.export import Dim
 
 from common.cli.atomic import whole_file
+from common.nn.folding import fold_batch_norms
 
 STRIDE = 32  # sides of an image are multiples of it
 
@@ -40,6 +42,8 @@ def free_axes(**lengths: int) -> dict[str, Dim]:
 def export(network: nn.Module, example: Example, *, path: str, outputs: list[str]) -> None:
     """Write ``network``, in eval mode on the CPU, to ``path``, whole or not at all: ``.onnx`` or ``.pt2``.
 
+    Batch norms are folded into the convolutions before them.
+
     Args:
         outputs: names of the outputs in ONNX.
 
@@ -49,7 +53,8 @@ def export(network: nn.Module, example: Example, *, path: str, outputs: list[str
     suffix = Path(path).suffix
     if suffix not in (".onnx", ".pt2"):
         raise ValueError(f"path: {path!r} ends in {suffix!r}; the forms are .onnx and .pt2")
-    network = network.cpu().eval()
+    network = copy.deepcopy(network).cpu().eval()
+    fold_batch_norms(network)
     for module in network.modules():
         if hasattr(module, "inplace"):  # which takes three times as long to trace at free sizes
             module.inplace = False  # type: ignore[assignment]

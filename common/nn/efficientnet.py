@@ -37,7 +37,7 @@ class SamePadding(nn.Conv2d):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.around[1] > 0:
             x = F.pad(x, self.around)
-        return self._conv_forward(x, self.weight, None)
+        return self._conv_forward(x, self.weight, self.bias)
 
 
 class ToPublishedRange(nn.Module):

@@ -48,7 +48,7 @@ def write_page(
     cases, patients = read_cases(folder / "per_case.csv")
     sections = [
         *summaries(metrics, cases, patients, about["evaluated"]),
-        *_training(folder),
+        *(_training(folder) if metrics else []),
         *case_sections(folder, predictions, cases),
     ]
     write_json(folder / "page.json", about)
