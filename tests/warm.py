@@ -78,7 +78,9 @@ def warm_up() -> None:
     locator = ComponentLocator()
     components = locator._find_classes_or_functions(locator._find_module_names())
     ComponentLocator._find_classes_or_functions = lambda self, modules: components  # MONAI's, which do not change
-    blocks.render("", [blocks.Section("", [blocks.chart(charts.curves("loss", ["loss"], [{"epoch": 1.0, "loss": 1.0}]), "")])])
+    blocks.render(
+        "", [blocks.Section("", [blocks.chart(charts.curves("loss", ["loss"], [{"epoch": 1.0, "loss": 1.0}]), "")])]
+    )
 
 
 def monai_bundle(*arguments: object, cwd: Path = ROOT, before: Callable[[], None] = lambda: None) -> Done:
