@@ -9,7 +9,7 @@ nn          attention, fusion, backbones, efficientnet, report_decoder, relation
 datasets    readers of published layouts and of one table: ``read_x(root, split) -> list[dict]``; inspection
 synthetic   data made on disk, to run everything without any
 transforms  load, views, reports, augment: MONAI dictionary transforms
-metrics     segmentation, detection, classification, text, entities, reports
+metrics     segmentation, detection, classification, text, entities, observations, reports
 engine      steps, handlers, state, progress, loaders, export: around MONAI's trainer and evaluator
 results     predictions, evaluation, page, drawing, findings, dicom: what a run leaves; inference, typed: in memory
 cli         check, typed_text, at_start: the command line

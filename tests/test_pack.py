@@ -42,7 +42,8 @@ def test_only_what_is_listed_goes_along(toy, tmp_path):
     names = {name for name in names_of(archive) if not name.startswith("toy/common/")}
     assert names == {f"toy/{name}" for name in GOES}
     assert {
-        f"toy/common/{name}" for name in ("nn/fusion.py", "results/page.html.j2", "metrics/entities.json")
+        f"toy/common/{name}"
+        for name in ("nn/fusion.py", "results/page.html.j2", "metrics/entities.json", "metrics/observations.json")
     } <= names_of(archive)
     before = archive.read_bytes()
     assert pack(toy, tmp_path / "dist").read_bytes() == before
