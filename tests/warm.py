@@ -24,6 +24,7 @@ from PIL import Image
 from common.results import blocks, charts
 
 ROOT = Path(__file__).resolve().parents[1]
+CALLERS = inspect.stack
 
 
 class Done(NamedTuple):
@@ -129,7 +130,7 @@ def _run(module: str, arguments: list[str], cwd: Path, files: list[Path], before
         sys.path.insert(0, str(cwd))
         sys.argv = [module, *arguments]
         sys.excepthook = sys.__excepthook__
-        inspect.stack = functools.partial(inspect.stack, 0)  # Fire asks who called it, and not for the lines there
+        inspect.stack = functools.partial(CALLERS, 0)  # Fire asks who called it, and not for the lines there
         sys.modules.pop("common.cli.at_start", None)  # a new process has not imported it
         before()
         runpy.run_module(module, run_name="__main__", alter_sys=True)

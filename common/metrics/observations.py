@@ -223,13 +223,13 @@ def _f1(both: np.ndarray, said: np.ndarray) -> np.ndarray:
     return np.divide(2 * both, said, out=np.full(np.shape(said), np.nan), where=np.asarray(said) > 0)
 
 
-def observation_scores(generated: Sequence[str], references: Sequence[str]) -> dict[str, float | None]:
+def observation_scores(generated: Sequence[str], references: Sequence[str]) -> dict[str, float]:
     """``chexpert_f1_14_*`` and ``chexpert_f1_5_*`` (of :data:`FIVE`): ``micro``, ``macro`` and ``example``; 0 to 1.
 
     Uncertain counts as present, as in F1-CheXbert (Smit et al. 2020; Miura et al. 2021), the usual measure of clinical
     efficacy: a report that says "may be pneumonia" speaks of it, and a reader acts on it. Micro: counts of all
     observations together. Macro: mean over the observations that a reference or a generated report has. Example: mean
-    over the reports of which either side has one. None where nothing is left to average. (scikit-learn gives what is
+    over the reports of which either side has one. NaN where nothing is left to average. (scikit-learn gives what is
     left out here the score 0.)
 
     Raises:
@@ -238,7 +238,7 @@ def observation_scores(generated: Sequence[str], references: Sequence[str]) -> d
     if len(generated) != len(references) or not references:
         raise ValueError(f"reports: {len(generated)} generated for {len(references)} references; give one each")
     results, targets = positives(generated), positives(references)
-    scores: dict[str, float | None] = {}
+    scores: dict[str, float] = {}
     for names in (OBSERVATIONS, FIVE):
         columns = [OBSERVATIONS.index(name) for name in names]
         first, second = results[:, columns], targets[:, columns]
@@ -250,5 +250,5 @@ def observation_scores(generated: Sequence[str], references: Sequence[str]) -> d
         }
         for kind, values in parts.items():
             defined = values[~np.isnan(values)]
-            scores[f"chexpert_f1_{len(names)}_{kind}"] = float(defined.mean()) if defined.size else None
+            scores[f"chexpert_f1_{len(names)}_{kind}"] = float(defined.mean()) if defined.size else float("nan")
     return scores

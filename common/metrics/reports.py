@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
@@ -12,6 +13,7 @@ from monai.handlers import from_engine
 
 from common.engine.distributed import gather
 from common.metrics.entities import entity_metrics, organ_of, read_entities
+from common.metrics.observations import observation_scores
 from common.metrics.text import bleu, cider_d_each, rouge_l, text_metrics, tokens_of
 
 logger = logging.getLogger(__name__)
@@ -38,17 +40,35 @@ class Bleu4(Metric):
         return bleu(*([tokens_of(text) for text in side] for side in texts))["bleu_4"]
 
 
+def variety(generated: Sequence[str], training: Sequence[str]) -> dict[str, float]:
+    """How various generated reports are; one report for all studies is a collapse.
+
+    Returns:
+        ``distinct_reports``, their share; ``mean_length``, tokens of a report; ``copied_reports``, the share that is
+        word for word a report of ``training``, not there without any.
+    """
+    texts, known = ([" ".join(tokens_of(text)) for text in side] for side in (generated, training))
+    shares = {
+        "distinct_reports": len(set(generated)) / len(generated),
+        "mean_length": sum(len(text.split()) for text in texts) / len(texts),
+    }
+    copied = set(known)
+    return shares | ({"copied_reports": sum(text in copied for text in texts) / len(texts)} if known else {})
+
+
 class ReportMetrics:
     """Handler of the evaluation: all text metrics, entity metrics, and the share of distinct reports.
 
     ``per_case.csv`` gets each study's BLEU-4, ROUGE-L, CIDEr-D, mean probability of a token, and :meth:`numbers`.
 
     Args:
-        organ: whose entities are counted; "auto": those that the references speak of most (:func:`organ_of`).
+        organ: whose entities are counted; "auto": those that the references speak of most (:func:`organ_of`). Of the
+            chest, CheXpert's observations are counted, too.
+        trained_on: studies of the training, with ``report``; :func:`variety` tells how many of theirs come again.
     """
 
-    def __init__(self, *, organ: str) -> None:
-        self.organ = organ
+    def __init__(self, *, organ: str, trained_on: Sequence[Mapping[str, Any]] = ()) -> None:
+        self.organ, self.trained_on = organ, [study["report"] for study in trained_on]
         if organ != "auto":
             read_entities(organ)
         self.texts: dict[str, list[str]] = {}
@@ -84,7 +104,9 @@ class ReportMetrics:
         if organ != self.organ:
             logger.info("entities of the %s are counted, of which the references speak; --organ names another", organ)
         metrics = text_metrics(generated, references) | entity_metrics(generated, references, read_entities(organ))
-        metrics |= self.summary(columns) | {"distinct_reports": len(set(generated)) / len(generated)}
+        metrics |= self.summary(columns) | variety(generated, self.trained_on)
+        if organ == "chest":
+            metrics |= observation_scores(generated, references)
         engine.state.metrics.update(metrics)
         pairs = [([tokens_of(a)], [tokens_of(b)]) for a, b in zip(generated, references, strict=True)]
         details = {"bleu_4": [bleu(*p)["bleu_4"] for p in pairs], "rouge_l": [rouge_l(*p) for p in pairs]}

@@ -46,6 +46,10 @@ WORDS = {
     "lesion_f1": Words("Lesions (F1)", "whether both reports name the same lesions"),
     "cluster_accuracy": Words("Topics right", "share of studies whose topic is predicted"),
     "distinct_reports": Words("Distinct reports", "different reports among those generated; one for all is collapse"),
+    "mean_length": Words("Length", "words of a generated report", ""),
+    "copied_reports": Words("Copied reports", "generated reports that are word for word one of the training", ""),
+    "chexpert_f1_14_macro": Words("Findings (F1-14)", "whether both reports find the same, mean of 14 observations"),
+    "chexpert_f1_5_micro": Words("Findings (F1-5)", "the same of five observations, all counted together"),
     "map": Words("COCO mAP", "average precision over IoU 0.5 to 0.95, mean of classes"),
     "ap50": Words("AP at IoU 0.5", "average precision where half overlap counts as found"),
     "ap75": Words("AP at IoU 0.75", "average precision where close overlap counts as found"),
@@ -54,7 +58,7 @@ WORDS = {
 HEADLINES = (
     "dice", "dice_without_report", "iou", "nsd", "hd95", "nodule_sensitivity", "false_positives",
     "roc_auc", "case_roc_auc", "recall", "specificity", "calibration_error",
-    "entity_f1", "lesion_f1", "bleu_4", "rouge_l", "distinct_reports", "map", "ap50", "froc",
+    "chexpert_f1_14_macro", "entity_f1", "lesion_f1", "bleu_4", "rouge_l", "distinct_reports", "map", "ap50", "froc",
 )  # fmt: skip
 MOST = 6  # headlines of a page
 
