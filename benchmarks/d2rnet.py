@@ -23,7 +23,9 @@ VARIANTS = {
     "with global": ["ablations/with_global.json"],
     "full": [],
 }
-COLUMNS = (*TEXT, "lesion_precision", "lesion_recall", "lesion_f1", "lesion_side", "distinct_reports")
+FINDINGS = ("chexpert_f1_14_micro", "chexpert_f1_14_macro", "chexpert_f1_5_micro", "chexpert_f1_5_macro")
+LESIONS = ("lesion_precision", "lesion_recall", "lesion_f1", "lesion_side")
+COLUMNS = (*TEXT, *FINDINGS, *LESIONS, "distinct_reports", "copied_reports")
 GAINS = (("r2gen", "rouge_l"), ("nearest neighbour", "rouge_l"), ("nearest neighbour", "cider_d"))
 
 

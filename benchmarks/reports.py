@@ -10,6 +10,7 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,8 @@ import numpy as np
 from benchmarks.ablations import folder_of, paired_gain, run
 from common.datasets.studies import read_studies
 from common.images.files import open_image, to_grey
-from common.metrics.entities import entity_metrics, read_entities
-from common.metrics.text import cider_d_each, rouge_l, text_metrics, tokens_of
+from common.metrics.reports import report_metrics
+from common.metrics.text import cider_d_each, rouge_l, tokens_of
 
 BASELINES = ("most frequent report", "nearest neighbour")
 TEXT = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "meteor_nltk", "rouge_l", "cider_d", "entity_accuracy", "entity_f1")
@@ -45,10 +46,10 @@ def baseline(name: str, data: str, folder: Path, *, views: int, organ: str, anno
     else:
         written = [Counter(study["report"] for study in training).most_common(1)[0][0]] * len(test)
     references = [study["report"] for study in test]
-    metrics = text_metrics(written, references) | entity_metrics(written, references, read_entities(organ))
-    metrics["distinct_reports"] = len(set(written)) / len(written)
+    metrics = report_metrics(written, references, organ=organ, training=[study["report"] for study in training])
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2))
+    defined = {key: value if isfinite(value) else None for key, value in metrics.items()}
+    (folder / "metrics.json").write_text(json.dumps(defined, indent=2))
     sides = [tokens_of(text) for text in written], [tokens_of(text) for text in references]
     scores = [rouge_l([w], [r]) for w, r in zip(*sides, strict=True)]
     with open(folder / "per_case.csv", "w", newline="") as file:
@@ -93,7 +94,7 @@ def table(
         metrics = [json.loads((folder_of(out, name, seed) / "metrics.json").read_text()) for seed in seeds]
         cells = []
         for column in columns:
-            values = [m[column] for m in metrics if column in m]
+            values = [m[column] for m in metrics if m.get(column) is not None]
             spread = f" ({np.std(values, ddof=1):.3f})" if len(values) > 1 else ""
             cells.append(f"{np.mean(values):.3f}{spread}" if values else "-")
         for reference, column in gains:

@@ -21,7 +21,7 @@ VARIANTS = {
     "with comparison": ["ablations/with_comparison.json"],
     "full": [],
 }
-COLUMNS = (*TEXT, "cluster_accuracy", "distinct_reports")
+COLUMNS = (*TEXT, "cluster_accuracy", "distinct_reports", "copied_reports")
 GAINS = (("transformer only", "rouge_l"), ("nearest neighbour", "rouge_l"), ("nearest neighbour", "cider_d"))
 
 

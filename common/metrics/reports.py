@@ -56,6 +56,20 @@ def variety(generated: Sequence[str], training: Sequence[str]) -> dict[str, floa
     return shares | ({"copied_reports": sum(text in copied for text in texts) / len(texts)} if known else {})
 
 
+def report_metrics(
+    generated: Sequence[str], references: Sequence[str], *, organ: str, training: Sequence[str] = ()
+) -> dict[str, float]:
+    """All metrics of generated reports: words, entities of ``organ``, of the chest CheXpert's observations, variety.
+
+    Raises:
+        ValueError: not as many generated reports as references, or none; no entities are known of ``organ``.
+    """
+    metrics = text_metrics(generated, references) | entity_metrics(generated, references, read_entities(organ))
+    if organ == "chest":
+        metrics |= observation_scores(generated, references)
+    return metrics | variety(generated, training)
+
+
 class ReportMetrics:
     """Handler of the evaluation: all text metrics, entity metrics, and the share of distinct reports.
 
@@ -103,11 +117,8 @@ class ReportMetrics:
         organ = (organ_of(references) or "thyroid") if self.organ == "auto" else self.organ
         if organ != self.organ:
             logger.info("entities of the %s are counted, of which the references speak; --organ names another", organ)
-        metrics = text_metrics(generated, references) | entity_metrics(generated, references, read_entities(organ))
-        metrics |= self.summary(columns) | variety(generated, self.trained_on)
-        if organ == "chest":
-            metrics |= observation_scores(generated, references)
-        engine.state.metrics.update(metrics)
+        metrics = report_metrics(generated, references, organ=organ, training=self.trained_on)
+        engine.state.metrics.update(metrics | self.summary(columns))
         pairs = [([tokens_of(a)], [tokens_of(b)]) for a, b in zip(generated, references, strict=True)]
         details = {"bleu_4": [bleu(*p)["bleu_4"] for p in pairs], "rouge_l": [rouge_l(*p) for p in pairs]}
         details["cider_d"] = cider_d_each(*([tokens_of(text) for text in side] for side in (generated, references)))
