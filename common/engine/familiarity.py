@@ -130,7 +130,7 @@ class TellFamiliarity:
         if refuse and self.known is None:
             raise FileNotFoundError(
                 f"refuse_unfamiliar: no file {str(file_of(weights))!r} that belongs to these weights tells what the "
-                "training images were like; train anew, or make it: {ANEW}"
+                f"training images were like; train anew, or make it: {ANEW}"
             )
 
     def attach(self, engine: Engine) -> None:

@@ -1,4 +1,4 @@
-"""95 % intervals by bootstrap over patients: images of one patient resemble each other, and are drawn together."""
+"""95 % intervals over patients, whose images resemble each other: means by bootstrap, ROC AUC by DeLong's variance."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+from scipy.stats import norm, rankdata
 
 RESAMPLES = 2000
+QUANTILE = float(norm.ppf(0.975))
 
 
 def mean_interval(groups: Iterable[Sequence[float]], *, resamples: int = RESAMPLES) -> tuple[float, float, float]:
@@ -52,4 +54,57 @@ def intervals_of(
         mean, low, high = mean_interval(groups.values())
         if abs(mean - value) < 1e-3 * max(1.0, abs(value)):
             found[name] = (low, high)
-    return found
+    return found | _of_areas(metrics, cases, patients)
+
+
+def _of_areas(
+    metrics: Mapping[str, float | None], cases: Mapping[str, Mapping[str, float]], patients: Mapping[str, str]
+) -> dict[str, tuple[float, float]]:
+    """The interval of ``roc_auc`` of images, and of patients if their probabilities are means, of a classifier."""
+    told = [(patients.get(name, name), v["malignancy"], v["prob"]) for name, v in cases.items() if "malignancy" in v]
+    if not told or metrics.get("roc_auc") is None:
+        return {}
+    patient, label, prob = (np.array(column) for column in zip(*told, strict=True))
+    found = {"roc_auc": area_interval(label, prob, patient)[1:]}
+    names = np.unique(patient)
+    of_patients = [(label[patient == name].max(), prob[patient == name].mean()) for name in names]
+    area, *interval = area_interval(*np.array(of_patients).T, names)
+    if abs(area - (metrics.get("case_roc_auc") or 0.0)) < 1e-6:
+        found["case_roc_auc"] = (interval[0], interval[1])
+    return {name: ends for name, ends in found.items() if all(map(math.isfinite, ends))}
+
+
+def area_interval(label: np.ndarray, prob: np.ndarray, patient: np.ndarray) -> tuple[float, float, float]:
+    """ROC AUC and its 95 % interval, within [0, 1], by DeLong's variance with the images of a patient taken together.
+
+    Obuchowski 1997 (Biometrics 53), eq. for clustered data; with one image a patient it is DeLong et al. 1988.
+
+    Args:
+        label: (n,) 0 or 1.
+        prob: (n,) of label 1.
+        patient: (n,) whose image it is.
+
+    Returns:
+        The area and both ends; NaN where a class has none, the ends where one has a single patient.
+    """
+    positive = np.asarray(label) == 1
+    counts = np.array([positive.sum(), (~positive).sum()])
+    if not counts.all():
+        return (math.nan, math.nan, math.nan)
+    ranks = rankdata(prob)
+    part = np.empty(len(ranks))  # the share of the other class that lies on the right side of each image
+    for mask, other in ((positive, counts[1]), (~positive, counts[0])):
+        within = rankdata(prob[mask])
+        part[mask] = (ranks[mask] - within) / other
+    part[~positive] = 1 - part[~positive]
+    area = float(part[positive].mean())
+    _, group = np.unique(patient, return_inverse=True)
+    first, second = (np.bincount(group, (part - area) * mask) for mask in (positive, ~positive))
+    having = [len(np.unique(group[mask])) for mask in (positive, ~positive)]
+    if min(having) < 2:
+        return (area, math.nan, math.nan)
+    own = [k / (k - 1) * (sums**2).sum() / n**2 for k, sums, n in zip(having, (first, second), counts, strict=True)]
+    groups = group.max() + 1
+    variance = own[0] + own[1] + 2 * groups / (groups - 1) * (first * second).sum() / counts.prod()
+    margin = QUANTILE * math.sqrt(max(variance, 0.0))
+    return (area, max(0.0, area - margin), min(1.0, area + margin))

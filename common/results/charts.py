@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import precision_recall_curve, roc_auc_score, roc_curve
 
+from common.metrics.classification import net_benefit
 from common.results.metric_words import name_of
 
 if TYPE_CHECKING:
@@ -72,6 +73,23 @@ def spread(values: Mapping[str, Sequence[float]]) -> str:
     axes.set_yticks(range(1, len(names) + 1), [name_of(name) for name in names])
     axes.set(xlabel="each dot is a case", xlim=(-0.02, 1.02))
     axes.grid(axis="x", alpha=0.25)
+    return svg_of(figure)
+
+
+def decision_curve(labels: np.ndarray, probabilities: np.ndarray) -> str:
+    """Net benefit over the probability from which on a reader acts, beside acting on all images and on none."""
+    figure, (axes,) = _figure()
+    thresholds = np.linspace(0.01, 0.99, 99)
+    model, everybody = (net_benefit(labels, p, thresholds) for p in (probabilities, np.ones_like(probabilities)))
+    axes.plot(thresholds, model, color=COLOURS[0], label="acting on the network")
+    axes.plot(thresholds, everybody, "--", color=COLOURS[1], label="acting on all")
+    axes.axhline(0.0, linestyle=":", color=COLOURS[5], label="acting on none")
+    top = float(labels.mean())
+    axes.set(
+        xlabel="probability from which on one acts", ylabel="net benefit", xlim=(0, 1), ylim=(-0.3 * top, 1.05 * top)
+    )
+    axes.grid(alpha=0.25)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     return svg_of(figure)
 
 

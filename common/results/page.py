@@ -124,6 +124,8 @@ def _charts(cases: Mapping[str, Mapping[str, float]]) -> list[Block]:
     labels, probabilities = np.array(pairs).reshape(-1, 2).T
     if len(set(labels.tolist())) == 2:
         blocks.append(chart(charts.classification(labels, probabilities), "images of the split"))
+        worth = "what acting on the network is worth, in malignancies found an image; false alarms are taken off"
+        blocks.append(folded("decision curve", chart(charts.decision_curve(labels, probabilities), worth)))
     return blocks
 
 
