@@ -128,6 +128,7 @@ class Model:
             return Refusal(**common)
         if "class" in entry:
             numbers = {"probability": entry["prob"], "threshold": entry["threshold"]}
+            numbers |= {"calibrated": entry.get("prob_calibrated"), "unsure": entry.get("unsure")}
             return Classification(**common, label=entry["class"], **numbers)
         if "sentences" in entry:
             sentences = [Sentence(told["text"], told["probability"]) for told in entry["sentences"]]

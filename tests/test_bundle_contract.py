@@ -31,7 +31,7 @@ VARIANTS = [
 ]
 TRAINED = {f"models/{name}" for name in ("model.pt", "model.json", "model.ts", "report_tokenizer.json",
                                             "tokenizer.json", "detector.pt", "detector.json")} | {
-    "models/detector_settings.json", *(f"models/clip/{name}" for name in CLIP)}  # fmt: skip
+    "models/detector_settings.json", "models/calibration.json", *(f"models/clip/{name}" for name in CLIP)}  # fmt: skip
 PLACES = {"ckpt_dir": "models", "output_dir": "eval", "synthetic_dir": "synthetic"}
 SCHEMA = Path(os.environ.get("MONAI_BUNDLE_SCHEMA", ROOT.parent / "shared" / "schema" / "meta_schema_20240725.json"))
 

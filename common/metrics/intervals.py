@@ -67,10 +67,10 @@ def _of_areas(
     patient, label, prob = (np.array(column) for column in zip(*told, strict=True))
     found = {"roc_auc": area_interval(label, prob, patient)[1:]}
     names = np.unique(patient)
-    of_patients = [(label[patient == name].max(), prob[patient == name].mean()) for name in names]
-    area, *interval = area_interval(*np.array(of_patients).T, names)
+    labels = np.array([label[patient == name].max() for name in names])
+    area, low, high = area_interval(labels, np.array([prob[patient == name].mean() for name in names]), names)
     if abs(area - (metrics.get("case_roc_auc") or 0.0)) < 1e-6:
-        found["case_roc_auc"] = (interval[0], interval[1])
+        found["case_roc_auc"] = (low, high)
     return {name: ends for name, ends in found.items() if all(map(math.isfinite, ends))}
 
 

@@ -73,7 +73,7 @@ def pictures_of(folder: Path, entry: Mapping[str, Any], *, without: str = "") ->
 
 def facts(entry: Mapping[str, Any]) -> str:
     """Class, probability, sizes, phrase, in one line."""
-    said = [f"{entry['class']}, probability of malignant {entry['prob']:.2f}"] if "class" in entry else []
+    said = _class_of(entry) if "class" in entry else []
     said += [f"truth: {entry['truth']}"] if entry.get("truth") in ("benign", "malignant") else []
     said += [str(entry["phrase"])] if entry.get("phrase") else []
     said += [text.format(entry[name]) for name, text in SIZES.items() if name in entry]
@@ -81,6 +81,14 @@ def facts(entry: Mapping[str, Any]) -> str:
     said += [f"{key} {entry[key]:.2f}" for key in ("confidence", "familiarity") if entry.get(key) is not None]
     said += ["text or calipers may be burned in"] if entry.get("burned_in_text", False) is not False else []
     return "; ".join(said)
+
+
+def _class_of(entry: Mapping[str, Any]) -> list[str]:
+    """Class and probability; where the network is unsure, that before all."""
+    probability = f"probability of malignant {entry.get('prob_calibrated', entry['prob']):.2f}"
+    if entry.get("unsure"):
+        return [f"unsure, rather {entry['class']}", probability]
+    return [f"{entry['class']}, {probability}"]
 
 
 def report_block(entry: Mapping[str, Any]) -> Block | None:

@@ -134,14 +134,21 @@ class Classification(Result):
         label: "benign" or "malignant".
         probability: of malignant, in [0, 1].
         threshold: at and above which ``label`` is malignant.
+        calibrated: the probability of malignant, as often right as it says; None where that is not known.
+        unsure: whether ``calibrated`` lies where neither class is sure.
     """
 
     label: str
     probability: float
     threshold: float
+    calibrated: float | None = None
+    unsure: bool | None = None
 
     def summary(self) -> str:
-        return f"{self.label}, probability of malignant {self.probability:.2f} (threshold {self.threshold:.2f})"
+        unsure = "unsure, rather " if self.unsure else ""
+        known = "" if self.calibrated is None else f", calibrated {self.calibrated:.2f}"
+        said = f"probability of malignant {self.probability:.2f} (threshold {self.threshold:.2f})"
+        return f"{unsure}{self.label}, {said}{known}"
 
 
 @dataclass(frozen=True)

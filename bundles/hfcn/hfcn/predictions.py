@@ -15,6 +15,7 @@ from common.results import drawing
 from common.results.findings import Finding
 from common.results.predictions import PredictionFiles, Shown
 
+from .calibration import Calibration, read_calibration
 from .network import HFCN
 
 logger = logging.getLogger(__name__)
@@ -22,22 +23,31 @@ COLOURS = ((255, 176, 0), (0, 200, 255), (120, 220, 80), (255, 110, 110), (200, 
 
 
 def prediction_files(
-    *, network: HFCN, output_dir: str, dicom: bool = False, familiarity: TellFamiliarity | None = None
+    *,
+    network: HFCN,
+    output_dir: str,
+    weights: str,
+    dicom: bool = False,
+    familiarity: TellFamiliarity | None = None,
 ) -> PredictionFiles:
-    """The handler of inference: class and probabilities at the threshold that ``network`` brings."""
+    """The handler of inference: class and probabilities at the threshold that ``network`` brings.
 
-    told = False
+    Args:
+        weights: file of the network, beside which its calibration may lie.
+        dicom, familiarity: as of :class:`common.results.predictions.PredictionFiles`.
+    """
+    calibration, told = read_calibration(weights), False
 
     def show(_: str, item: dict, data: dict) -> Shown:
         nonlocal told
         if not told and network.mask_branch is not None and not bool(item["asks_mask"]):
             told = True
             logger.warning("an image without a mask: the branch that decides most is not asked; pass --mask")
-        entry = describe(item, float(network.threshold))  # type: ignore[arg-type]
+        entry = describe(item, float(network.threshold), calibration)  # type: ignore[arg-type]
         if "truth" in data:
             entry["truth"] = data["truth"]
         picture = partial(draw, np.asarray(data["image"][0]), item, network.side)
-        finding = Finding({"malignant": entry["prob"]}, category=entry["class"])
+        finding = Finding({"malignant": entry.get("prob_calibrated", entry["prob"])}, category=entry["class"])
         return Shown(entry, {"overlay": picture}, [finding])
 
     about = "Left: what speaks for malignant on the whole map. Right: the crops and their probability of malignant."
@@ -47,12 +57,17 @@ def prediction_files(
     )
 
 
-def describe(item: dict, threshold: float) -> dict:
-    """An entry of ``predictions.json``."""
+def describe(item: dict, threshold: float, calibration: Calibration | None = None) -> dict:
+    """An entry of ``predictions.json``; with ``prob_calibrated`` and ``unsure`` of an image that can be calibrated."""
+    known = {}
+    if calibration is not None and bool(item["can_be_calibrated"]):
+        calibrated = float(calibration(float(item["prob"])))
+        known = {"prob_calibrated": round(calibrated, 4), "unsure": bool(calibration.is_unsure(calibrated))}
     values = {key: round(float(item[key]), 4) for key in ("prob", "prob_global", "prob_crops")}
     return {
         "class": "malignant" if float(item["prob"]) >= threshold else "benign",
         "threshold": round(threshold, 4),
+        **known,
         **values,
         "prob_mask": round(float(item["prob_mask"]), 4) if bool(item["asks_mask"]) else None,
         "crop_probs": [round(value, 4) for value in item["crop_probs"].tolist()],

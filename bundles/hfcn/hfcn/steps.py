@@ -55,6 +55,7 @@ def predict_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool) -> dict
         "prob_crops": average(branches.crops.float())[:, 1].exp(),
         "prob_mask": branches.mask[:, 1].float().exp(),
         "asks_mask": branches.asks_mask,
+        "can_be_calibrated": branches.asks_mask | (network.mask_branch is None),
         "crop_probs": branches.crops[:, :, 1].float().exp(),
         "windows": branches.windows,
         "activation": branches.activation.float(),

@@ -11,6 +11,8 @@ from ignite.engine import Engine, Events
 from common.engine.distributed import gather
 from common.metrics.classification import POOLING, best_threshold, classification_metrics, pool_cases
 
+from .calibration import calibrated_metrics, read_calibration
+
 logger = logging.getLogger(__name__)
 
 
@@ -21,19 +23,21 @@ class Collected:
         self.case: list[str] = []
         self.label: list[int] = []
         self.prob: list[float] = []
+        self.calibrated: list[bool] = []
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self.clear)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.collect)
 
     def clear(self, _: Engine) -> None:
-        self.case, self.label, self.prob = [], [], []
+        self.case, self.label, self.prob, self.calibrated = [], [], [], []
 
     def collect(self, engine: Engine) -> None:
         for item, data in zip(engine.state.output, engine.state.batch, strict=True):  # type: ignore[call-overload]
             self.case.append(str(data["case"]))
             self.label.append(int(item["label"]))
             self.prob.append(float(item["prob"]))
+            self.calibrated.append(bool(item["can_be_calibrated"]))
 
     def of_all_ranks(self) -> tuple[list[str], np.ndarray, np.ndarray]:
         """Case, label and probability of the images of every process."""
@@ -60,9 +64,11 @@ class ClassificationMetrics:
 
     Args:
         pooling: a case's probability is the "mean" or the "max" over its images.
+        weights: file of the network, beside which its calibration may lie.
     """
 
-    def __init__(self, *, network: torch.nn.Module, pooling: str = "mean") -> None:
+    def __init__(self, *, network: torch.nn.Module, pooling: str = "mean", weights: str | None = None) -> None:
+        self.calibration = None if weights is None else read_calibration(weights)
         if pooling not in POOLING:
             raise ValueError(f"pooling: {pooling!r} is none of {sorted(POOLING)}")
         self.network, self.pooling, self.collected = network, pooling, Collected()
@@ -77,6 +83,8 @@ class ClassificationMetrics:
         of_cases = pool_cases(case, label, prob, self.pooling)
         engine.state.metrics.update(classification_metrics(label, prob, threshold))
         cases = classification_metrics(*of_cases, threshold)
+        known = np.array(gather(self.collected.calibrated), dtype=bool)
+        engine.state.metrics.update(calibrated_metrics(self.calibration, label[known], prob[known]))
         engine.state.metrics.update({f"case_{name}": value for name, value in cases.items()})
         engine.state.metrics["threshold"] = threshold
         of_truth = np.where(label == 1, prob, 1 - prob)  # first, since the page ranks the cases by it

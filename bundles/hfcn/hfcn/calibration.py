@@ -1,0 +1,180 @@
+"""Probabilities as often right as they say, and the band in which no class is sure: fitted to images kept back.
+
+Kept beside the weights, apart from them: another hospital's images calibrate the same network anew.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from ignite import distributed as idist
+from ignite.engine import Engine, Events
+from monai.data import DataLoader
+from scipy.special import expit, logit
+from sklearn.linear_model import LogisticRegression
+
+from common.cli.atomic import write_json
+from common.cli.model_file import digest_of
+from common.metrics.classification import classification_metrics
+
+logger = logging.getLogger(__name__)
+FEWEST = 5  # images of either class
+SHARE = 0.95  # sensitivity at the band's lower end, specificity at its upper end
+EDGE = 1e-4  # probabilities nearer to 0 or 1 count as this
+ANEW = "--run_id fit_calibration of train.json with evaluate.json merged over it, --split validation"
+
+
+def file_of(weights: str | Path) -> Path:
+    """Where the calibration of the network ``weights`` lies."""
+    return Path(weights).with_name("calibration.json")
+
+
+class Calibration(NamedTuple):
+    """``slope * log-odds + offset``, and calibrated probabilities ``low`` to ``high`` between which no class is sure.
+
+    Attributes:
+        images: it was fitted to.
+    """
+
+    slope: float
+    offset: float
+    low: float
+    high: float
+    images: int
+
+    @classmethod
+    def fit(cls, label: np.ndarray, prob: np.ndarray) -> Calibration:
+        """Fit to images kept back from the training: Platt 1999, with his targets for few images.
+
+        Args:
+            label: (n,) 0 benign, 1 malignant.
+            prob: (n,) of malignant.
+
+        Raises:
+            ValueError: fewer than :data:`FEWEST` images of a class; a higher probability is no more often right.
+        """
+        counts = np.bincount(label.astype(int), minlength=2)
+        if counts.min() < FEWEST:
+            raise ValueError(f"{counts[0]} benign and {counts[1]} malignant images; it takes {FEWEST} of each")
+        odds = _log_odds(prob)[:, None]
+        target = np.where(label == 1, (counts[1] + 1) / (counts[1] + 2), 1 / (counts[0] + 2))
+        fitted = LogisticRegression(C=np.inf).fit(
+            np.concatenate([odds, odds]), np.repeat([1, 0], len(odds)), np.concatenate([target, 1 - target])
+        )
+        slope, offset = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
+        if slope <= 0:
+            raise ValueError("malignant images have no higher probability than benign ones")
+        return cls(slope, offset, *_band(expit(slope * odds[:, 0] + offset)), len(label))
+
+    def __call__(self, prob: float | np.ndarray) -> Any:
+        """The calibrated probability of malignant."""
+        return expit(self.slope * _log_odds(prob) + self.offset)
+
+    def is_unsure(self, calibrated: float | np.ndarray) -> Any:
+        """Whether a calibrated probability lies in the band."""
+        return (self.low <= calibrated) & (calibrated < self.high)
+
+
+def _band(calibrated: np.ndarray) -> tuple[float, float]:
+    """Ends: from the lower on :data:`SHARE` of the malignant images are expected, below the upper of the benign ones.
+
+    Expected by the probabilities (n,) themselves: the counts of some ten benign images would promise too much.
+    """
+    ordered = np.sort(calibrated)
+    sensitivity = ordered[::-1].cumsum()[::-1] / ordered.sum()  # of calling each image malignant from this one on
+    specificity = (1 - ordered).cumsum() / (1 - ordered).sum()  # of calling each benign up to this one
+    low = ordered[sensitivity >= SHARE].max()
+    high = np.nextafter(ordered[specificity >= SHARE].min(), 1.0)
+    return float(low), float(max(low, high))
+
+
+def _log_odds(prob: float | np.ndarray) -> Any:
+    return logit(np.clip(prob, EDGE, 1 - EDGE))
+
+
+class FitCalibration:
+    """Handler of a trainer: at its end, calibrate the best network by images with a mask, and write it beside.
+
+    Args:
+        network: of the training.
+        evaluator: its images were kept back.
+        weights: file of the best network.
+    """
+
+    def __init__(self, *, network: torch.nn.Module, evaluator: Any, weights: str) -> None:
+        self.network, self.evaluator, self.weights = network, evaluator, weights
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.COMPLETED, lambda _: self.fit())
+
+    def fit(self) -> None:
+        """A training that is done stays so, whatever its images are."""
+        if idist.get_rank() > 0 or not Path(self.weights).is_file():
+            return
+        file_of(self.weights).unlink(missing_ok=True)  # of earlier weights
+        try:
+            calibration = Calibration.fit(*self._answers())
+        except ValueError as error:
+            logger.warning("calibration: not fitted (%s)", error)
+            return
+        write_json(file_of(self.weights), {"weights": digest_of(Path(self.weights)), **calibration._asdict()}, indent=1)
+        logger.info("calibration: fitted to %d images kept back", calibration.images)
+
+    @torch.no_grad()
+    def _answers(self) -> tuple[np.ndarray, np.ndarray]:
+        """Label and probability of the kept-back images that have a mask; of all where the network asks for none."""
+        network: Any = copy.deepcopy(self.network).eval()
+        network.load_state_dict(torch.load(self.weights, map_location="cpu", weights_only=True))
+        device = next(network.parameters()).device
+        label, prob = [], []
+        for batch in DataLoader(self.evaluator.data_loader.dataset, batch_size=8):
+            branches = network.branches(batch["image"].as_subclass(torch.Tensor).to(device))
+            asked = branches.asks_mask.cpu() | (network.mask_branch is None)
+            label.append(batch["malignancy"][asked].numpy())
+            prob.append(network.fuse(branches)[:, 1].float().exp().cpu()[asked].numpy())
+        return np.concatenate(label), np.concatenate(prob).astype(np.float64)
+
+
+def read_calibration(weights: str) -> Calibration | None:
+    """The calibration beside ``weights``; None where there is none, or one of other weights, with a warning.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    path = file_of(weights)
+    if not path.is_file() or not Path(weights).is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        digest, numbers = content.pop("weights"), Calibration(**content)
+        valid = all(isinstance(value, int | float) for value in numbers) and 0 <= numbers.low <= numbers.high <= 1
+    except (ValueError, TypeError, KeyError, AttributeError):
+        valid = False
+    if not valid:
+        raise ValueError(f"{str(path)!r} is damaged; make it anew: {ANEW}")
+    if digest != digest_of(Path(weights)):
+        logger.warning("%s belongs to other weights and is not used; make it anew: %s", path, ANEW)
+        return None
+    return numbers
+
+
+def calibrated_metrics(calibration: Calibration | None, label: np.ndarray, prob: np.ndarray) -> dict[str, float]:
+    """What calibration brings: ``calibrated_error``, ``calibrated_brier``, ``unsure_share``, ``accuracy_when_sure``."""
+    if calibration is None or not len(label):
+        return {}
+    calibrated = calibration(prob)
+    unsure = calibration.is_unsure(calibrated)
+    of_all = classification_metrics(label, calibrated, 0.5)
+    right = (calibrated >= calibration.high) == (label == 1)
+    return {
+        "calibrated_error": of_all["calibration_error"],
+        "calibrated_brier": of_all["brier"],
+        "unsure_share": float(unsure.mean()),
+        "accuracy_when_sure": float(right[~unsure].mean()) if (~unsure).any() else float("nan"),
+    }
