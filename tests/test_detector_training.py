@@ -17,7 +17,8 @@ from tests.warm import monai_bundle
 
 CONFIGS = ROOT / "bundles" / "d2rnet" / "configs"
 TINY = {"image_size": 64, "encoder_weights": None, "synthetic#studies": 24, "synthetic#size": 64}
-NETWORK = {"network_def#backbone#width_factor": 0.25, "network_def#width": 8, "network_def#layers": 1}
+BACKBONE = {f"network_def#backbone#{name}_factor": 0.25 for name in ("width", "depth")}
+NETWORK = {**BACKBONE, "network_def#width": 8, "network_def#layers": 1}
 
 
 def execute(names, kind="train", run_id="run", **options):

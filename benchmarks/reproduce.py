@@ -1,0 +1,81 @@
+"""Do the weights that come along have the figures that README and cards quote?
+
+``python -m benchmarks.reproduce [--data FOLDER] [--only ID ...] [--out runs/reproduce]``
+
+Evaluates them, compares each figure of ``figures.json`` and ends with 1 where one is further off than its noise. An ID
+stands in the row of a card that quotes its figures. FOLDER holds ``ddti`` and ``ddti_crops`` (image/, mask/,
+cases.csv); without it only the figures on drawn data are computed. ``--update`` writes what was measured, to be
+committed with the weights that it is of.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.ablations import run
+from common.cli.atomic import write_text
+
+logger = logging.getLogger(__name__)
+FILE = Path(__file__).with_name("figures.json")
+NOISE = 0.005  # between processors, of a figure up to 1; as a share of larger ones
+EVALUATION = ["train.json", "evaluate.json"]
+
+
+def measured(entry: Mapping[str, Any], data: Path | None, out: Path, drawn: Path) -> dict[str, float | None]:
+    """``metrics.json`` of one evaluation, written to ``out``; drawn data are kept in ``drawn``."""
+    options = {**entry["options"], "output_dir": out}
+    if entry["data"] is None:
+        options["synthetic_dir"] = drawn / entry["bundle"]
+    else:
+        assert data is not None
+        options["dataset_dir"] = data / entry["data"]
+    run(entry["bundle"], entry.get("configs", EVALUATION), *(f"--{name}={value}" for name, value in options.items()))
+    return json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+
+
+def differences(quoted: Mapping[str, float], metrics: Mapping[str, float | None]) -> Iterator[str]:
+    """A line for each of ``quoted`` that ``metrics`` are further from than :data:`NOISE`."""
+    for name, value in quoted.items():
+        now = metrics.get(name)
+        if now is None or abs(now - value) > NOISE * max(1.0, abs(value)):
+            yield f"{name}: {value:.4f} is quoted, {'undefined' if now is None else format(now, '.4f')} measured"
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    known: dict[str, dict[str, Any]] = json.loads(FILE.read_text(encoding="utf-8"))
+    parser.add_argument("--data", type=Path, help="folder with ddti and ddti_crops")
+    parser.add_argument("--only", nargs="+", choices=list(known), default=list(known))
+    parser.add_argument("--out", type=Path, help="keeps the evaluations; without it they are thrown away")
+    parser.add_argument("--update", action="store_true", help="write what was measured as what is quoted")
+    arguments = parser.parse_args()
+    wrong = 0
+    with tempfile.TemporaryDirectory() as folder:
+        out = arguments.out or Path(folder)
+        for id in arguments.only:
+            if known[id]["data"] is not None and arguments.data is None:
+                logger.info("%s: left out, it takes --data", id)
+                continue
+            metrics = measured(known[id], arguments.data, out / id, out / "drawn")
+            if arguments.update:
+                known[id]["figures"] = {name: round(metrics[name] or 0.0, 4) for name in known[id]["figures"]}
+            lines = list(differences(known[id]["figures"], metrics))
+            logger.info("%s: %s", id, "; ".join(lines) or f"as quoted, {len(known[id]['figures'])} figures")
+            wrong += bool(lines)
+    if arguments.update:
+        rows = [f'    "{id}": {json.dumps(entry)}' for id, entry in known.items()]
+        write_text(FILE, "{\n" + ",\n".join(rows) + "\n}\n")
+    if wrong:
+        sys.exit(f"{wrong} of the evaluations differ from what is quoted")
+
+
+if __name__ == "__main__":
+    main()
