@@ -29,7 +29,7 @@ TRAINING = {  # files whose tests train, export or start processes: not in make 
         "train_demo", "bundle_contract", "export", "ranks", "on_a_gpu", "mlflow", "failures",
         "ecosystem", "detector_training", "clip_pretraining", "clip_tnseg_training", "sgf_training", "d2rnet_training",
         "akessfa_game", "deploy", "typed_text", "documented_commands", "bad_inputs",
-        "run_page", "workers", "clip_tnseg", "dicom", "predict", "shipped_weights",
+        "reproduce", "run_page", "workers", "clip_tnseg", "dicom", "predict", "shipped_weights",
     )
 }  # fmt: skip
 BUNDLES = {path.name for path in (ROOT / "bundles").iterdir()}
