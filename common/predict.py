@@ -131,8 +131,9 @@ class Model:
             numbers |= {"calibrated": entry.get("prob_calibrated"), "unsure": entry.get("unsure")}
             return Classification(**common, label=entry["class"], **numbers)
         if "sentences" in entry:
-            sentences = [Sentence(told["text"], told["probability"]) for told in entry["sentences"]]
-            return Report(**common, text=entry["report"], sentences=sentences, boxes=_boxes(entry.get("boxes", ())))
+            sentences = [_sentence(told) for told in entry["sentences"]]
+            boxes, unreported = _boxes(entry.get("boxes", ())), entry.get("unreported", ())
+            return Report(**common, text=entry["report"], sentences=sentences, boxes=boxes, unreported=unreported)
         probabilities = answer.shown.probabilities
         assert probabilities is not None
         sizes = {key: value for key, value in entry.items() if key.endswith(("_mm", "_mm2"))}
@@ -225,6 +226,11 @@ def _unpacked(path: Path) -> Path:
     except (zipfile.BadZipFile, ValueError) as error:
         raise ValueError(f"bundle: {str(path)!r} is no packed bundle ({error}); pack one with common.pack") from error
     return inside
+
+
+def _sentence(told: Mapping[str, Any]) -> Sentence:
+    marks = {key: told.get(key, ()) for key in ("unseen", "denied_but_seen")}
+    return Sentence(told["text"], told["probability"], **marks)
 
 
 def _boxes(told: Iterable[Mapping[str, Any]]) -> list[Box]:

@@ -53,6 +53,9 @@ def case_section(
         shown = folded("where each sentence looks in the image", shown)
     ordered = [report, shown] if in_regions else [shown, report]
     blocks = [block for block in (*ordered, reference_block(entry, organ)) if block]
+    if entry.get("unreported"):
+        names = ", ".join(entry["unreported"])
+        blocks.append({"kind": "warning", "text": f"The detector sees what the report does not speak of: {names}."})
     if entry.get("warning"):
         blocks.insert(0, {"kind": "warning", "text": f"{entry['warning'].capitalize()}: trust no answer."})
     order: dict[str, str | float] = {"name": Path(_name(entry)).name}
@@ -126,9 +129,16 @@ def reference_block(entry: Mapping[str, Any], organ: str | None) -> Block | None
 
 def _sentence(sentence: Mapping[str, Any], boxes: Sequence[Mapping]) -> dict[str, str]:
     shares = sentence.get("regions", [])
+    told = [f"the detector sees no {label}" for label in sentence.get("unseen", ())]
+    told += [f"the detector sees {label}" for label in sentence.get("denied_but_seen", ())]
     seen = [f"{k}: {b.get('label') or 'lesion'} {s:.0%}" for k, (b, s) in enumerate(zip(boxes, shares), 1)]  # noqa: B905 (boxes beyond the network's regions)
     about = "; ".join([f"{sentence['probability']:.2f}", *([", ".join(seen)] if seen else [])])
-    return {"text": sentence["text"], "about": about, "shares": json.dumps(shares) if shares else ""}
+    return {
+        "text": sentence["text"],
+        "about": about,
+        "shares": json.dumps(shares) if shares else "",
+        "against": "; ".join(told),
+    }
 
 
 def _regions(entry: Mapping[str, Any], boxes: Sequence[Mapping]) -> Block:

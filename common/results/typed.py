@@ -153,10 +153,17 @@ class Classification(Result):
 
 @dataclass(frozen=True)
 class Sentence:
-    """A generated sentence and the mean probability of its words, in [0, 1]."""
+    """A generated sentence.
+
+    Attributes:
+        probability: mean of its words, in [0, 1].
+        unseen, denied_but_seen: lesions that it states or denies, against the detector.
+    """
 
     text: str
     probability: float
+    unseen: Sequence[str] = ()
+    denied_but_seen: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -178,11 +185,13 @@ class Report(Result):
         text: the report.
         sentences: of it, in order.
         boxes: detected lesions; empty of a bundle without a detector.
+        unreported: lesions of top-scoring boxes that no sentence speaks of.
     """
 
     text: str
     sentences: Sequence[Sentence]
     boxes: Sequence[Box] = ()
+    unreported: Sequence[str] = ()
 
     def summary(self) -> str:
         return self.text

@@ -17,6 +17,8 @@ from common.results.predictions import PredictionFiles, Shown
 from common.text.sentences import Sentence, sentences_of, token_entry
 from common.text.tokenizer import SentenceTokenizer
 
+from .agreement import mark_disagreements
+
 EVEN = 4.0  # what is seen this many times as much as by an even look is wholly red, in a row without anything stronger
 
 
@@ -25,6 +27,7 @@ def prediction_files(
     output_dir: str,
     tokenizer: SentenceTokenizer,
     regions: int,
+    detector: dict | None = None,
     dicom: bool = False,
     familiarity: TellFamiliarity | None = None,
 ) -> PredictionFiles:
@@ -32,6 +35,8 @@ def prediction_files(
 
     Args:
         regions: boxes that the network sees, the top-scoring ones.
+        detector: settings of the one that found the boxes, whose ``labels`` the report is held against; None: they are
+            the data set's own.
     """
 
     def show(_: str, item: dict, data: dict) -> Shown:
@@ -41,6 +46,8 @@ def prediction_files(
         images = data["images"].split("\n")
         boxes = [box | box_size(corner, images[0]) for box, corner in zip(boxes, corners(boxes), strict=True)]
         entry = describe(item, sentences, shares, tokenizer) | {"boxes": boxes, "images": images}
+        if detector is not None:
+            mark_disagreements(entry, detector["labels"])
         entry |= {"reference": data["report"]} if "report" in data else {}
         greys = [np.asarray(to_grey(open_image(name))) for name in images]
         pictures = {

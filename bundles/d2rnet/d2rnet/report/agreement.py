@@ -1,0 +1,43 @@
+"""Where a generated report and the detector contradict each other: one of them is wrong, and a reader should look."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from .metrics import DENIED, PHRASES, named_lesions
+
+SURE = 0.5  # score from which on a box counts
+ALIKE = {"Atelectasis", "Consolidation", "Edema", "ILD", "Infiltration", "Lung Opacity", "Pulmonary fibrosis"}
+
+
+def mark_disagreements(entry: dict[str, Any], labels: Sequence[str]) -> None:
+    """Add to an entry of ``predictions.json`` what its report and its boxes do not agree on.
+
+    Of boxes with a score of :data:`SURE`: each sentence gets ``unseen``, lesions that it states and no box shows, and
+    ``denied_but_seen``, lesions that it denies and a box shows; the entry gets ``unreported``, lesions of boxes that no
+    sentence speaks of. Opacities (:data:`ALIKE`) are one lesion. Reports are English, lesions those of ``metrics.PHRASES``.
+
+    Args:
+        labels: that the detector knows; of others it says nothing.
+    """
+    known = {_kind(label) for label in labels if label in PHRASES}
+    boxed = {box["label"] for box in entry["boxes"] if box["label"] in PHRASES and box["score"] >= SURE}
+    shown, spoken_of = {_kind(label) for label in boxed}, set[str]()
+    for sentence in entry["sentences"]:
+        stated = {lesion.label for lesion in named_lesions(sentence["text"])}
+        denied = _denied(sentence["text"])
+        sentence["unseen"] = sorted(label for label in stated if _kind(label) in known - shown)
+        sentence["denied_but_seen"] = sorted(label for label in denied if _kind(label) in shown)
+        spoken_of |= {_kind(label) for label in stated | denied}
+    entry["unreported"] = sorted(label for label in boxed if _kind(label) not in spoken_of)
+
+
+def _denied(sentence: str) -> set[str]:
+    lower = sentence.lower()
+    return {label for label, phrase in PHRASES.items() if re.search(phrase, lower)} if DENIED.search(lower) else set()
+
+
+def _kind(label: str) -> str:
+    return "opacity" if label in ALIKE else label

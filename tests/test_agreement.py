@@ -1,0 +1,52 @@
+"""Where a generated report and the detector contradict each other."""
+
+import pytest
+from d2rnet.report.agreement import SURE, mark_disagreements
+
+from common.results.case_sections import case_section
+
+LABELS = ["Cardiomegaly", "Pleural effusion", "Nodule/Mass", "Consolidation", "Infiltration", "Other lesion"]
+
+
+def entry(*sentences, **boxes):
+    found = [{"label": label, "score": score, "box": [1, 2, 3, 4]} for label, score in boxes.pop("boxes", {}).items()]
+    return {"sentences": [{"text": text, "probability": 0.9} for text in sentences], "boxes": found}
+
+
+@pytest.mark.parametrize(
+    ("sentence", "boxes", "unseen", "denied", "unreported"),
+    [
+        ("There is cardiomegaly.", {"Cardiomegaly": 0.9}, [], [], []),
+        ("There is cardiomegaly.", {"Cardiomegaly": SURE - 0.1}, ["Cardiomegaly"], [], []),
+        ("There is cardiomegaly.", {}, ["Cardiomegaly"], [], []),
+        ("There is no pleural effusion.", {}, [], [], []),
+        ("There is no pleural effusion.", {"Pleural effusion": 0.8}, [], ["Pleural effusion"], []),
+        ("There is no pleural effusion.", {"Pleural effusion": SURE - 0.1}, [], [], []),
+        ("The heart is normal.", {"Nodule/Mass": 0.8, "Pleural effusion": 0.2}, [], [], ["Nodule/Mass"]),
+        ("A consolidation on the left.", {"Infiltration": 0.9}, [], [], []),  # opacities are one
+        ("There is a pneumothorax.", {}, [], [], []),  # which this detector does not know
+        ("The heart is normal.", {"Other lesion": 0.9}, [], [], []),  # which no report names
+    ],
+)
+def test_what_contradicts_is_marked(sentence, boxes, unseen, denied, unreported):
+    told = entry(sentence, boxes=boxes)
+    mark_disagreements(told, LABELS)
+    assert told["sentences"][0]["unseen"] == unseen and told["sentences"][0]["denied_but_seen"] == denied
+    assert told["unreported"] == unreported
+
+
+def test_boxes_without_a_label_contradict_nothing():
+    told = entry("There is cardiomegaly.", "No effusion.")
+    told["boxes"] = [{"label": "", "score": 0.9, "box": [1, 2, 3, 4]}]
+    mark_disagreements(told, LABELS)
+    assert told["sentences"][0]["unseen"] == ["Cardiomegaly"] and told["unreported"] == []
+
+
+def test_the_page_says_so(tmp_path):
+    told = entry("There is cardiomegaly.", "No pleural effusion.", boxes={"Pleural effusion": 0.8, "Nodule/Mass": 0.7})
+    mark_disagreements(told, LABELS)
+    blocks = case_section(tmp_path, {**told, "study": "a", "report": "x"}).blocks
+    (lines,) = (block["lines"] for block in blocks if block["kind"] == "sentences")
+    assert lines[0]["against"] == "the detector sees no Cardiomegaly"
+    assert lines[1]["against"] == "the detector sees Pleural effusion"
+    assert any("Nodule/Mass" in block.get("text", "") for block in blocks if block["kind"] == "warning")
