@@ -43,10 +43,12 @@ def test_boxes_without_a_label_contradict_nothing():
 
 
 def test_the_page_says_so(tmp_path):
-    told = entry("There is cardiomegaly.", "No pleural effusion.", boxes={"Pleural effusion": 0.8, "Nodule/Mass": 0.7})
+    boxes = {"Pleural effusion": 0.8, "Nodule/Mass": 0.7, "Consolidation": 0.3}
+    told = entry("There is cardiomegaly.", "No pleural effusion.", "There is a consolidation.", boxes=boxes)
     mark_disagreements(told, LABELS)
     blocks = case_section(tmp_path, {**told, "study": "a", "report": "x"}).blocks
     (lines,) = (block["lines"] for block in blocks if block["kind"] == "sentences")
-    assert lines[0]["against"] == "the detector sees no Cardiomegaly"
-    assert lines[1]["against"] == "the detector sees Pleural effusion"
-    assert any("Nodule/Mass" in block.get("text", "") for block in blocks if block["kind"] == "warning")
+    assert lines[0]["against"] == "the detector sees no cardiomegaly"
+    assert lines[1]["against"] == "the detector sees pleural effusion"
+    assert lines[2]["against"] == "the detector is not sure of consolidation"
+    assert any("nodule/mass" in block.get("text", "") for block in blocks if block["kind"] == "warning")

@@ -54,7 +54,7 @@ def case_section(
     ordered = [report, shown] if in_regions else [shown, report]
     blocks = [block for block in (*ordered, reference_block(entry, organ)) if block]
     if entry.get("unreported"):
-        names = ", ".join(entry["unreported"])
+        names = ", ".join(entry["unreported"]).lower()
         blocks.append({"kind": "warning", "text": f"The detector sees what the report does not speak of: {names}."})
     if entry.get("warning"):
         blocks.insert(0, {"kind": "warning", "text": f"{entry['warning'].capitalize()}: trust no answer."})
@@ -129,8 +129,12 @@ def reference_block(entry: Mapping[str, Any], organ: str | None) -> Block | None
 
 def _sentence(sentence: Mapping[str, Any], boxes: Sequence[Mapping]) -> dict[str, str]:
     shares = sentence.get("regions", [])
-    told = [f"the detector sees no {label}" for label in sentence.get("unseen", ())]
-    told += [f"the detector sees {label}" for label in sentence.get("denied_but_seen", ())]
+    weak = {box.get("label") for box in boxes}
+    told = [
+        f"the detector {'is not sure of' if label in weak else 'sees no'} {label.lower()}"
+        for label in sentence.get("unseen", ())
+    ]
+    told += [f"the detector sees {label.lower()}" for label in sentence.get("denied_but_seen", ())]
     seen = [f"{k}: {b.get('label') or 'lesion'} {s:.0%}" for k, (b, s) in enumerate(zip(boxes, shares), 1)]  # noqa: B905 (boxes beyond the network's regions)
     about = "; ".join([f"{sentence['probability']:.2f}", *([", ".join(seen)] if seen else [])])
     return {

@@ -17,7 +17,7 @@ def mark_disagreements(entry: dict[str, Any], labels: Sequence[str]) -> None:
 
     Of boxes with a score of :data:`SURE`: each sentence gets ``unseen``, lesions that it states and no box shows, and
     ``denied_but_seen``, lesions that it denies and a box shows; the entry gets ``unreported``, lesions of boxes that no
-    sentence speaks of. Opacities (:data:`ALIKE`) are one lesion. Reports are English, lesions those of ``metrics.PHRASES``.
+    sentence speaks of. Opacities (:data:`ALIKE`) are one. English reports; lesions of ``metrics.PHRASES``.
 
     Args:
         labels: that the detector knows; of others it says nothing.
