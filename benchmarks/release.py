@@ -15,9 +15,11 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import torch
+from hfcn.calibration import file_of as calibration_file
+from hfcn.calibration import read_calibration, save_calibration
 
 from common.cli import model_file
-from common.cli.atomic import whole_file, write_json
+from common.cli.atomic import whole_file
 from common.cli.given import require_weights
 from common.engine.familiarity import file_of
 from common.metrics.familiarity import Familiarity
@@ -51,10 +53,11 @@ def release(source: Path, target: Path, name: str = "model.pt") -> None:
                 f"{str(source)!r}: {Path(part).stat().st_size} bytes in float16; expected {LARGEST} at most"
             )
         model_file.write(target / weights.name, known["settings"], files={**companions, weights.name: Path(part)})
-    calibration = weights.with_name("calibration.json")
-    if name == "model.pt" and calibration.is_file():
-        numbers = json.loads(calibration.read_text(encoding="utf-8"))
-        write_json(target / calibration.name, {**numbers, "weights": model_file.digest_of(target / name)}, indent=1)
+    if name == "model.pt":
+        calibration = read_calibration(str(weights))
+        calibration_file(target / name).unlink(missing_ok=True)
+        if calibration is not None:
+            save_calibration(str(target / name), calibration)
     if name == "model.pt" and file_of(weights).is_file():
         familiarity = Familiarity.load(file_of(weights), weights=model_file.digest_of(weights))
         if familiarity is not None:

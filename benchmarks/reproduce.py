@@ -66,7 +66,10 @@ def main() -> None:
                 continue
             metrics = measured(known[id], arguments.data, out / id, out / "drawn")
             if arguments.update:
-                known[id]["figures"] = {name: round(metrics[name] or 0.0, 4) for name in known[id]["figures"]}
+                undefined = [name for name in known[id]["figures"] if metrics.get(name) is None]
+                if undefined:
+                    sys.exit(f"{id}: {undefined[0]} is undefined; nothing is written")
+                known[id]["figures"] = {name: round(metrics[name], 4) for name in known[id]["figures"]}  # type: ignore
             lines = list(differences(known[id]["figures"], metrics))
             logger.info("%s: %s", id, "; ".join(lines) or f"as quoted, {len(known[id]['figures'])} figures")
             wrong += bool(lines)

@@ -17,11 +17,14 @@ if str(ROOT) not in sys.path:
 from monailabel.interfaces.app import MONAILabelApp  # noqa: E402
 from monailabel.interfaces.exception import ImageNotFoundException, MONAILabelError, MONAILabelException  # noqa: E402
 from monailabel.interfaces.tasks.infer_v2 import InferTask  # noqa: E402
+from monailabel.interfaces.tasks.strategy import Strategy  # noqa: E402
 from monailabel.interfaces.tasks.train import TrainTask  # noqa: E402
+from monailabel.tasks.activelearning.random import Random  # noqa: E402
 
 from common import __version__  # noqa: E402
 from common.cli.code import CodeConflict  # noqa: E402
 from label_app.infer_task import ServeBundle  # noqa: E402
+from label_app.least_certain import LeastCertain  # noqa: E402
 from label_app.names import is_name  # noqa: E402
 from label_app.served_bundle import ServedBundle  # noqa: E402
 from label_app.train_task import TrainBundle  # noqa: E402
@@ -56,6 +59,11 @@ class MyApp(MONAILabelApp):
     def init_trainers(self) -> dict[str, TrainTask]:
         segmenters = [bundle for bundle in self.bundles if bundle.kind == "segmentation"]
         return {bundle.name: TrainBundle(bundle.folder, self.conf) for bundle in segmenters}
+
+    def init_strategies(self) -> dict[str, Strategy]:
+        """MONAI Label's random choice, and for each segmenter the image that it is least certain of."""
+        segmenters = [bundle for bundle in self.bundles if bundle.kind == "segmentation" and bundle.weights.is_file()]
+        return {"random": Random(), **{f"least_certain_{b.name}": LeastCertain(b) for b in segmenters}}
 
     def infer(self, request: dict[str, Any], datastore: Any = None) -> Any:
         """Answer ``request`` for an image of the studies, or one that was uploaded with it.

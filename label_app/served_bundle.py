@@ -10,10 +10,10 @@ from monai.bundle import ConfigParser
 from PIL import Image
 
 from common.cli.code import check_code
-from common.engine.familiarity import file_of
 from common.results.inference import Inference
 
 TEXTS = ("report", "phrase")  # ids of inference.json that a text beside the image goes to
+BESIDE = ("familiarity.safetensors", "calibration.json")  # of the weights
 FILES = ("image", "images", "study")  # names of files are the server's own
 
 
@@ -64,7 +64,8 @@ class ServedBundle:
             ValueError, FileNotFoundError: the image cannot be read.
         """
         with self.lock:
-            changed = [file.stat().st_mtime for file in (self.weights, file_of(self.weights)) if file.is_file()]
+            files = (self.weights, *(self.weights.with_name(name) for name in BESIDE))
+            changed = [file.stat().st_mtime for file in files if file.is_file()]
             if self.loaded is None or self.loaded[0] != changed:
                 self.loaded = (changed, Inference(self.folder))
             inference = self.loaded[1]

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from hfcn.calibration import SHARE, Calibration, calibrated_metrics, file_of, read_calibration
+from hfcn.calibration import SHARE, Calibration, calibrated_metrics, file_of, read_calibration, save_calibration
 from hfcn.predictions import describe
 from scipy.special import expit
 
@@ -29,9 +29,20 @@ def test_what_was_distorted_is_right_on_other_images(distorted):
     assert (calibration.slope, calibration.offset) == pytest.approx((2.5, 2.5), abs=0.3)
     label, prob = (values[2000:] for values in distorted)
     assert calibration_error(label, prob) > 0.2 > 0.04 > calibration_error(label, calibration(prob))
-    metrics = calibrated_metrics(calibration, label, prob)
-    right = (calibration(prob) >= 0.5) == (label == 1)
+    threshold = float(prob[np.abs(calibration(prob) - 0.5).argmin()])
+    metrics = calibrated_metrics(calibration, label, prob, threshold)
+    right = (prob >= threshold) == (label == 1)
     assert metrics["accuracy_when_sure"] > right.mean() + 0.05 and 0.05 < metrics["unsure_share"] < 0.6
+    assert metrics["calibrated_images"] == 2000
+
+
+def test_no_class_is_told_where_the_other_one_is_sure(distorted):
+    calibration = Calibration.fit(*distorted)
+    for threshold in (0.05, 0.3, 0.95):
+        around = calibration.around(threshold)
+        sure = ~around.is_unsure(calibration(distorted[1]))
+        malignant = calibration(distorted[1]) >= around.high
+        assert ((distorted[1] >= threshold) == malignant)[sure].all()
 
 
 def test_the_band_has_the_stated_sensitivity_and_specificity(distorted):
@@ -52,7 +63,9 @@ def test_extremes_stay_probabilities():
     ("label", "prob", "message"),
     [
         (np.array([0] * 3 + [1] * 20), np.linspace(0, 1, 23), "3 benign and 20 malignant images; it takes 5 of each"),
-        (np.array([1] * 10 + [0] * 10), np.linspace(0, 1, 20), "no higher probability"),
+        (np.array([1] * 10 + [0] * 10), np.linspace(0, 1, 20), "no surely higher probability"),
+        (np.array([0] * 10 + [1] * 20), np.full(30, 0.7), "no surely higher probability"),
+        (np.array([0, 1] * 15), np.linspace(0, 1, 30), "no surely higher probability"),
     ],
 )
 def test_what_cannot_be_calibrated_is_refused(label, prob, message):
@@ -67,8 +80,8 @@ def test_an_entry_tells_it_of_images_that_can_be_calibrated():
     known = describe({**item, "can_be_calibrated": torch.tensor(True)}, 0.5, calibration)
     assert known["class"] == "benign" and known["unsure"] is True
     assert known["prob_calibrated"] == pytest.approx(expit(np.log(0.3 / 0.7) + 1), abs=1e-4)
-    assert "unsure" not in describe({**item, "can_be_calibrated": torch.tensor(False)}, 0.5, calibration)
-    assert "unsure" not in describe({**item, "can_be_calibrated": torch.tensor(True)}, 0.5)
+    assert describe({**item, "can_be_calibrated": torch.tensor(False)}, 0.5, calibration)["unsure"] is None
+    assert describe({**item, "can_be_calibrated": torch.tensor(True)}, 0.5)["prob_calibrated"] is None
 
 
 def test_the_file_belongs_to_its_weights(tmp_path, caplog):
@@ -78,25 +91,47 @@ def test_the_file_belongs_to_its_weights(tmp_path, caplog):
     numbers = Calibration(1.0, 0.0, 0.4, 0.6, 50)._asdict()
     file_of(weights).write_text(json.dumps({"weights": "other", **numbers}))
     assert read_calibration(str(weights)) is None and "belongs to other weights" in caplog.text
-    for content in ("{", "[]", json.dumps({"weights": "x", **numbers, "low": 2}), json.dumps({**numbers})):
+    wrong = ({"low": 2}, {"slope": -1.0}, {"slope": float("nan")}, {"offset": float("inf")})
+    damaged = [json.dumps({"weights": "x", **numbers, **change}) for change in wrong]
+    for content in ("{", "[]", json.dumps(numbers), *damaged):
         file_of(weights).write_text(content)
         with pytest.raises(ValueError, match="is damaged; make it anew"):
             read_calibration(str(weights))
 
 
-def test_a_training_leaves_it_and_inference_tells_it(tmp_path):
-    tiny = TINY["hfcn"]
-    places = {name: tmp_path / place for name, place in PLACES.items()}
-    data = {**tiny["data"], "synthetic#reports": 60}
-    common = flags(tiny["network"], data, places)
-    train = ["run", "--config_file", train_files("hfcn"), *common, *flags(tiny["train"], epochs=1)]
-    done = checked(monai_bundle(*train), 0)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A tiny training, and the overrides that the next commands need."""
+    folder, tiny = tmp_path_factory.mktemp("hfcn"), TINY["hfcn"]
+    places = {name: folder / place for name, place in PLACES.items()}
+    common = flags(tiny["network"], {**tiny["data"], "synthetic#reports": 60}, places)
+    done = checked(monai_bundle("run", "--config_file", train_files("hfcn"), *common,
+                                *flags(tiny["train"], epochs=1)), 0)  # fmt: skip
     assert "calibration: " in done.stdout + done.stderr
-    assert file_of(tmp_path / "models/model.pt").is_file(), done.stdout[-800:]
+    return folder, common
+
+
+def test_evaluation_and_inference_tell_it(trained, tmp_path):
+    folder, common = trained
+    save_calibration(str(folder / "models/model.pt"), Calibration(2.0, 0.5, 0.3, 0.7, 61))
     checked(monai_bundle("run", "--config_file", train_files("hfcn", "evaluate"), *common), 0)
-    assert 0 <= json.loads((tmp_path / "eval/metrics.json").read_text())["unsure_share"] <= 1
-    inference = ["run", "--config_file", "bundles/hfcn/configs/inference.json"]
-    own = flags(tiny["network"], data, places, output_dir=tmp_path / "out")
-    checked(monai_bundle(*inference, *own), 0)
+    assert 0 <= json.loads((folder / "eval/metrics.json").read_text())["unsure_share"] <= 1
+    own = flags(output_dir=tmp_path / "out")
+    checked(monai_bundle("run", "--config_file", "bundles/hfcn/configs/inference.json", *common[:-4], *own,
+                         *flags(synthetic_dir=folder / "synthetic", ckpt_dir=folder / "models")), 0)  # fmt: skip
     entries = json.loads((tmp_path / "out" / "predictions.json").read_text())
-    assert entries and all({"prob_calibrated", "unsure"} <= entry.keys() for entry in entries)
+    assert entries and all(0 < entry["prob_calibrated"] < 1 for entry in entries)
+
+
+def test_it_is_fitted_to_validation_alone_and_a_failure_leaves_what_is_there(trained):
+    folder, common = trained
+    weights = folder / "models" / "model.pt"
+    file_of(weights).write_text("{")  # damaged: the command that its error names mends it
+    fit = ["run", "--run_id", "fit_calibration", "--config_file", train_files("hfcn", "evaluate"), *common]
+    done = monai_bundle(*fit)
+    assert done.returncode != 0 and "split: 'test' is what evaluations measure" in done.stderr
+    assert file_of(weights).read_text() == "{"
+    done = monai_bundle(*fit, "--split", "validation")
+    fitted = file_of(weights).read_text() != "{"
+    assert (done.returncode == 0) == fitted
+    assert fitted or "calibration: not fitted" in done.stderr

@@ -44,6 +44,11 @@ def test_what_is_undefined_is_told_as_such():
     assert area == 1.0 and np.isnan(low) and np.isnan(high)
 
 
+def test_images_that_are_wholly_apart_tell_no_interval():
+    area, low, high = area_interval(np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.8, 0.9]), np.arange(4))
+    assert area == 1.0 and np.isnan(low) and np.isnan(high)
+
+
 def test_an_evaluations_areas_have_intervals_of_images_and_of_patients():
     cases = {str(n): {"malignancy": n % 2, "prob": (n % 7) / 7} for n in range(40)}
     patients = {name: str(int(name) % 20) for name in cases}

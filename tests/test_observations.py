@@ -40,6 +40,16 @@ STATUS = {"+": "present", "?": "uncertain", "-": "absent"}
 
 # What each sentence says: + present, ? uncertain, - absent; what is not listed is not named.
 SAID = {
+    # forms
+    "Pneumothorax: None.": "X-",
+    "Pleural effusion: No. Cardiomegaly: Absent. Fracture: no": "P- H- F-",
+    "Consolidation - no.": "C-",
+    "Effusion: none; pneumothorax: small": "P- X+",
+    "Pneumothorax: no change.": "X+",
+    "Left pneumothorax resolved.": "X-",
+    "Effusion resolved": "P-",
+    "Effusion not resolved.": "P+",
+    "Edema nearly resolved.": "E+",
     # plain mentions
     "Moderate cardiomegaly.": "H+",
     "Small left pleural effusion.": "P+",
@@ -299,6 +309,7 @@ def test_no_finding_is_what_is_left():
     assert label("No acute cardiopulmonary abnormality.")[NO_FINDING] == "present"
     for report in ("Possible pneumonia.", "Mild cardiomegaly. The lungs are clear."):
         assert label(report)[NO_FINDING] == "not named"
+    assert label("The heart is not normal in size. The lungs are not clear.")[NO_FINDING] == "not named"
     for empty in ("", " \n", "___ .", "12."):
         assert set(label(empty).values()) == {"not named"}
     assert list(label("x")) == list(OBSERVATIONS) and len(OBSERVATIONS) == 14
@@ -313,6 +324,7 @@ def test_no_finding_is_what_is_left():
         "Reason for exam: pneumonia? effusion and edema\n\nCardiomegaly.",
         "INDICATION: pneumonia, edema, effusion. Cardiomegaly.",
         "INDICATION: pneumonia. Effusion. Edema.\nCHEST, PA AND LATERAL: Cardiomegaly.",
+        "EXAM: CHEST 2 VIEWS\nCardiomegaly. Lungs are clear.",
     ],
 )
 def test_reasons_and_methods_are_no_findings(report):

@@ -66,9 +66,9 @@ def _of_areas(
         return {}
     patient, label, prob = (np.array(column) for column in zip(*told, strict=True))
     found = {"roc_auc": area_interval(label, prob, patient)[1:]}
-    names = np.unique(patient)
-    labels = np.array([label[patient == name].max() for name in names])
-    area, low, high = area_interval(labels, np.array([prob[patient == name].mean() for name in names]), names)
+    names, group = np.unique(patient, return_inverse=True)
+    labels = (np.bincount(group, label) > 0).astype(float)
+    area, low, high = area_interval(labels, np.bincount(group, prob) / np.bincount(group), names)
     if abs(area - (metrics.get("case_roc_auc") or 0.0)) < 1e-6:
         found["case_roc_auc"] = (low, high)
     return {name: ends for name, ends in found.items() if all(map(math.isfinite, ends))}
@@ -85,7 +85,8 @@ def area_interval(label: np.ndarray, prob: np.ndarray, patient: np.ndarray) -> t
         patient: (n,) whose image it is.
 
     Returns:
-        The area and both ends; NaN where a class has none, the ends where one has a single patient.
+        The area and both ends; NaN where a class has none; the ends where one has a single patient, or the variance is
+        0, as of classes that are wholly apart: then these images don't tell it.
     """
     positive = np.asarray(label) == 1
     counts = np.array([positive.sum(), (~positive).sum()])
@@ -106,5 +107,7 @@ def area_interval(label: np.ndarray, prob: np.ndarray, patient: np.ndarray) -> t
     own = [k / (k - 1) * (sums**2).sum() / n**2 for k, sums, n in zip(having, (first, second), counts, strict=True)]
     groups = group.max() + 1
     variance = own[0] + own[1] + 2 * groups / (groups - 1) * (first * second).sum() / counts.prod()
-    margin = QUANTILE * math.sqrt(max(variance, 0.0))
+    if variance <= 1e-12:
+        return (area, math.nan, math.nan)
+    margin = QUANTILE * math.sqrt(variance)
     return (area, max(0.0, area - margin), min(1.0, area + margin))

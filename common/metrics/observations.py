@@ -62,6 +62,13 @@ _BODY = r"findings?|impressions?|conclusions?|report|wet read|recommendations?|n
 _HEADING = re.compile(rf"\b(?:(?P<reason>{_REASON})|(?P<method>{_METHOD})|{_BODY})[ \t]?:", re.IGNORECASE)
 _BREAK = re.compile(r"\n[ \t\r]*\n|\n[ \t]*[A-Z][A-Z ,()]{3,60}:")
 _SENTENCE_END = re.compile(r"\.(?=\s|$)")
+_CLAUSE_END = r"(?=[ \t]?(?:[.;,\n]|$))"
+_ANSWER = re.compile(
+    rf"[ \t]?(?::|[ \t]-)[ \t]?(?:none|no|absent|negative|nil|not (?:seen|present|identified)){_CLAUSE_END}",
+    re.IGNORECASE,
+)
+_AFTER_NOUN = "".join(rf"(?<!{word} )" for word in ("ly", "not", "yet", "almost", "has", "have", "is", "are", "now"))
+_RESOLVED = re.compile(rf"{_AFTER_NOUN}\bresolved{_CLAUSE_END}", re.IGNORECASE)
 
 
 class Statements(NamedTuple):
@@ -158,7 +165,9 @@ def _stated(mentions: Sequence[Mention]) -> Iterator[tuple[str, str]]:
         states = [state for state in group.states if state.entry.state] or group.inherited
         for state, subject in itertools.product(states, group.names):
             said = statements[subject].labels.get(state.entry.phrase)
-            if said and (said != ABSENT or state.status != ABSENT):  # "not normal" does not say what is wrong
+            if said == ABSENT == state.status:  # "not normal" does not say what is wrong
+                yield NO_FINDING, ABSENT
+            elif said:
                 status = said if said == ABSENT or state.status == PRESENT else state.status
                 yield from ((name, status) for name in statements[subject].of)
 
@@ -166,7 +175,7 @@ def _stated(mentions: Sequence[Mention]) -> Iterator[tuple[str, str]]:
 def findings(report: str) -> str:
     """``report`` without the sections that say why and how the patient was examined, if it has headings.
 
-    A reason ends at the next heading or an empty line, or else, as a method does, with its sentence.
+    A reason ends at the next heading or an empty line, or else, as a method does, with its line or sentence.
     """
     kept, position = [], 0
     headings = list(_HEADING.finditer(report)) if ":" in report else []
@@ -182,31 +191,39 @@ def _section_end(report: str, heading: re.Match[str], following: int) -> int:
     start = heading.end()
     while start < following and report[start].isspace():
         start += 1
-    line, sentence = (pattern.search(report, start, following) for pattern in (_BREAK, _SENTENCE_END))
-    if heading["reason"] and (line or following < len(report)):
-        return line.start() if line else following
-    return min([following, *(match.start() for match in (line, sentence) if match)])
+    if heading["reason"]:
+        paragraph = _BREAK.search(report, start, following)
+        if paragraph or following < len(report):
+            return paragraph.start() if paragraph else following
+    ends = (re.compile(r"\n").search(report, start, following), _SENTENCE_END.search(report, start, following))
+    return min([following, *(match.start() for match in ends if match)])
 
 
 def label(report: str) -> dict[str, str]:
     """For each of :data:`OBSERVATIONS`, in their order: "present", "absent", "uncertain" or "not named".
 
-    No Finding is present where nothing but Support Devices is present or uncertain, else not named; of a report without
-    a word it is not named either.
+    No Finding is present where nothing but Support Devices is present or uncertain, and nothing is said to be not
+    normal; else, and of a report without a word, not named.
     """
     lexicon, _ = _rules()
     best = dict.fromkeys(OBSERVATIONS, NOT_NAMED)
     any_words = False
-    for words in sentences(findings(report), lexicon):
+    for words in sentences(_in_sentences(findings(report)), lexicon):
         any_words = True
         mentions = assertions(lexicon.entries(words))
         for name, status in itertools.chain(_named(mentions), _stated(mentions)):
             if _RANK[status] > _RANK.get(best[name], 0):
                 best[name] = status
+    not_normal, best[NO_FINDING] = best[NO_FINDING] == ABSENT, NOT_NAMED
     found = any(status in POSITIVE for name, status in best.items() if name != DEVICES)
-    if any_words and not found:
+    if any_words and not found and not not_normal:
         best[NO_FINDING] = PRESENT
     return best
+
+
+def _in_sentences(report: str) -> str:
+    """``report`` with the answers of a form ("Pneumothorax: none.", "Effusion resolved.") as sentences say them."""
+    return _RESOLVED.sub("is resolved", _ANSWER.sub(" is absent", report))
 
 
 def _named(mentions: Sequence[Mention]) -> Iterator[tuple[str, str]]:

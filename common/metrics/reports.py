@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 from ignite.engine import Engine, Events
 from ignite.metrics import Metric
 from monai.handlers import from_engine
 
+from common.datasets.studies import read_studies
 from common.engine.distributed import gather
 from common.metrics.entities import entity_metrics, organ_of, read_entities
 from common.metrics.observations import observation_scores
@@ -56,6 +56,19 @@ def variety(generated: Sequence[str], training: Sequence[str]) -> dict[str, floa
     return shares | ({"copied_reports": sum(text in copied for text in texts) / len(texts)} if known else {})
 
 
+def training_reports(*, root: str, annotation: str | None = None) -> list[str]:
+    """Reports of the training split of :func:`common.datasets.studies.read_studies`, whose images are not looked at.
+
+    None where the data set has no such split, as one to evaluate on alone; the log says so.
+    """
+    try:
+        studies = read_studies(root, "train", views=1, annotation=annotation, check=False)
+    except ValueError as error:
+        logger.info("copied reports are not counted: %s", error)
+        return []
+    return [study["report"] for study in studies]
+
+
 def report_metrics(
     generated: Sequence[str], references: Sequence[str], *, organ: str, training: Sequence[str] = ()
 ) -> dict[str, float]:
@@ -78,11 +91,11 @@ class ReportMetrics:
     Args:
         organ: whose entities are counted; "auto": those that the references speak of most (:func:`organ_of`). Of the
             chest, CheXpert's observations are counted, too.
-        trained_on: studies of the training, with ``report``; :func:`variety` tells how many of theirs come again.
+        trained_on: reports of the training; :func:`variety` tells how many come again.
     """
 
-    def __init__(self, *, organ: str, trained_on: Sequence[Mapping[str, Any]] = ()) -> None:
-        self.organ, self.trained_on = organ, [study["report"] for study in trained_on]
+    def __init__(self, *, organ: str, trained_on: Sequence[str] = ()) -> None:
+        self.organ, self.trained_on = organ, trained_on
         if organ != "auto":
             read_entities(organ)
         self.texts: dict[str, list[str]] = {}

@@ -88,7 +88,11 @@ def facts(entry: Mapping[str, Any]) -> str:
 
 def _class_of(entry: Mapping[str, Any]) -> list[str]:
     """Class and probability; where the network is unsure, that before all."""
-    probability = f"probability of malignant {entry.get('prob_calibrated', entry['prob']):.2f}"
+    known = entry.get("prob_calibrated")
+    said = (
+        f"{entry['prob']:.2f}" if known is None else f"{known:.2f} (calibrated; the network says {entry['prob']:.2f})"
+    )
+    probability = f"probability of malignant {said}"
     if entry.get("unsure"):
         return [f"unsure, rather {entry['class']}", probability]
     return [f"{entry['class']}, {probability}"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from sklearn.linear_model import LogisticRegression
 from common.cli.atomic import write_json
 from common.cli.model_file import digest_of
 from common.metrics.classification import classification_metrics
+from common.metrics.intervals import area_interval
 
 logger = logging.getLogger(__name__)
 FEWEST = 5  # images of either class
@@ -68,8 +70,8 @@ class Calibration(NamedTuple):
             np.concatenate([odds, odds]), np.repeat([1, 0], len(odds)), np.concatenate([target, 1 - target])
         )
         slope, offset = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
-        if slope <= 0:
-            raise ValueError("malignant images have no higher probability than benign ones")
+        if slope <= 0 or not area_interval(label, prob, np.arange(len(label)))[1] > 0.5:
+            raise ValueError("malignant images have no surely higher probability than benign ones")
         return cls(slope, offset, *_band(expit(slope * odds[:, 0] + offset)), len(label))
 
     def __call__(self, prob: float | np.ndarray) -> Any:
@@ -79,6 +81,11 @@ class Calibration(NamedTuple):
     def is_unsure(self, calibrated: float | np.ndarray) -> Any:
         """Whether a calibrated probability lies in the band."""
         return (self.low <= calibrated) & (calibrated < self.high)
+
+    def around(self, threshold: float) -> Calibration:
+        """With a band that holds ``threshold`` (uncalibrated), so that what is surely one class is called so."""
+        at = float(self(threshold))
+        return self._replace(low=min(self.low, at), high=max(self.high, float(np.nextafter(at, 1.0))))
 
 
 def _band(calibrated: np.ndarray) -> tuple[float, float]:
@@ -111,19 +118,30 @@ class FitCalibration:
         self.network, self.evaluator, self.weights = network, evaluator, weights
 
     def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.COMPLETED, lambda _: self.fit())
+        engine.add_event_handler(Events.COMPLETED, lambda _: self._try())
 
-    def fit(self) -> None:
+    def _try(self) -> None:
         """A training that is done stays so, whatever its images are."""
+        try:
+            self.fit()
+        except ValueError as error:
+            logger.warning("%s", error)
+
+    def fit(self, split: str = "validation") -> None:
+        """Fit to the evaluator's images, of ``split``; what is there stays where that fails.
+
+        Raises:
+            ValueError: the images are those of a test, or cannot be calibrated.
+        """
+        if split == "test":
+            raise ValueError("split: 'test' is what evaluations measure; calibrate by --split validation")
         if idist.get_rank() > 0 or not Path(self.weights).is_file():
             return
-        file_of(self.weights).unlink(missing_ok=True)  # of earlier weights
         try:
             calibration = Calibration.fit(*self._answers())
         except ValueError as error:
-            logger.warning("calibration: not fitted (%s)", error)
-            return
-        write_json(file_of(self.weights), {"weights": digest_of(Path(self.weights)), **calibration._asdict()}, indent=1)
+            raise ValueError(f"calibration: not fitted ({error})") from error
+        save_calibration(self.weights, calibration)
         logger.info("calibration: fitted to %d images kept back", calibration.images)
 
     @torch.no_grad()
@@ -141,6 +159,11 @@ class FitCalibration:
         return np.concatenate(label), np.concatenate(prob).astype(np.float64)
 
 
+def save_calibration(weights: str, calibration: Calibration) -> None:
+    """Write ``calibration`` beside the ``weights`` that it belongs to."""
+    write_json(file_of(weights), {"weights": digest_of(Path(weights)), **calibration._asdict()}, indent=1)
+
+
 def read_calibration(weights: str) -> Calibration | None:
     """The calibration beside ``weights``; None where there is none, or one of other weights, with a warning.
 
@@ -153,7 +176,8 @@ def read_calibration(weights: str) -> Calibration | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         digest, numbers = content.pop("weights"), Calibration(**content)
-        valid = all(isinstance(value, int | float) for value in numbers) and 0 <= numbers.low <= numbers.high <= 1
+        valid = all(isinstance(value, int | float) and isfinite(value) for value in numbers)
+        valid = valid and numbers.slope > 0 and 0 <= numbers.low <= numbers.high <= 1
     except (ValueError, TypeError, KeyError, AttributeError):
         valid = False
     if not valid:
@@ -164,17 +188,24 @@ def read_calibration(weights: str) -> Calibration | None:
     return numbers
 
 
-def calibrated_metrics(calibration: Calibration | None, label: np.ndarray, prob: np.ndarray) -> dict[str, float]:
-    """What calibration brings: ``calibrated_error``, ``calibrated_brier``, ``unsure_share``, ``accuracy_when_sure``."""
+def calibrated_metrics(
+    calibration: Calibration | None, label: np.ndarray, prob: np.ndarray, threshold: float
+) -> dict[str, float]:
+    """What calibration brings to the images that it holds for, ``calibrated_images`` of them.
+
+    ``calibrated_error``, ``calibrated_brier``, ``unsure_share`` and, of the others, ``accuracy_when_sure`` by the class
+    that ``threshold`` gives; NaN where it is undefined.
+    """
     if calibration is None or not len(label):
         return {}
     calibrated = calibration(prob)
-    unsure = calibration.is_unsure(calibrated)
+    sure = ~calibration.around(threshold).is_unsure(calibrated)
     of_all = classification_metrics(label, calibrated, 0.5)
-    right = (calibrated >= calibration.high) == (label == 1)
+    right = (prob >= threshold) == (label == 1)
     return {
+        "calibrated_images": float(len(label)),
         "calibrated_error": of_all["calibration_error"],
         "calibrated_brier": of_all["brier"],
-        "unsure_share": float(unsure.mean()),
-        "accuracy_when_sure": float(right[~unsure].mean()) if (~unsure).any() else float("nan"),
+        "unsure_share": float((~sure).mean()),
+        "accuracy_when_sure": float(right[sure].mean()) if sure.any() else float("nan"),
     }

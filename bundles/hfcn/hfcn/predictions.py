@@ -47,7 +47,7 @@ def prediction_files(
         if "truth" in data:
             entry["truth"] = data["truth"]
         picture = partial(draw, np.asarray(data["image"][0]), item, network.side)
-        finding = Finding({"malignant": entry.get("prob_calibrated", entry["prob"])}, category=entry["class"])
+        finding = Finding({"malignant": entry["prob"]}, category=entry["class"])
         return Shown(entry, {"overlay": picture}, [finding])
 
     about = "Left: what speaks for malignant on the whole map. Right: the crops and their probability of malignant."
@@ -58,11 +58,12 @@ def prediction_files(
 
 
 def describe(item: dict, threshold: float, calibration: Calibration | None = None) -> dict:
-    """An entry of ``predictions.json``; with ``prob_calibrated`` and ``unsure`` of an image that can be calibrated."""
-    known = {}
+    """An entry of ``predictions.json``; ``prob_calibrated`` and ``unsure`` are None where that is not known."""
+    known: dict[str, float | bool | None] = {"prob_calibrated": None, "unsure": None}
     if calibration is not None and bool(item["can_be_calibrated"]):
         calibrated = float(calibration(float(item["prob"])))
-        known = {"prob_calibrated": round(calibrated, 4), "unsure": bool(calibration.is_unsure(calibrated))}
+        unsure = calibration.around(threshold).is_unsure(calibrated)
+        known = {"prob_calibrated": round(calibrated, 4), "unsure": bool(unsure)}
     values = {key: round(float(item[key]), 4) for key in ("prob", "prob_global", "prob_crops")}
     return {
         "class": "malignant" if float(item["prob"]) >= threshold else "benign",

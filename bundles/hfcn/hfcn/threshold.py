@@ -68,10 +68,9 @@ class ClassificationMetrics:
     """
 
     def __init__(self, *, network: torch.nn.Module, pooling: str = "mean", weights: str | None = None) -> None:
-        self.calibration = None if weights is None else read_calibration(weights)
         if pooling not in POOLING:
             raise ValueError(f"pooling: {pooling!r} is none of {sorted(POOLING)}")
-        self.network, self.pooling, self.collected = network, pooling, Collected()
+        self.network, self.pooling, self.weights, self.collected = network, pooling, weights, Collected()
 
     def attach(self, engine: Engine) -> None:
         self.collected.attach(engine)
@@ -84,7 +83,8 @@ class ClassificationMetrics:
         engine.state.metrics.update(classification_metrics(label, prob, threshold))
         cases = classification_metrics(*of_cases, threshold)
         known = np.array(gather(self.collected.calibrated), dtype=bool)
-        engine.state.metrics.update(calibrated_metrics(self.calibration, label[known], prob[known]))
+        calibration = None if self.weights is None else read_calibration(self.weights)
+        engine.state.metrics.update(calibrated_metrics(calibration, label[known], prob[known], threshold))
         engine.state.metrics.update({f"case_{name}": value for name, value in cases.items()})
         engine.state.metrics["threshold"] = threshold
         of_truth = np.where(label == 1, prob, 1 - prob)  # first, since the page ranks the cases by it
