@@ -19,7 +19,7 @@ def test_the_image_of_the_lowest_confidence_is_given_and_then_another(server, na
     for image in images:
         text = {"report": ""} if name == "akessfa" else {}
         form = {"params": (None, json.dumps(text))}
-        answer = server.post(f"/infer/{name}?image={image}&output=json", files=form).json()["params"]
+        answer = server.post(f"/infer/{name}?image={image}&output=json", files=form).json()
         confidences[image] = answer["confidence"] or 0.0
     first, second = (server.post(f"/activelearning/least_certain_{name}", json={}).json() for _ in range(2))
     assert confidences[first["id"]] == pytest.approx(min(confidences.values()), abs=1e-3)
