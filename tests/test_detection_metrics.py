@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from common.metrics.detection import detection_metrics, froc
+from common.metrics.detection import detection_metrics, froc_curve
 from tests import published_numbers
 
 
@@ -29,8 +29,17 @@ def test_froc_counts_a_lesion_once_and_averages_over_false_positives():
         (boxes((5, 5, 20, 20), (5, 5, 20, 20)), np.array([0, 1]), np.array([0.7, 0.6])),  # wrong label first
     ]
     # in order of score: right, wrong, wrong, right: one lesion below 1 false positive an image, both from there on
-    assert froc(found, wanted) == pytest.approx((3 * 0.5 + 4 * 1.0) / 7)
-    assert froc([(boxes(), np.array([], int), np.array([]))] * 2, wanted) == 0.0
+    assert froc_curve(found, wanted) == pytest.approx([0.5] * 3 + [1.0] * 4)
+    assert froc_curve([(boxes(), np.array([], int), np.array([]))] * 2, wanted) == [0.0] * 7
+    metrics = detection_metrics(found, wanted, ["a", "b"])
+    assert metrics["froc"] == pytest.approx((3 * 0.5 + 4 * 1.0) / 7)
+    assert (metrics["sensitivity_at_0.5_fp"], metrics["sensitivity_at_1_fp"]) == (0.5, 1.0)
+
+
+def test_a_box_that_overlaps_by_two_fifths_counts_for_ap40_alone():
+    wanted = [(boxes((0, 0, 10, 10)), np.array([0]))]
+    metrics = detection_metrics([(boxes((0, 0, 10, 4.5)), np.array([0]), np.array([0.9]))], wanted, ["a"])
+    assert metrics["ap40"] == pytest.approx(1.0) and metrics["ap50"] == metrics["map"] == 0.0
 
 
 def test_nothing_to_measure_is_said():

@@ -18,9 +18,11 @@ def detection_metrics(
     targets: Sequence[tuple[np.ndarray, np.ndarray]],
     classes: Sequence[str],
 ) -> dict[str, float]:
-    """``map``, ``ap50``, ``ap75``, ``ar``, ``froc``, and ``ap50_CLASS`` of the classes that ``targets`` has.
+    """``map``, ``ap40``, ``ap50``, ``ap75``, ``ar``, ``ap50_CLASS`` of the classes that ``targets`` has, and FROC's.
 
-    The first four are COCO's (thresholds 0.5 to 0.95, 100 boxes an image, mean over classes that occur).
+    COCO's (thresholds 0.5 to 0.95, 100 boxes an image, mean over classes that occur); ``ap40`` is the measure of
+    VinDr-CXR's challenge; ``sensitivity_at_N_fp`` with N false boxes an image, and ``froc``, their mean, are of
+    :func:`froc_curve`.
 
     Args:
         predictions: for each image boxes (M, 4) as x1, y1, x2, y2, labels (M,) from 0, scores (M,).
@@ -34,13 +36,34 @@ def detection_metrics(
     if not sum(len(boxes) for boxes, _ in targets):
         raise ValueError("targets: no box in any image, so there is nothing to measure; check the data set's boxes")
     present = sorted({int(label) for _, labels in targets for label in labels})
-    metric = COCOMetric(
-        classes=[classes[label] for label in present],
-        iou_list=(0.5, 0.75),
-        iou_range=(0.5, 0.95, 0.05),
-        max_detection=(MOST,),
-        verbose=False,
-    )
+    names_present = [classes[label] for label in present]
+    values = _coco(predictions, targets, present, names_present, (0.5, 0.75), (0.5, 0.95, 0.05))
+    values |= _coco(predictions, targets, present, names_present, (0.4,), (0.4, 0.45, 0.05))
+    names = {
+        "map": "mAP_IoU_0.50_0.95_0.05",
+        "ap40": "AP_IoU_0.40",
+        "ap50": "AP_IoU_0.50",
+        "ap75": "AP_IoU_0.75",
+        "ar": "mAR_IoU_0.50_0.95_0.05",
+    }
+    result = {name: float(values[f"{key}_MaxDet_{MOST}"]) for name, key in names.items()}
+    for label in present:
+        result[f"ap50_{classes[label]}"] = float(values[f"{classes[label]}_AP_IoU_0.50_MaxDet_{MOST}"])
+    curve = froc_curve(predictions, targets)
+    points = {f"sensitivity_at_{limit:g}_fp": value for limit, value in zip(FALSE_POSITIVES, curve, strict=True)}
+    return result | {"froc": float(np.mean(curve)), **points}
+
+
+def _coco(
+    predictions: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    targets: Sequence[tuple[np.ndarray, np.ndarray]],
+    present: list[int],
+    names: list[str],
+    thresholds: tuple[float, ...],
+    span: tuple[float, float, float],
+) -> dict[str, float]:
+    """MONAI's metrics at ``thresholds`` of IoU, and their mean over ``span``: first, last, step."""
+    metric = COCOMetric(classes=names, iou_list=thresholds, iou_range=span, max_detection=(MOST,), verbose=False)
     matches = matching_batch(
         iou_fn=box_iou,  # type: ignore[arg-type]
         iou_thresholds=metric.iou_thresholds.tolist(),
@@ -51,17 +74,7 @@ def detection_metrics(
         gt_classes=[_indices(labels, present) for _, labels in targets],
         max_detections=MOST,
     )
-    values, _ = metric(matches)
-    names = {
-        "map": "mAP_IoU_0.50_0.95_0.05",
-        "ap50": "AP_IoU_0.50",
-        "ap75": "AP_IoU_0.75",
-        "ar": "mAR_IoU_0.50_0.95_0.05",
-    }
-    result = {name: float(values[f"{key}_MaxDet_{MOST}"]) for name, key in names.items()}
-    for label in present:
-        result[f"ap50_{classes[label]}"] = float(values[f"{classes[label]}_AP_IoU_0.50_MaxDet_{MOST}"])
-    return result | {"froc": froc(predictions, targets)}
+    return {name: float(value) for name, value in metric(matches)[0].items()}
 
 
 def _indices(labels: np.ndarray, present: list[int]) -> np.ndarray:
@@ -69,13 +82,13 @@ def _indices(labels: np.ndarray, present: list[int]) -> np.ndarray:
     return np.array([present.index(label) if label in present else len(present) for label in labels], dtype=np.int64)
 
 
-def froc(
+def froc_curve(
     predictions: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
     targets: Sequence[tuple[np.ndarray, np.ndarray]],
     *,
     overlap: float = 0.5,
-) -> float:
-    """Mean sensitivity at :data:`FALSE_POSITIVES` an image (van Ginneken et al. 2010); all classes together.
+) -> list[float]:
+    """Sensitivity at each of :data:`FALSE_POSITIVES` an image (van Ginneken et al. 2010); all classes together.
 
     A box counts as detected once, by the top-scoring box of its label that overlaps it by ``overlap``.
     """
@@ -94,4 +107,4 @@ def froc(
     right = np.array(hits, dtype=bool)[order]
     sensitivity, wrong = np.cumsum(right) / total, np.cumsum(~right) / len(targets)
     reached = [sensitivity[wrong <= limit] for limit in FALSE_POSITIVES]
-    return float(np.mean([values[-1] if len(values) else 0.0 for values in reached]))
+    return [float(values[-1]) if len(values) else 0.0 for values in reached]

@@ -76,6 +76,17 @@ def spread(values: Mapping[str, Sequence[float]]) -> str:
     return svg_of(figure)
 
 
+def froc(sensitivities: Mapping[float, float]) -> str:
+    """Sensitivity over false boxes an image, by which ``sensitivities`` are keyed."""
+    figure, (axes,) = _figure()
+    axes.plot(list(sensitivities), list(sensitivities.values()), marker="o", color=COLOURS[0])
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(list(sensitivities), [f"{limit:g}" for limit in sensitivities])
+    axes.set(xlabel="false boxes an image", ylabel="sensitivity", ylim=(-0.02, 1.02))
+    axes.grid(alpha=0.25)
+    return svg_of(figure)
+
+
 def decision_curve(labels: np.ndarray, probabilities: np.ndarray) -> str:
     """Net benefit over the probability from which on a reader acts, beside acting on all images and on none."""
     figure, (axes,) = _figure()

@@ -55,6 +55,7 @@ WORDS = {
     "chexpert_f1_14_macro": Words("Findings (F1-14)", "whether both reports find the same, mean of 14 observations"),
     "chexpert_f1_5_micro": Words("Findings (F1-5)", "the same of five observations, all counted together"),
     "map": Words("COCO mAP", "average precision over IoU 0.5 to 0.95, mean of classes"),
+    "ap40": Words("AP at IoU 0.4", "average precision where two fifths overlap count as found, as VinDr-CXR has it"),
     "ap50": Words("AP at IoU 0.5", "average precision where half overlap counts as found"),
     "ap75": Words("AP at IoU 0.75", "average precision where close overlap counts as found"),
     "froc": Words("FROC", "mean sensitivity at 1/8 to 8 false boxes an image"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from common.results.blocks import Block, Section, chart, folded, render, table, 
 from common.results.case_sections import case_sections
 from common.results.metric_words import WORDS, headlines, meaning_of, name_of
 
+FROC_POINT = re.compile(r"sensitivity_at_([\d.]+)_fp")
 SPREAD = ("dice", "iou", "nsd", "bleu_4", "rouge_l")  # columns of per_case.csv in [0, 1] whose spread is drawn
 
 
@@ -91,6 +93,12 @@ def summaries(
     if chosen := headlines(name for name, value in metrics.items() if value is not None):
         intervals = intervals_of(metrics, cases, patients)
         blocks.append({"kind": "headlines", "numbers": [_headline(name, metrics, intervals) for name in chosen]})
+    reached = {
+        float(name[1]): value
+        for key, value in metrics.items()
+        if value is not None and (name := FROC_POINT.fullmatch(key))
+    }
+    blocks += [chart(charts.froc(reached), "lesions that are found, and false boxes")] if len(reached) > 1 else []
     blocks += [*_charts(cases), folded("all numbers", metrics_table(metrics, cases, patients))]
     return [Section("How good it is", blocks)]
 
