@@ -132,8 +132,10 @@ def _charts(cases: Mapping[str, Mapping[str, float]]) -> list[Block]:
     labels, probabilities = np.array(pairs).reshape(-1, 2).T
     if len(set(labels.tolist())) == 2:
         blocks.append(chart(charts.classification(labels, probabilities), "images of the split"))
+        calibrated = np.array([case.get("prob_calibrated", np.nan) for case in cases.values()])
+        said = calibrated if len(calibrated) == len(labels) and np.isfinite(calibrated).all() else probabilities
         worth = "what acting on the network is worth, in malignancies found an image; false alarms are taken off"
-        blocks.append(folded("decision curve", chart(charts.decision_curve(labels, probabilities), worth)))
+        blocks.append(folded("decision curve", chart(charts.decision_curve(labels, said), worth)))
     return blocks
 
 

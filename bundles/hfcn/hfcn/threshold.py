@@ -91,3 +91,6 @@ class ClassificationMetrics:
         engine.state.metric_details |= {  # type: ignore[attr-defined]
             "prob_of_true_class": torch.tensor(of_truth), "malignancy": torch.tensor(label), "prob": torch.tensor(prob),
         }  # fmt: skip
+        if calibration is not None:
+            calibrated = torch.tensor(np.where(known, calibration(prob), np.nan))
+            engine.state.metric_details["prob_calibrated"] = calibrated  # type: ignore[attr-defined]
