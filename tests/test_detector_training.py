@@ -45,7 +45,7 @@ def trained(tmp_path_factory):
 def test_the_teacher_and_its_labels_are_saved(trained):
     folder, _ = trained
     state = torch.load(folder / "models" / "detector.pt", weights_only=True)
-    encoder = lite0_of_views(width_factor=0.25)
+    encoder = lite0_of_views(width_factor=0.25, depth_factor=0.25)
     LesionDetector(classes=22, backbone=encoder, levels=(0, 1, 2, 3), width=8, layers=1).load_state_dict(state)
     settings = json.loads((folder / "models" / "detector_settings.json").read_text())
     assert settings["labels"][3] == "Cardiomegaly" and settings["image_size"] == 64
