@@ -1,6 +1,6 @@
 """How the labeller of the 14 observations agrees with the labels of another tool, and how fast it is.
 
-``python -m benchmarks.observations --radlabels FOLDER [--out differences.csv] [--seed 0]``
+``python -m benchmarks.observations --radlabels FOLDER [--out runs/differences.csv] [--seed 0]``
 
 FOLDER is the unpacked package radlabels 0.2.0 (MIT license). It carries 1,000 reports with labels for 49 findings that
 RadGraph and a dictionary of radiologists' phrases gave: silver, nobody read them. Rules and phrases were written by
@@ -142,6 +142,7 @@ def write_differences(path: Path, studies: dict[str, tuple[str, dict[str, str]]]
         for observation, status in theirs.items()
         if (status in (PRESENT, UNCERTAIN)) != (labels[name][observation] in (PRESENT, UNCERTAIN))
     ]
+    path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("study", "md5", "observation", "ours", "silver", "report"), *rows])
     return len(rows)
@@ -165,9 +166,7 @@ def table(rows: Sequence[tuple[str, float, float, float, int]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--radlabels", type=Path, required=True, help="folder of the unpacked package")
-    parser.add_argument(
-        "--out", type=Path, default=Path("observation_differences.csv"), help="file for the differences"
-    )
+    parser.add_argument("--out", type=Path, default=Path("runs/differences.csv"), help="file for the differences")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     studies = read(args.radlabels)

@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -16,12 +17,24 @@ CODE = sorted(
 CONFIGS = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in FILES}
 FLAT = {"__init__.py", "pack.py", "predict.py", "visualize.py"}  # of common: the map of its rooms, and two commands
 
+TOP = {
+    *("bundles", "common", "tests", "label_app", "benchmarks", "docs"),
+    *("README.md", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "Dockerfile", "Makefile"),
+    *("pyproject.toml", "requirements.txt", "requirements-label.txt", "setup.cfg"),
+}
+
 
 def functions():
     for path in CODE:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 yield f"{path.relative_to(ROOT)}: {node.name}", node.end_lineno - node.lineno + 1
+
+
+def test_the_top_level_stays():
+    """What a command wrote beside the code is not committed with it."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert {name.split("/")[0] for name in listed.splitlines() if not name.startswith(".")} <= TOP
 
 
 def test_no_file_has_more_than_300_lines():
