@@ -71,3 +71,18 @@ def test_training_evaluation_and_inference_are_recorded(bundle, tmp_path, lay_da
     own = inference_flags(bundle, tmp_path, output_dir=predictions, **tiny["infer"])
     checked(tracked("--config_file", f"bundles/{bundle}/configs/inference.json", *own), 0)
     assert (predictions / "predictions.json").is_file() and (predictions / "mlruns.db").is_file()
+
+
+def test_tensorboard_shows_losses_and_validation(tmp_path):
+    """The same for TensorBoard, by a file of settings."""
+    accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="pip install -e '.[dev]'"
+    )
+    config = "bundles/hfcn/configs/train.json"
+    own = flags(TINY["hfcn"]["network"], {**TINY["hfcn"]["train"], **TINY["hfcn"]["data"], "epochs": 2},
+                synthetic_dir=tmp_path / "data", ckpt_dir=tmp_path / "models", output_dir=tmp_path / "out")  # fmt: skip
+    tracking = "common/engine/tensorboard.json"
+    checked(monai_bundle("run", "--tracking", tracking, "--config_file", config, *own), 0)
+    events = accumulator.EventAccumulator(str(tmp_path / "out" / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("roc_auc")] == [1, 2]
+    assert len(events.Scalars("train_loss")) >= 2

@@ -12,7 +12,7 @@ from pydoc import locate
 
 from fire.parser import DefaultParseValue
 from monai import bundle
-from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS
+from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 
 from common.cli.errors import speak_plainly
 from common.cli.given import require_weights
@@ -111,8 +111,16 @@ def _config_of(flags: dict) -> dict:
     """The config files of a command line, merged, without its overrides."""
     files = flags.get("config_file", {})
     config = bundle.ConfigParser.load_config_files(DefaultParseValue(files) if isinstance(files, str) else files)
-    tracking = DEFAULT_MLFLOW_SETTINGS["configs"] if flags.get("tracking") else {}
-    return {**tracking, **config}  # type: ignore[dict-item]
+    return {**_of_tracking(flags.get("tracking")), **config}
+
+
+def _of_tracking(tracking: str | None) -> dict:
+    """The ids that ``--tracking`` adds to a config: MONAI's name of a tracker, or a file of settings."""
+    if tracking is None:
+        return {}
+    known = DEFAULT_EXP_MGMT_SETTINGS.get(tracking)
+    settings: dict = bundle.ConfigParser.load_config_file(tracking) if known is None else known
+    return settings.get("configs", {})
 
 
 def is_known(override: str, parser: bundle.ConfigParser) -> bool:
