@@ -14,8 +14,10 @@ import socket
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import NamedTuple
 
 from monai.bundle.config_item import ComponentLocator
@@ -24,7 +26,6 @@ from PIL import Image
 from common.results import blocks, charts
 
 ROOT = Path(__file__).resolve().parents[1]
-CALLERS = inspect.stack
 
 
 class Done(NamedTuple):
@@ -78,7 +79,8 @@ def warm_up() -> None:
     inspect.getmodule(compile("", "<no file>", "exec"))  # finds the files of all modules, once
     locator = ComponentLocator()
     components = locator._find_classes_or_functions(locator._find_module_names())
-    ComponentLocator._find_classes_or_functions = lambda self, modules: components  # MONAI's, which do not change
+    ComponentLocator._find_module_names = lambda self: []  # MONAI's parts do not change
+    ComponentLocator._find_classes_or_functions = lambda self, modules: components
     blocks.render(
         "", [blocks.Section("", [blocks.chart(charts.curves("loss", ["loss"], [{"epoch": 1.0, "loss": 1.0}]), "")])]
     )
@@ -130,7 +132,7 @@ def _run(module: str, arguments: list[str], cwd: Path, files: list[Path], before
         sys.path.insert(0, str(cwd))
         sys.argv = [module, *arguments]
         sys.excepthook = sys.__excepthook__
-        inspect.stack = functools.partial(CALLERS, 0)  # Fire asks who called it, and not for the lines there
+        inspect.stack = _frames  # Fire asks who called it, and not for files and lines, which all modules are asked for
         sys.modules.pop("common.cli.at_start", None)  # a new process has not imported it
         before()
         runpy.run_module(module, run_name="__main__", alter_sys=True)
@@ -145,6 +147,11 @@ def _run(module: str, arguments: list[str], cwd: Path, files: list[Path], before
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _frames() -> list[tuple[FrameType]]:
+    """The frame of who calls, and of those who called it: the first fields of :func:`inspect.stack`."""
+    return [(frame,) for frame, _ in traceback.walk_stack(sys._getframe(1))]
 
 
 def _redirect_logs() -> None:
