@@ -5,6 +5,7 @@ from __future__ import annotations
 from common.cli.given import require_weights
 from common.cli.overrides import check_command_line
 from common.engine.distributed import require_one_process, start
+from common.engine.memory import keep_freed_blocks
 from common.engine.seeds import set_seed
 
 
@@ -16,7 +17,7 @@ def begin(
     deterministic: bool = False,
     alone: str | None = None,
 ) -> None:
-    """Check the command line, join the other processes, seed.
+    """Check the command line, keep freed memory, join the other processes, seed.
 
     Args:
         weights: a file that must be there; ``trained_by`` names the config that writes it.
@@ -29,6 +30,7 @@ def begin(
         ValueError: several processes do what is the work of one.
     """
     check_command_line()
+    keep_freed_blocks()
     if alone is not None:
         require_one_process(what=alone)
     start()
