@@ -158,12 +158,13 @@ def test_headlines_are_few_and_known():
 def test_generated_and_reference_report_stand_side_by_side(run):
     entry = {
         "study": "s",
-        "report": "There is a pleural effusion.",
-        "reference": "No pneumothorax <b>. Pleural effusion.",
+        "report": "There is a pleural effusion. There is no granuloma.",
+        "reference": "No <b> pneumothorax. Pleural effusion. A granuloma.",
     }
     page = render("", [case_section(run, entry, organ="chest")])
-    assert "Reference report" in page and "No pneumothorax &lt;b&gt;" in page
-    assert re.search(r"Named by both:</b> [^<]*effusion", page)
+    assert "Reference report" in page and "No &lt;b&gt; pneumothorax" in page
+    assert re.search(r"Named by both:</b> pleural effusion", page)
+    assert re.search(r"Stated by one, denied by the other:</b> granuloma", page)
     assert re.search(r"Named by only the reference:</b> [^<]*pneumothorax", page)
 
 
@@ -215,6 +216,7 @@ def test_a_long_epoch_says_how_far_it_is(monkeypatch, caplog):
         trainer.run(range(3), max_epochs=2)
     lines = [record.message for record in caplog.records if record.name == progress.__name__]
     assert [line.partition(",")[0] for line in lines] == [f"epoch {e}: batch {b} of 3" for e in (1, 2) for b in (1, 2)]
+    assert ["for all 2 epochs" in line for line in lines] == [True, True, False, False]
     assert [progress.duration(seconds) for seconds in (40, 720, 12600)] == ["40 s", "12 min", "3.5 h"]
 
 

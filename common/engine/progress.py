@@ -78,15 +78,10 @@ class EpochLine:
             return
         terms = " ".join(f"{name} {value:.3f}" for name, value in means.items())
         metrics = " ".join(f"{name} {value:.3f}" for name, value in self.evaluator.state.metrics.items())
-        seconds = time.perf_counter() - self.start
-        logger.info(
-            "epoch %d/%d | loss %s | validation %s | %.1f s",
-            engine.state.epoch,
-            engine.state.max_epochs,
-            terms,
-            metrics,
-            seconds,
-        )
+        seconds, epoch = time.perf_counter() - self.start, engine.state.epoch
+        last = engine.state.max_epochs or epoch
+        rest = f", {duration(seconds * (last - epoch))} left" if epoch < last else ""
+        logger.info("epoch %d/%d | loss %s | validation %s | %.1f s%s", epoch, last, terms, metrics, seconds, rest)
         row = {f"loss {name}": value for name, value in means.items()}
         row |= {f"validation {name}": value for name, value in self.evaluator.state.metrics.items()}
         self._write(engine.state.epoch, row)
@@ -120,7 +115,7 @@ class BestLine:
 
 class StepLine:
     """Handler: after 5, 10, 20, ... seconds of an epoch, at last every :data:`QUIET`, how far it is and how long the
-    rest will take.
+    rest will take; in the first of several epochs, how long all of them will take, too.
     """
 
     def __init__(self, *, what: str) -> None:
@@ -143,9 +138,12 @@ class StepLine:
         done = (engine.state.iteration - 1) % length + 1
         if done == length:  # the end says so itself
             return
-        left = (now - self.began) / (engine.state.iteration - self.first) * (length - done)
-        several = f" {engine.state.epoch}" if engine.state.max_epochs != 1 else ""
-        logger.info("%s%s: batch %d of %d, %s left", self.what, several, done, length, duration(left))
+        each, epochs = (now - self.began) / (engine.state.iteration - self.first), engine.state.max_epochs or 1
+        several = f" {engine.state.epoch}" if epochs != 1 else ""
+        text = f"{self.what}{several}: batch {done} of {length}, {duration(each * (length - done))} left"
+        if epochs > 1 and engine.state.epoch == 1:
+            text += f"; {duration(each * length * epochs)} for all {epochs} epochs, without validation"
+        logger.info(text)
 
 
 def duration(seconds: float) -> str:

@@ -2,7 +2,7 @@
 
 The paper names the entities of the ultrasound organs; those of the chest and all words are ours (``entities.json``,
 Chinese and English). A mention is a mention, denied or not: "no lesion" mentions the lesion. So the measure says what a
-report speaks of, not what it finds.
+report speaks of; what it says of it is :mod:`common.metrics.entity_status`.
 """
 
 from __future__ import annotations
@@ -40,11 +40,6 @@ def mentions(reports: Sequence[str], entities: dict[str, list[str]]) -> np.ndarr
     patterns = [re.compile("|".join(rf"(?<![a-z]){re.escape(word)}" for word in words)) for words in entities.values()]
     lower = [report.lower() for report in reports]
     return np.array([[bool(pattern.search(report)) for pattern in patterns] for report in lower])
-
-
-def mentioned(report: str, entities: dict[str, list[str]]) -> list[str]:
-    """Those of ``entities`` that ``report`` speaks of."""
-    return [name for name, said in zip(entities, mentions([report], entities)[0], strict=True) if said]
 
 
 def organ_of(reports: Sequence[str]) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from math import isnan
 
 import torch
 from ignite.engine import Engine, Events
@@ -13,6 +14,7 @@ from monai.handlers import from_engine
 from common.datasets.studies import read_studies
 from common.engine.distributed import gather
 from common.metrics.entities import entity_metrics, organ_of, read_entities
+from common.metrics.entity_status import status_scores
 from common.metrics.observations import observation_scores
 from common.metrics.text import bleu, cider_d_each, rouge_l, text_metrics, tokens_of
 
@@ -77,7 +79,9 @@ def report_metrics(
     Raises:
         ValueError: not as many generated reports as references, or none; no entities are known of ``organ``.
     """
-    metrics = text_metrics(generated, references) | entity_metrics(generated, references, read_entities(organ))
+    entities = read_entities(organ)
+    metrics = text_metrics(generated, references) | entity_metrics(generated, references, entities)
+    metrics |= status_scores(generated, references, entities)
     if organ == "chest":
         metrics |= observation_scores(generated, references)
     return metrics | variety(generated, training)
@@ -131,6 +135,8 @@ class ReportMetrics:
         if organ != self.organ:
             logger.info("entities of the %s are counted, of which the references speak; --organ names another", organ)
         metrics = report_metrics(generated, references, organ=organ, training=self.trained_on)
+        if isnan(metrics.get("chexpert_f1_14_micro", 0.0)):
+            logger.warning("chexpert_*: no reference names an observation; the labeller reads English alone")
         engine.state.metrics.update(metrics | self.summary(columns))
         pairs = [([tokens_of(a)], [tokens_of(b)]) for a, b in zip(generated, references, strict=True)]
         details = {"bleu_4": [bleu(*p)["bleu_4"] for p in pairs], "rouge_l": [rouge_l(*p) for p in pairs]}

@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 
 from common.images.files import open_image, to_grey
-from common.metrics.entities import mentioned, organ_of, read_entities
+from common.metrics.entities import organ_of, read_entities
+from common.metrics.entity_status import contradictions, statuses
 from common.results.blocks import Block, Section, embedded, figure, folded, words
 from common.results.metric_words import name_of
 
@@ -115,17 +116,19 @@ def report_block(entry: Mapping[str, Any]) -> Block | None:
 
 
 def reference_block(entry: Mapping[str, Any], organ: str | None) -> Block | None:
-    """The reference report of a generated one, and which entities of ``organ`` both, or one alone, speak of."""
+    """The reference report of a generated one; which entities of ``organ`` both, or one alone, name or deny."""
     if not entry.get("reference"):
         return None
     block: Block = {"kind": "reference", "text": entry["reference"], "lines": []}
     if organ is not None:
         entities = read_entities(organ)
-        generated, reference = (mentioned(str(entry.get(key, "")), entities) for key in ("report", "reference"))
+        generated, reference = (statuses(str(entry.get(key, "")), entities) for key in ("report", "reference"))
+        against = contradictions(generated, reference)
         groups = {
-            "both": [name for name in reference if name in generated],
-            "only the reference": [name for name in reference if name not in generated],
-            "only the generated one": [name for name in generated if name not in reference],
+            "Stated by one, denied by the other": against,
+            "Named by both": [name for name in reference if name in generated and name not in against],
+            "Named by only the reference": [name for name in reference if name not in generated],
+            "Named by only the generated one": [name for name in generated if name not in reference],
         }
         block["lines"] = [{"who": who, "what": ", ".join(names)} for who, names in groups.items() if names]
     return block

@@ -47,6 +47,8 @@ WORDS = {
     "cider_d": Words("CIDEr-D", "agreement weighted by how telling the words are; 10 is the same"),
     "meteor": Words("METEOR", "agreement of words, stems and order"),
     "entity_f1": Words("Entities (F1)", "whether both reports speak of the same things, denied or not"),
+    "entity_status_f1": Words("Entities and status (F1)", "the same, and whether both state, deny or doubt it"),
+    "entity_contradictions": Words("Contradictions", "reports that deny what the other states", "lower"),
     "lesion_f1": Words("Lesions (F1)", "whether both reports name the same lesions"),
     "cluster_accuracy": Words("Topics right", "share of studies whose topic is predicted"),
     "distinct_reports": Words("Distinct reports", "different reports among those generated; one for all is collapse"),
@@ -63,7 +65,8 @@ WORDS = {
 HEADLINES = (
     "dice", "dice_without_report", "iou", "nsd", "hd95", "nodule_sensitivity", "false_positives",
     "roc_auc", "case_roc_auc", "recall", "specificity", "calibration_error",
-    "chexpert_f1_14_macro", "entity_f1", "lesion_f1", "bleu_4", "rouge_l", "distinct_reports", "map", "ap50", "froc",
+    "chexpert_f1_14_macro", "entity_f1", "entity_contradictions", "lesion_f1", "bleu_4", "rouge_l",
+    "distinct_reports", "map", "ap50", "froc",
 )  # fmt: skip
 MOST = 6  # headlines of a page
 

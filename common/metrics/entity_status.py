@@ -1,0 +1,104 @@
+"""What a report, English or Chinese, says of each entity that it names: present, absent or uncertain.
+
+English: the cues of :mod:`common.metrics.observations` by the rules of :mod:`common.metrics.assertion`. Chinese: a
+denial holds from its cue ("未见", "无") to the end of its clause, a word of doubt ("可能") for its whole clause; "无回声"
+(anechoic) denies nothing, "未见导管扩张" the change and not the duct. Rules and words are ours.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from common.metrics.assertion import ABSENT, PRESENT, UNCERTAIN, Lexicon, assertions, sentences
+from common.metrics.observations import FILE as CUES
+
+Entities = dict[str, list[str]]
+_RANK = {ABSENT: 1, UNCERTAIN: 2, PRESENT: 3}
+_CHINESE = re.compile(r"[\u4e00-\u9fff]")
+_CLAUSE = re.compile(r"[^。；;！!，,.\n]+")
+_SEEN = "见|探及|探测到|探到|显示|发现|检出|检测到|触及|扫及|查见|及|提示|出现|闻及|引出|测及|记录到|测到"
+_DENIED = re.compile(rf"未(?:能)?(?:明确|明显|清晰)?(?:{_SEEN})|无(?!回声)|没有|不伴|不含|否认|排除|除外")
+_CHANGE = "扩张|增宽|增粗|增厚|狭窄|受压|移位"  # of the entity before it, which is there
+_DOUBTED = re.compile(r"不(?:能|可)?(?:完全)?(?:除外|排除)|待(?:除外|排除|排)|可疑|疑似|疑|考虑|可能|倾向|不确定|[?？]")
+
+
+def statuses(report: str, entities: Entities) -> dict[str, str]:
+    """Of each of ``entities`` that ``report`` names: "present", "uncertain" or "absent".
+
+    Over its mentions present goes before uncertain, and that before absent.
+    """
+    said = _chinese(report, entities) if _CHINESE.search(report) else _english(report, entities)
+    best: dict[str, str] = {}
+    for name, status in said:
+        if _RANK[status] > _RANK.get(best.get(name, ""), 0):
+            best[name] = status
+    return {name: best[name] for name in entities if name in best}
+
+
+def _chinese(report: str, entities: Entities) -> Iterator[tuple[str, str]]:
+    """Each entity of each clause, as its last mention there has it: "CDFI：未见血流" denies the flow."""
+    changed = re.compile(_CHANGE)
+    patterns = {name: _pattern(tuple(words)) for name, words in entities.items()}
+    for clause in _CLAUSE.findall(report.lower()):
+        doubted = _DOUBTED.search(clause) is not None
+        denial = None if doubted else _DENIED.search(clause)
+        for name, pattern in patterns.items():
+            last = next(reversed(list(pattern.finditer(clause))), None)
+            if last is not None:
+                denied = denial is not None and last.start() >= denial.end() and not changed.match(clause, last.end())
+                yield name, ABSENT if denied else UNCERTAIN if doubted else PRESENT
+
+
+@lru_cache
+def _pattern(words: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(rf"(?<![a-z]){re.escape(word)}" for word in words))
+
+
+def _english(report: str, entities: Entities) -> Iterator[tuple[str, str]]:
+    lexicon = _lexicon(tuple((name, tuple(words)) for name, words in entities.items()))
+    for words in sentences(report, lexicon):
+        for mention in assertions(lexicon.entries(words)):
+            yield from ((name, mention.status) for name in mention.entry.names)
+
+
+@lru_cache
+def _lexicon(entities: tuple[tuple[str, tuple[str, ...]], ...]) -> Lexicon:
+    content = json.loads(CUES.read_text(encoding="utf-8"))
+    names: dict[str, tuple[str, ...]] = {}
+    for name, words in entities:
+        for word in (word for word in words if not _CHINESE.search(word)):
+            names[word] = (*names.get(word, ()), name)
+    lexicon = Lexicon()
+    for cue, phrases in content["cues"].items():
+        lexicon.add(phrases, cue=cue)
+    for word, named in names.items():
+        lexicon.add([word if word.endswith(" ") else f"{word}*"], names=named)
+    return lexicon.build()
+
+
+def status_scores(generated: Sequence[str], references: Sequence[str], entities: Entities) -> dict[str, float]:
+    """``entity_status_f1``: F1 of the entities that both reports name with the same status; NaN where none is named.
+    ``entity_contradictions``: share of reports that deny what their reference states, or state what it denies.
+
+    Raises:
+        ValueError: not as many generated reports as references, or none.
+    """
+    if len(generated) != len(references) or not references:
+        raise ValueError(f"reports: {len(generated)} generated for {len(references)} references; give one each")
+    pairs = [(statuses(a, entities), statuses(b, entities)) for a, b in zip(generated, references, strict=True)]
+    named = sum(len(a) + len(b) for a, b in pairs)
+    same = sum(status == b.get(name) for a, b in pairs for name, status in a.items())
+    return {
+        "entity_status_f1": 2 * same / named if named else float("nan"),
+        "entity_contradictions": float(np.mean([bool(contradictions(a, b)) for a, b in pairs])),
+    }
+
+
+def contradictions(generated: dict[str, str], reference: dict[str, str]) -> list[str]:
+    """Entities that one report says are present and the other denies."""
+    return [name for name in generated if {generated[name], reference.get(name)} == {PRESENT, ABSENT}]
