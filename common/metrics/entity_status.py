@@ -1,8 +1,8 @@
 """What a report, English or Chinese, says of each entity that it names: present, absent or uncertain.
 
 English: the cues of :mod:`common.metrics.observations` by the rules of :mod:`common.metrics.assertion`. Chinese: a
-denial holds from its cue ("未见", "无") to the end of its clause, a word of doubt ("可能") for its whole clause; "无回声"
-(anechoic) denies nothing, "未见导管扩张" the change and not the duct. Rules and words are ours.
+denial holds from its cue ("未见", "无") to the end of its clause, a word of doubt ("可能") for its whole clause;
+"无回声" (anechoic) denies nothing, "未见导管扩张" the change and not the duct. Rules and words are ours.
 """
 
 from __future__ import annotations
