@@ -1,5 +1,5 @@
 # make demo: all five on example images, in a minute.  make train-demo: train, evaluate, infer on synthetic data in minutes.  make test: the whole suite.  make test-fast: without what trains.
-# make label: serve small bundles with MONAI Label.  make test-label: the server's tests.
+# make try: a page in the browser to try the five by hand.  make label: serve them with MONAI Label.  make test-label: the server's tests.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,10 +8,14 @@ LABEL_BIN := $(LABEL)/bin
 WITHOUT_DEPENDENCIES := monailabel==0.8.5 torchvision==0.28.0 pydicom-seg==0.4.1
 
 # make coverage: the whole suite, with the share of lines and branches that it runs; below fail_under (setup.cfg) it fails.
-.PHONY: demo train-demo test test-fast coverage label test-label clean
+ARGS ?=
+.PHONY: demo try train-demo test test-fast coverage label test-label clean
 
 demo: $(VENV)/ready
 	$(BIN)/python -m benchmarks.demo
+
+try: $(VENV)/ready-try
+	$(BIN)/python -m label_app.try_page $(ARGS)
 
 train-demo: $(VENV)/ready
 	$(BIN)/python -m benchmarks.train_demo
@@ -37,6 +41,7 @@ label: $(LABEL)/ready
 
 test-label: $(LABEL)/ready
 	$(LABEL_BIN)/python -m pip install --quiet pytest==9.2.0
+	-$(LABEL_BIN)/python -m pip install --quiet playwright==1.65.2
 	PYTHONPATH=$(CURDIR)/label_app/shim:$(CURDIR) $(LABEL_BIN)/python -m pytest tests/label tests/test_dicom.py
 
 $(LABEL)/ready: requirements.txt requirements-label.txt setup.cfg pyproject.toml
@@ -51,6 +56,10 @@ $(VENV)/ready: requirements.txt setup.cfg pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	$(BIN)/python -m pip install --quiet --no-deps -e .
+	touch $@
+
+$(VENV)/ready-try: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet -e ".[serve]"
 	touch $@
 
 $(VENV)/ready-dev: $(VENV)/ready

@@ -16,12 +16,14 @@ import monailabel.endpoints.datastore
 import monailabel.endpoints.infer
 import monailabel.endpoints.proxy
 import monailabel.endpoints.user.auth
-from fastapi import HTTPException, Request
+from fastapi import Depends, HTTPException, Request
 from fastapi.exception_handlers import http_exception_handler
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, Response
 from monailabel.app import app
+from monailabel.config import RBAC_USER
 from monailabel.datastore.dicom import DICOMWebDatastore
+from monailabel.endpoints.user.auth import RBAC
 from monailabel.interfaces.exception import (
     ImageNotFoundException,
     LabelNotFoundException,
@@ -37,12 +39,14 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from common.images.files import WITH_DICOM, image_files
 from common.results.dicom import DicomResults
 from common.results.findings import Finding
-from label_app.guard import LOOPBACK, Guard, detail, upload_limit
+from label_app.guard import LOOPBACK, Guard
+from label_app.limits import detail, upload_limit
 from label_app.names import is_name
+from label_app.pictures import PICTURES
 from label_app.request_settings import MASKS, fault_of, fault_of_info, read_json
+from label_app.try_page.router import TryPage
 
 logger = logging.getLogger(__name__)
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm", ".dicom", ".nii", ".nii.gz")
 HOSTS, ORIGINS = "LABEL_APP_HOSTS", "LABEL_APP_ORIGINS"
 UNORIENTED = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)  # what OHIF takes for the orientation of an image that has none
 
@@ -229,6 +233,8 @@ monailabel.endpoints.infer.nifti_to_dicom_seg = dicom_segmentation
 monailabel.datastore.dicom.nifti_to_dicom_seg = dicom_segmentation
 for name in ("monailabel.endpoints.infer", "monailabel.interfaces.utils.app", "ignite"):  # they log reports, much
     logging.getLogger(name).setLevel(logging.WARNING)
+page = TryPage(lambda: app_instance().bundles)
+app.include_router(page.router, prefix="/try", dependencies=[Depends(RBAC(RBAC_USER))])
 origins = [origin for origin in os.environ.get(ORIGINS, "").split(",") if origin]
 for middleware in app.user_middleware:  # MONAI Label answers the pages of every site, with credentials
     if middleware.cls is CORSMiddleware:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections.abc import Collection
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from fastapi.responses import JSONResponse
 from monailabel.config import settings
 from monailabel.interfaces.utils.app import app_instance
 
+from label_app.limits import detail, read_body, refusal_of_limits, too_large
 from label_app.names import has_control, is_name
 from label_app.request_settings import fault_of, fault_of_tasks, read_json
 
@@ -27,7 +27,7 @@ TASKS = re.compile(r"/(train|scoring|infer|batch/infer|activelearning)/([^/]*)/?
 NEVER = re.compile(r"/infer/wsi(_v2)?(/.*)?|/session(/.*)?", re.DOTALL)  # not of these bundles
 PRIVATE = re.compile(r"/(logs|proxy|model|reload|datastore/dataset)(/.*)?", re.DOTALL)
 OPEN_TO_NO_ROLE = re.compile(r"/reload/?")  # MONAI Label asks for no role there
-UPLOAD_LIMIT, LOOPBACK = "LABEL_APP_MAX_UPLOAD_MB", "LABEL_APP_LOOPBACK"
+LOOPBACK = "LABEL_APP_LOOPBACK"
 
 
 class Guard:
@@ -54,19 +54,10 @@ class Guard:
 
     def _refusal(self, scope: Any) -> JSONResponse | None:
         """The answer to a request that is not let in."""
-        headers = dict(scope["headers"])
         if has_control(scope["path"]):  # the router takes a final line's end for the end of a path
             return detail(400, "the path holds a control character")
-        length = headers.get(b"content-length", b"0")
-        if length.isdigit() and int(length) > self.most:
-            return too_large(self.most)
-        if scope["method"] not in ("GET", "HEAD", "OPTIONS") and not self._is_own_page(headers):
-            return detail(403, "origin: pages of other sites must not change anything; see --origins")
-        return self._closed(scope) or bad_names(scope)
-
-    def _is_own_page(self, headers: dict[bytes, bytes]) -> bool:
-        origin, host = (headers.get(name, b"").decode("latin-1") for name in (b"origin", b"host"))
-        return not origin or origin in self.origins or urlsplit(origin).netloc == host
+        refused = refusal_of_limits(scope, most=self.most, origins=self.origins)
+        return refused or self._closed(scope) or bad_names(scope)
 
     def _closed(self, scope: Any) -> JSONResponse | None:
         """The answer where a call is closed: nobody's, or this machine's alone."""
@@ -89,20 +80,10 @@ class Guard:
         return None
 
     async def _read(self, scope: Any, receive: Any) -> tuple[JSONResponse | None, Any]:
-        """Read the body, whose length need not be announced, up to the limit; look at a task's settings."""
-        messages: list[Any] = []
-        size, more = 0, True
-        while more and size <= self.most:
-            message = await receive()
-            messages.append(message)
-            size, more = size + len(message.get("body", b"")), message.get("more_body", False)
-
-        async def again() -> Any:
-            return messages.pop(0) if messages else await receive()
-
-        if size > self.most:
+        """Read the body up to the limit; look at a task's settings."""
+        body, again = await read_body(receive, self.most)
+        if body is None:
             return too_large(self.most), again
-        body = b"".join(message.get("body", b"") for message in messages)
         return (bad_settings(body, scope["path"]) if _is_task(scope) else None), again
 
 
@@ -142,16 +123,3 @@ def bad_settings(body: bytes, path: str) -> JSONResponse | None:
     task = TASKS.fullmatch(path)
     fault = fault_of(content) if task is not None and task[2] else fault_of_tasks(content)
     return None if fault is None else detail(400, fault)
-
-
-def too_large(most: int) -> JSONResponse:
-    return detail(413, f"the request is larger than {most // 2**20} MB, the server's limit (--max_upload_mb)")
-
-
-def detail(status: int, message: str) -> JSONResponse:
-    return JSONResponse({"detail": message}, status_code=status)
-
-
-def upload_limit() -> int:
-    """Bytes of a request's body at most."""
-    return int(os.environ.get(UPLOAD_LIMIT, "64")) * 2**20

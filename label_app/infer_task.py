@@ -15,15 +15,14 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from monailabel.transform.writer import write_itk
 from PIL import Image
 
-from common.images.files import WITH_DICOM, check_image, image_files
+from common.images.files import WITH_DICOM, image_files
 from common.images.nifti import is_nifti
 
+from .pictures import check_size, reason_of
 from .served_bundle import ServedBundle
 
 logger = logging.getLogger(__name__)
 TYPES = {"segmentation": InferType.SEGMENTATION, "classification": InferType.CLASSIFICATION, "report": InferType.OTHERS}
-MOST_PIXELS, LONGEST_SIDES = 25_000_000, 10
-BAD, OF_THE_REQUEST = (ValueError, FileNotFoundError), ("image", "report", "phrase")
 
 
 class ServeBundle(InferTask):
@@ -102,22 +101,6 @@ def picture_of(image: str) -> str:
     return image
 
 
-def check_size(picture: str) -> None:
-    """Refuse pictures that would fill the server's memory.
-
-    Raises:
-        ValueError: too many pixels, or a strip.
-    """
-    files = image_files(picture, WITH_DICOM) if Path(picture).is_dir() else [picture]
-    for file in files:
-        width, height = check_image(str(file))
-        if width * height > MOST_PIXELS or max(width, height) > LONGEST_SIDES * min(width, height):
-            raise ValueError(
-                f"image: {width} x {height} pixels; {MOST_PIXELS // 10**6} million at most are accepted, and sides of "
-                f"1 to {LONGEST_SIDES} at most"
-            )
-
-
 def write_mask(mask: Image.Image, image: str, extension: str | None) -> str:
     """The mask with value 1 for the nodule, in the form of ``image``: PNG, or aligned with NIfTI; or as asked.
 
@@ -149,9 +132,7 @@ def class_scores(labels: dict[str, int], malignant: float) -> list[dict[str, Any
 
 def bad_input(error: BaseException, image: str) -> BaseException:
     """One line for an image that cannot be read, without the server's path; another error as it is."""
-    reason: BaseException | None = error
-    while reason is not None and not (isinstance(reason, BAD) and str(reason).startswith(OF_THE_REQUEST)):
-        reason = reason.__cause__
+    reason = reason_of(error)
     if reason is None:
         return error
     logger.warning("refused an image: %s", type(reason).__name__)

@@ -9,7 +9,8 @@ from typing import Any
 
 from monailabel.interfaces.tasks.strategy import Strategy
 
-from .infer_task import check_size, picture_of
+from .infer_task import picture_of
+from .pictures import check_size
 from .served_bundle import ServedBundle
 
 logger = logging.getLogger(__name__)

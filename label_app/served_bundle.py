@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 from monai.bundle import ConfigParser
 from PIL import Image
 
 from common.cli.code import check_code
-from common.results.inference import Inference
+from common.predict import Model, load
+from common.results.typed import Result
 
 TEXTS = ("report", "phrase")  # ids of inference.json that a text beside the image goes to
 BESIDE = ("familiarity.safetensors", "calibration.json")  # of the weights
@@ -33,7 +35,7 @@ class ServedBundle:
         self.config = ConfigParser.load_config_file(folder / "configs" / "inference.json")
         self.text = next((name for name in TEXTS if name in self.config), None)
         self.lock = threading.Lock()
-        self.loaded: tuple[float, Inference] | None = None
+        self.loaded: tuple[list[float], Model] | None = None
 
     @property
     def weights(self) -> Path:
@@ -63,20 +65,29 @@ class ServedBundle:
         Raises:
             ValueError, FileNotFoundError: the image cannot be read.
         """
+        answer = self.ask(image, {} if self.text is None else {self.text: text}).answer
+        draw = answer.shown.pictures.get("mask")
+        return public(answer.entry), None if draw is None else draw()
+
+    def ask(self, image: str, beside: Mapping[str, str | None], *, frame: int = 1) -> Result:
+        """What :mod:`common.predict` says of ``image``, of a clip of its ``frame``, with what is given ``beside`` it.
+
+        Raises:
+            ValueError, FileNotFoundError: the image cannot be read, or has no such frame.
+        """
         with self.lock:
             files = (self.weights, *(self.weights.with_name(name) for name in BESIDE))
             changed = [file.stat().st_mtime for file in files if file.is_file()]
             if self.loaded is None or self.loaded[0] != changed:
-                self.loaded = (changed, Inference(self.folder))
-            inference = self.loaded[1]
-            case = inference.read_first(image, **({} if self.text is None else {self.text: text}))
+                self.loaded = (changed, load(self.folder, batch_size=1))
+            model = self.loaded[1]
+            case = model.inference.read_one(image, index=frame - 1, **beside)
             self.loaded = None  # an engine that failed does not go on
-            (answer,) = inference([case])
-            self.loaded = (changed, inference)
-            draw = answer.shown.pictures.get("mask")
-            return _public(answer.entry), None if draw is None else draw()
+            (result,) = model.of_cases([case])
+            self.loaded = (changed, model)
+            return result
 
 
-def _public(entry: dict) -> dict:
+def public(entry: dict) -> dict:
     """``entry`` without names of files."""
     return {key: value for key, value in entry.items() if key not in FILES}

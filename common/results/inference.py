@@ -93,16 +93,18 @@ class Inference:
         reader: Any = locate(config["_target_"])
         return partial(reader, data_dir=None, **values)
 
-    def read_first(self, image: str, **beside: str | None) -> Any:
-        """The first case of ``image``: of a clip its first frame, of a folder its first image.
+    def read_one(self, image: str, *, index: int = 0, **beside: str | None) -> Any:
+        """One case of ``image``, the first unless ``index`` says which: of a clip a frame, of a folder an image.
 
         Raises:
-            ValueError, FileNotFoundError: it cannot be read.
+            ValueError, FileNotFoundError: it cannot be read; there is no such case.
         """
         cases = self.list_cases(image=image, **{id: beside.get(id) for id in self.reads})
         for reason in FAILURES.take().values():
             raise ValueError(reason)
-        return self.prepare(cases[0])
+        if not 0 <= index < len(cases):
+            raise FileNotFoundError(f"image: no frame {index + 1}; there are {len(cases)}")
+        return self.prepare(cases[index])
 
     def read(self, image: str, **beside: str | None) -> list[Any]:
         """The cases of ``image``, a file or a folder, as the network sees them.

@@ -41,6 +41,7 @@ class Shown(NamedTuple):
         report: for DICOM: the written report.
         images: files; empty: the one that the prediction is named by.
         probabilities: of a mask, (H, W) in [0, 1].
+        attention: (V, h, w) on each view, of each of the entry's "words" or "sentences".
     """
 
     entry: dict
@@ -49,6 +50,7 @@ class Shown(NamedTuple):
     report: str | None = None
     images: Sequence[str] = ()
     probabilities: np.ndarray | None = None
+    attention: Sequence[np.ndarray] = ()
 
 
 def with_familiarity(shown: Shown, familiar: Mapping[str, Any]) -> Shown:

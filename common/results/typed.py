@@ -45,6 +45,11 @@ class Result:
         """A sentence where it is unlike them."""
         return self.entry.get("warning")
 
+    @property
+    def attention(self) -> Sequence[np.ndarray]:
+        """Where each word of a report that was given, or each sentence of a generated one, looks: (views, h, w)."""
+        return self.answer.shown.attention
+
     def to_dict(self) -> dict[str, Any]:
         """The entry of ``predictions.json``: numbers, texts, lists."""
         return dict(self.entry)

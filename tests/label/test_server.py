@@ -269,7 +269,7 @@ def test_without_a_token_nothing_is_told(identity, studies, bundles, tmp_path):
                     MONAI_LABEL_AUTH_REALM_URI=address)  # fmt: skip
     try:
         user = "monailabel-user"
-        assert guarded.get("/info/").status_code == 401
+        assert guarded.get("/info/").status_code == guarded.get("/try/").status_code == 401
         assert guarded.get("/info/", headers=token(user)).status_code == 200
         assert guarded.get("/info/", headers=token(user, until=-10)).status_code == 401
         assert guarded.get("/info/", headers={"Authorization": "Bearer nonsense"}).status_code == 401

@@ -50,7 +50,8 @@ def prediction_files(
             pictures["attention"] = partial(_attention_of_top_word, grey, entry["words"], item["attention"])
         if probabilities:
             pictures["probability"] = partial(probability_picture, prob_map)
-        return Shown(entry, pictures, [Finding(sizes, mask=mask)], probabilities=prob_map)
+        attention = [_attention_of(word, item["attention"])[None] for word in entry["words"]]
+        return Shown(entry, pictures, [Finding(sizes, mask=mask)], probabilities=prob_map, attention=attention)
 
     title = "AKE-SSFA: thyroid nodules, guided by the report"
     shading = "Shading: probability that a word is about this image."
@@ -81,8 +82,13 @@ def describe(report: str, item: dict, tokenizer: SentenceTokenizer, max_length: 
 
 def _attention_of_top_word(grey: np.ndarray, words: list[dict], attention: torch.Tensor) -> Image.Image:
     best = max(words, key=lambda word: (_is_term(word), word["probability"]))
-    heat = attention[..., best["token"]].cpu().numpy().T
+    heat = _attention_of(best, attention)
     return drawing.attention_map(grey, heat, title=f'pixels that attend to "{best["word"]}"')
+
+
+def _attention_of(word: dict, attention: torch.Tensor) -> np.ndarray:
+    """Of the pixels to ``word``, (h, w)."""
+    return attention[..., word["token"]].cpu().numpy().T
 
 
 def _is_term(word: dict) -> bool:

@@ -35,7 +35,8 @@ def prediction_files(
         entry = describe(item, sentences, tokenizer, topics) | {"images": images}
         entry |= {"reference": data["reference"]} if "reference" in data else {}
         pictures = {"attention": partial(draw, images, sentences)}
-        return Shown(entry, pictures, report=entry["report"], images=images)
+        attention = [sentence.attention[: len(images)] for sentence in sentences]
+        return Shown(entry, pictures, report=entry["report"], images=images, attention=attention)
 
     note = "Behind each sentence the mean probability of its words. Research only: read no finding into a report."
     title = "SGF: generated reports"

@@ -15,9 +15,10 @@ ALIKE = {"Atelectasis", "Consolidation", "Edema", "ILD", "Infiltration", "Lung O
 def mark_disagreements(entry: dict[str, Any], labels: Sequence[str]) -> None:
     """Add to an entry of ``predictions.json`` what its report and its boxes do not agree on.
 
-    Of boxes with a score of :data:`SURE`: each sentence gets ``unseen``, lesions that it states and no box shows, and
-    ``denied_but_seen``, lesions that it denies and a box shows; the entry gets ``unreported``, lesions of boxes that no
-    sentence speaks of. Opacities (:data:`ALIKE`) are one. English reports; lesions of ``metrics.PHRASES``.
+    Each sentence gets ``stated``, lesions that it states. Of boxes with a score of :data:`SURE` it gets ``unseen``,
+    what it states and no box shows, and ``denied_but_seen``, lesions that it denies and a box shows; the entry gets
+    ``unreported``, lesions of boxes that no sentence speaks of. Opacities (:data:`ALIKE`) are one.
+    English reports; lesions of ``metrics.PHRASES``.
 
     Args:
         labels: that the detector knows; of others it says nothing.
@@ -28,6 +29,7 @@ def mark_disagreements(entry: dict[str, Any], labels: Sequence[str]) -> None:
     for sentence in entry["sentences"]:
         stated = {lesion.label for lesion in named_lesions(sentence["text"])}
         denied = _denied(sentence["text"])
+        sentence["stated"] = sorted(stated)
         sentence["unseen"] = sorted(label for label in stated if _kind(label) in known - shown)
         sentence["denied_but_seen"] = sorted(label for label in denied if _kind(label) in shown)
         spoken_of |= {_kind(label) for label in stated | denied}

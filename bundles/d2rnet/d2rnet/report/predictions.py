@@ -54,7 +54,8 @@ def prediction_files(
             "lesions": partial(draw_boxes, greys[0], boxes),
             "attention": partial(draw, greys, sentences, boxes[:regions], shares),
         }
-        return Shown(entry, pictures, findings_of(boxes), entry["report"], images)
+        attention = [sentence.attention[: len(images)] for sentence in sentences]
+        return Shown(entry, pictures, findings_of(boxes), entry["report"], images, attention=attention)
 
     note = (
         "Behind each sentence the mean probability of its words and its share of attention to each lesion region. "

@@ -1,0 +1,108 @@
+/** The page: examples, questions, answers, languages. */
+import { byId, element, switchLanguage, text, writeTexts } from "./dom.js";
+import { QuestionForm } from "./form.js";
+import { showAnswer } from "./result.js";
+
+const page = { form: null, examples: [], answer: null, fault: null, status: () => text("empty"), busy: false };
+
+async function fetchJson(path, options) {
+  let response;
+  try {
+    response = await fetch(path, options);
+  } catch {
+    throw new Error(text("offline"));
+  }
+  const content = await response.json().catch(() => ({ detail: response.statusText }));
+  if (!response.ok) throw new Error(String(content.detail));
+  return content;
+}
+
+/** Ask the chosen model about the chosen files. */
+async function ask(frame = 1) {
+  if (page.busy) return;
+  if (page.form.images.length === 0) return tell({ fault: text("noImage") });
+  const data = page.form.data(frame);
+  tell({ busy: true, status: () => text("busy") });
+  try {
+    page.answer = await fetchJson("predict", { method: "POST", body: data });
+    const { model } = page.answer;
+    tell({ status: () => text("done", { model }) });
+    byId("answer-title").focus({ preventScroll: true });
+  } catch (error) {
+    page.answer = null;
+    tell({ fault: error.message });
+  }
+  byId("answer").scrollIntoView({ block: "nearest" });
+  if (matchMedia("(max-width: 60rem)").matches) byId("answer").scrollIntoView();
+}
+
+function tell({ busy = false, status = () => "", fault = null }) {
+  Object.assign(page, { busy, status, fault });
+  write();
+}
+
+/** Write the answer, or why there is none. */
+function write() {
+  byId("status").textContent = page.status();
+  byId("status").classList.toggle("busy", page.busy);
+  byId("fault").textContent = page.fault ?? "";
+  byId("fault").hidden = page.fault === null;
+  byId("ask").disabled = page.busy;
+  if (page.answer === null) byId("result").replaceChildren();
+  else if (!page.busy) showAnswer(page.answer, { onFrame: ask, onClassify: classify });
+  byId("result").inert = page.busy;
+}
+
+function classify(mask) {
+  page.form.fill({ images: page.form.images, mask, content: byId("text").value });
+  page.form.choose("hfcn");
+  ask();
+}
+
+async function askExample({ id, model, text: content, files }) {
+  if (page.busy) return;
+  const loaded = await Promise.all(files.map((name) => exampleFile(id, name)));
+  const [image, mask] = loaded;
+  page.form.choose(model);
+  page.form.fill(model === "hfcn" ? { images: [image], mask, content } : { images: loaded, content });
+  await ask();
+}
+
+async function exampleFile(id, name) {
+  const content = await (await fetch(`examples/${id}/${name}`)).blob();
+  return new File([content], name, { type: name.endsWith(".png") ? "image/png" : "application/dicom" });
+}
+
+function exampleButton(example) {
+  const first = example.files[0];
+  const picture = first.endsWith(".png") ? element("img", { src: `examples/${example.id}/${first}`, alt: "" }) : null;
+  const told = element("span", {}, text(`example_${example.id}`), element("span", { className: "hint" }, example.model));
+  const button = element("button", { type: "button", id: `example-${example.id}` }, picture ?? element("span", { className: "dicom" }, "DICOM"), told);
+  button.addEventListener("click", () => askExample(example));
+  return element("li", {}, button);
+}
+
+function writeAll() {
+  writeTexts();
+  page.form?.write();
+  byId("examples").replaceChildren(...page.examples.map(exampleButton));
+  write();
+}
+
+async function start() {
+  writeTexts();
+  byId("language").addEventListener("click", () => (switchLanguage(), writeAll()));
+  byId("question").addEventListener("submit", (event) => {
+    event.preventDefault();
+    ask();
+  });
+  try {
+    page.form = new QuestionForm(await fetchJson("models"));
+    page.examples = await fetchJson("examples");
+    writeAll();
+  } catch (error) {
+    tell({ fault: error.message });
+  }
+}
+
+start();
