@@ -40,6 +40,7 @@ def test_boxes_without_a_label_contradict_nothing():
     told["boxes"] = [{"label": "", "score": 0.9, "box": [1, 2, 3, 4]}]
     mark_disagreements(told, LABELS)
     assert told["sentences"][0]["unseen"] == ["Cardiomegaly"] and told["unreported"] == []
+    assert told["sentences"][0]["stated"] == ["Cardiomegaly"]
 
 
 def test_the_page_says_so(tmp_path):

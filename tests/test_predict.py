@@ -94,6 +94,7 @@ def test_results_are_typed(models, picture):
         0 < s.probability <= 1 for s in report.sentences
     )
     assert {"overlay", "mask"} <= segmentation.pictures().keys()
+    assert len(report.attention) == len(report.sentences) and report.attention[0].shape[0] == 1
 
 
 @pytest.mark.parametrize("bundle", ["akessfa", "clip_tnseg"])

@@ -32,7 +32,6 @@ async function ask(frame = 1) {
     page.answer = null;
     tell({ fault: error.message });
   }
-  byId("answer").scrollIntoView({ block: "nearest" });
   if (matchMedia("(max-width: 60rem)").matches) byId("answer").scrollIntoView();
 }
 

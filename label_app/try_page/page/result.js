@@ -6,9 +6,11 @@ import { Viewer, zoomButtons } from "./viewer.js";
 
 const MODES = ["outline", "fill", "probability", "nothing"];
 const shown = { mode: "outline", opacity: 0.9 };
+let links = [];
 
 /** Show `answer`; `onFrame` asks for another frame, `onClassify` asks hfcn with the outline. */
 export function showAnswer(answer, { onFrame, onClassify }) {
+  links.forEach(URL.revokeObjectURL);
   const viewers = viewersOf(answer);
   const images = element("div", { className: "images" }, ...viewers.map((viewer) => viewer.element));
   const left = element("div", {}, toolbar(answer, viewers), images, frames(answer, onFrame));
@@ -86,11 +88,9 @@ function again(answer, onClassify) {
 }
 
 function downloads({ files }) {
-  const links = files.map((file) => {
-    const href = URL.createObjectURL(new Blob([bytesOf(file)], { type: file.type }));
-    return element("li", {}, element("a", { href, download: file.name }, file.name));
-  });
-  return element("section", {}, element("h3", {}, text("downloads")), element("ul", { className: "files" }, ...links));
+  links = files.map((file) => URL.createObjectURL(new Blob([bytesOf(file)], { type: file.type })));
+  const items = files.map(({ name }, index) => element("li", {}, element("a", { href: links[index], download: name }, name)));
+  return element("section", {}, element("h3", {}, text("downloads")), element("ul", { className: "files" }, ...items));
 }
 
 function bytesOf({ content }) {

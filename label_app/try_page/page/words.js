@@ -48,7 +48,7 @@ function looksOf({ entry, attention, lit: boxes }, index) {
   const numbers = boxes[index].flatMap((share, box) => (share > 0 ? [`${box + 1} (${nameOf(entry.boxes[box])})`] : []));
   const named = numbers.length ? text("names", { numbers: numbers.join(", ") }) : null;
   const looks = attention[index].some(Boolean) ? text("looks") : text("everywhere");
-  return [named, looks, ...marksOf(entry.sentences[index])].filter(Boolean).join(" ");
+  return [named, looks].filter(Boolean).join(" ");
 }
 
 function marksOf({ unseen = [], denied_but_seen: denied = [] }) {
