@@ -231,8 +231,13 @@ monailabel.endpoints.user.auth.jwt = SimpleNamespace(decode=decode_signed)
 monailabel.endpoints.proxy.proxy_dicom = proxy_with_query
 monailabel.endpoints.infer.nifti_to_dicom_seg = dicom_segmentation
 monailabel.datastore.dicom.nifti_to_dicom_seg = dicom_segmentation
-for name in ("monailabel.endpoints.infer", "monailabel.interfaces.utils.app", "ignite"):  # they log reports, much
-    logging.getLogger(name).setLevel(logging.WARNING)
+for name in (
+    "monailabel.endpoints.infer",
+    "monailabel.interfaces.utils.app",
+    "ignite",
+    "highdicom",
+):  # reports, UIDs, much
+    logging.getLogger(name).setLevel(logging.WARNING)  # they log reports, UIDs, much
 page = TryPage(lambda: app_instance().bundles)
 app.include_router(page.router, prefix="/try", dependencies=[Depends(RBAC(RBAC_USER))])
 origins = [origin for origin in os.environ.get(ORIGINS, "").split(",") if origin]

@@ -63,8 +63,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse(sys.argv[1:])
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    logging.getLogger("ignite").setLevel(logging.WARNING)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logger.setLevel(logging.INFO)
     os.environ[UPLOAD_LIMIT] = str(arguments.max_upload_mb)
     address = f"http://127.0.0.1:{arguments.port}/try/"
     logger.info("%s (Ctrl-C ends it)", address)

@@ -9,6 +9,7 @@ from pathlib import Path
 from starlette.datastructures import FormData, UploadFile
 
 from common.images.dicom import PREAMBLE
+from common.images.files import frames_of
 from label_app.names import is_encodable
 from label_app.pictures import PICTURES, check_size
 from label_app.request_settings import LONGEST_TEXT
@@ -41,7 +42,9 @@ class Question:
     def in_the_persons_words(self, message: str) -> str:
         """``message`` with the names of files as the person knows them."""
         for ours, theirs in self.names.items():
-            message = message.replace(ours, theirs).replace(Path(ours).name, theirs)
+            frame = f"{Path(ours).name.partition('.')[0]}.frame"
+            message = message.replace(f"{Path(ours).parent}/", "")
+            message = message.replace(Path(ours).name, theirs).replace(frame, f"{theirs}.frame")
         return message
 
 
@@ -111,12 +114,14 @@ def _suffix(name: str, content: bytes) -> str:
 
 
 def require_sizes(question: Question) -> None:
-    """Refuse pictures that would fill the memory.
+    """Refuse pictures that would fill the memory, and a mask of a clip.
 
     Raises:
-        ValueError, FileNotFoundError: one is damaged, or too large.
+        ValueError, FileNotFoundError: which; or one is damaged.
     """
     for image in question.images:
         check_size(str(image))
     if "mask" in question.beside:
         check_size(question.beside["mask"])
+        if len(frames_of(question.image)) > 1:
+            raise ValueError("mask: the image is a clip; leave the mask out, or choose a single frame")

@@ -6,6 +6,7 @@ import io
 import re
 import shutil
 import socket
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -106,6 +107,10 @@ def test_dicom_gives_millimetres_objects_and_frames(page, tmp_path):
     assert not [secret for secret in SECRETS if secret in told[0].text]
     beyond = page.ask("clip_tnseg", ("image", ("clip", path.read_bytes())), frame="3")
     assert (beyond.status_code, beyond.json()["detail"]) == (400, "image: no frame 3; there are 2")
+    masked = page.ask("hfcn", ("image", ("clip", path.read_bytes())), images_of("suspicious")[1])
+    assert masked.status_code == 400 and masked.json()["detail"].startswith("mask: the image is a clip")
+    half = page.ask("akessfa", ("image", ("clip", path.read_bytes()[: path.stat().st_size // 2])))
+    assert half.status_code == 400 and half.json()["detail"].startswith("image: 'clip.frame0001.dcm' is damaged")
 
 
 IMAGE = ("image", ("a.png", b"no image"))
@@ -128,6 +133,14 @@ def test_a_bad_question_gets_one_sentence(page, case):
     answer = page.ask(model, *files, **data)
     assert answer.status_code == 400 and answer.json()["detail"].startswith(sentence), answer.text
     assert "\n" not in answer.json()["detail"] and "/tmp" not in answer.text
+
+
+def test_nothing_is_kept(page):
+    folder = Path(tempfile.gettempdir())
+    before = set(folder.iterdir())
+    page.ask("d2rnet", *images_of("chest"))
+    page.ask("hfcn", IMAGE)
+    assert not {path for path in set(folder.iterdir()) - before if path.name.startswith(("try-", "predict-"))}
 
 
 def test_a_mask_of_another_size_is_refused_by_its_name(page):

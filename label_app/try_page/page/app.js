@@ -3,7 +3,7 @@ import { byId, element, switchLanguage, text, writeTexts } from "./dom.js";
 import { QuestionForm } from "./form.js";
 import { showAnswer } from "./result.js";
 
-const page = { form: null, examples: [], answer: null, fault: null, status: () => text("empty"), busy: false };
+const page = { form: null, examples: [], answer: null, fault: null, status: () => text("empty"), busy: false, asked: null };
 
 async function fetchJson(path, options) {
   let response;
@@ -17,22 +17,25 @@ async function fetchJson(path, options) {
   return content;
 }
 
-/** Ask the chosen model about the chosen files. */
+/** Ask the chosen model about the chosen files; a question before that has no answer yet is given up. */
 async function ask(frame = 1) {
-  if (page.busy) return;
+  page.asked?.abort();
   if (page.form.images.length === 0) return tell({ fault: text("noImage") });
-  const data = page.form.data(frame);
+  const asked = new AbortController();
+  page.asked = asked;
+  const returnTo = document.activeElement?.id === "frame" ? "frame" : "answer-title";
   tell({ busy: true, status: () => text("busy") });
+  if (matchMedia("(max-width: 60rem)").matches) byId("answer").scrollIntoView();
   try {
-    page.answer = await fetchJson("predict", { method: "POST", body: data });
-    const { model } = page.answer;
-    tell({ status: () => text("done", { model }) });
-    byId("answer-title").focus({ preventScroll: true });
+    const answer = await fetchJson("predict", { method: "POST", body: page.form.data(frame), signal: asked.signal });
+    page.answer = answer;
+    tell({ status: () => text("done", { model: answer.model }) });
+    byId(returnTo)?.focus({ preventScroll: true });
   } catch (error) {
+    if (asked.signal.aborted) return;
     page.answer = null;
     tell({ fault: error.message });
   }
-  if (matchMedia("(max-width: 60rem)").matches) byId("answer").scrollIntoView();
 }
 
 function tell({ busy = false, status = () => "", fault = null }) {
@@ -46,10 +49,9 @@ function write() {
   byId("status").classList.toggle("busy", page.busy);
   byId("fault").textContent = page.fault ?? "";
   byId("fault").hidden = page.fault === null;
-  byId("ask").disabled = page.busy;
   if (page.answer === null) byId("result").replaceChildren();
   else if (!page.busy) showAnswer(page.answer, { onFrame: ask, onClassify: classify });
-  byId("result").inert = page.busy;
+  byId("result").ariaBusy = String(page.busy);
 }
 
 function classify(mask) {
@@ -59,7 +61,6 @@ function classify(mask) {
 }
 
 async function askExample({ id, model, text: content, files }) {
-  if (page.busy) return;
   const loaded = await Promise.all(files.map((name) => exampleFile(id, name)));
   const [image, mask] = loaded;
   page.form.choose(model);

@@ -36,7 +36,7 @@ function said(answer, viewers) {
 function warnings({ entry, fault }) {
   const told = [
     entry.warning && text("unfamiliar"),
-    entry.burned_in_text && text("burned"),
+    "burned_in_text" in entry && entry.burned_in_text !== false && text("burned"),
     fault && text("noObjects", { reason: fault }),
   ];
   const lines = told.filter(Boolean).map((line) => element("p", { className: "warning" }, line));
@@ -52,7 +52,7 @@ function toolbar(answer, viewers) {
   const apply = () => viewers.forEach((viewer) => (viewer.showAs(shown.mode), (viewer.opacity = shown.opacity)));
   if (!choices.includes(shown.mode)) shown.mode = "outline";
   apply();
-  return element("div", { className: "toolbar" }, zoomButtons(viewers), layered ? modes(choices, apply) : null, opacity(apply));
+  return element("div", { className: "toolbar" }, zoomButtons(viewers), opacity(apply), layered ? modes(choices, apply) : null);
 }
 
 function modes(choices, apply) {
