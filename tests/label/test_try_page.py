@@ -214,6 +214,7 @@ def wait(tab):
 def test_an_example_shows_its_outline_in_either_language(tab):
     tab.click("#example-left")
     wait(tab)
+    assert tab.evaluate("document.querySelector('svg.viewer').getBoundingClientRect().top < innerHeight")
     assert tab.locator("path.outline").is_visible() and tab.locator("#fault").is_hidden()
     assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
     tab.get_by_role("radio", name="Probability").check()

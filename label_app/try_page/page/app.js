@@ -25,7 +25,7 @@ async function ask(frame = 1) {
   page.asked = asked;
   const returnTo = document.activeElement?.id === "frame" ? "frame" : "answer-title";
   tell({ busy: true, status: () => text("busy") });
-  if (matchMedia("(max-width: 60rem)").matches) byId("answer").scrollIntoView();
+  showOnPhone(returnTo);
   try {
     const answer = await fetchJson("predict", { method: "POST", body: page.form.data(frame), signal: asked.signal });
     page.answer = answer;
@@ -36,6 +36,12 @@ async function ask(frame = 1) {
     page.answer = null;
     tell({ fault: error.message });
   }
+  showOnPhone(returnTo);
+}
+
+/** Bring the answer into view where it lies below the form, unless another frame was asked for from there. */
+function showOnPhone(returnTo) {
+  if (returnTo !== "frame" && matchMedia("(max-width: 60rem)").matches) byId("answer").scrollIntoView();
 }
 
 function tell({ busy = false, status = () => "", fault = null }) {
