@@ -6,9 +6,9 @@ BIN := $(VENV)/bin
 LABEL := .venv-label
 LABEL_BIN := $(LABEL)/bin
 WITHOUT_DEPENDENCIES := monailabel==0.8.5 torchvision==0.28.0 pydicom-seg==0.4.1
+ARGS ?=
 
 # make coverage: the whole suite, with the share of lines and branches that it runs; below fail_under (setup.cfg) it fails.
-ARGS ?=
 .PHONY: demo try train-demo test test-fast coverage label test-label clean
 
 demo: $(VENV)/ready
