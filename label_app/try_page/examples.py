@@ -17,6 +17,7 @@ from common.synthetic.thyroid_phantom import Nodule, draw
 from label_app.examples import write_dicom
 
 SIZE, SEED = 320, 77  # of no training
+DRAWN = 128  # pixels of the drawn images that sgf and d2rnet were trained on
 SUSPICIOUS = Nodule(
     x=0.30, y=0.42, radius=0.12, column="left", row="upper", composition="solid", echogenicity="hypoechoic",
     shape="taller-than-wide", margin="irregular", foci="punctate",
@@ -82,14 +83,14 @@ def _classes(folder: Path) -> list[Example]:
 
 def _study(folder: Path) -> Example:
     """Both lobes of a study."""
-    write_studies(str(folder / "studies"), StudyOptions(studies=3, size=256, seed=79))
+    write_studies(str(folder / "studies"), StudyOptions(studies=3, size=DRAWN, seed=79))
     left, right = sorted((folder / "studies").rglob("*.png"))[:2]
     return Example("study", "sgf", "", _bytes(left, right))
 
 
 def _chests(folder: Path) -> list[Example]:
     """X-rays of which report and detector agree, and do not."""
-    write_chests(str(folder / "chests"), ChestOptions(studies=3, size=256, seed=SEED))
+    write_chests(str(folder / "chests"), ChestOptions(studies=3, size=DRAWN, seed=SEED))
     agreed, _, contradicted = sorted((folder / "chests").rglob("*.png"))
     images = {"chest": agreed, "contradiction": contradicted}
     return [Example(id, "d2rnet", "", _bytes(image)) for id, image in images.items()]
