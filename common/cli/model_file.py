@@ -12,6 +12,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ ANYTIME = {  # of a network, and free to differ from its training's
 }  # fmt: skip
 FOLD = "test_fold"  # which patients were kept back; told, since another data set has its own
 NETWORK = "network_def"  # its id where it is trained
+EARLIER = "earlier"  # folder beside a model, of those that were there before
 INPUTS = ("validate#preprocessing", "preprocessing")  # what makes the network's input
 
 
@@ -88,6 +90,28 @@ def write(weights: str | Path, settings: Mapping[str, Any], *, files: Mapping[st
     for name, file in files.items():
         digests[name] = list(dict.fromkeys([digest_of(file), *digests.get(name, [])[:1]]))
     write_json(path, {"settings": dict(settings), "files": digests}, indent=1)
+
+
+def set_aside(weights: str | Path, *, beside: Sequence[str | Path] = ()) -> Path | None:
+    """Move the model ``weights`` with all its files, and those ``beside`` it, to a new folder in ``earlier/``; say so.
+
+    Returns:
+        The folder; None where there was no model.
+    """
+    path = path_of(weights)
+    if not Path(weights).is_file():
+        path.unlink(missing_ok=True)
+        return None
+    folder = Path(weights).resolve().parent
+    names = [*(_read(path)["files"] if path.is_file() else {}), path.name, Path(weights).name, *map(str, beside)]
+    aside = folder / EARLIER / datetime.now().strftime("%Y%m%d-%H%M%S-%f")
+    for file in dict.fromkeys((folder / name).resolve() for name in names):
+        if file.is_file() and file.is_relative_to(folder):
+            place = aside / file.relative_to(folder)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(file, place)
+    logger.info("the model that was in %s is kept in %s", folder, aside)
+    return aside
 
 
 def trained_with(weights: str | Path) -> dict[str, Any]:
