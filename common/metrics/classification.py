@@ -73,7 +73,7 @@ def net_benefit(label: np.ndarray, prob: np.ndarray, thresholds: np.ndarray) -> 
 
 
 def calibration_error(label: np.ndarray, prob: np.ndarray, bins: int = 10) -> float:
-    """Expected calibration error: mean over images of |share of malignant - mean probability| of their bin.
+    """Expected calibration error: mean over images of ``|share of malignant - mean probability|`` of their bin.
 
     Guo et al. 2017, eq. 3, for the probability of malignant in ``bins`` equal bins of [0, 1].
     """

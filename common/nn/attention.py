@@ -24,7 +24,7 @@ class SampleLayerNorm(nn.Module):
         """Norm of ``x`` over its last axis.
 
         Args:
-            modulation: (norms, 2, *x.shape), of which ``index`` is added to gamma and beta (R2Gen's memory-driven
+            modulation: ``(norms, 2, *x.shape)``, of which ``index`` is added to gamma and beta (R2Gen's memory-driven
                 conditional layer norm).
         """
         wide = x.float()  # a deviation of numbers with 8 bits is off by percents
