@@ -9,7 +9,8 @@ WITHOUT_DEPENDENCIES := monailabel==0.8.5 torchvision==0.28.0 pydicom-seg==0.4.1
 ARGS ?=
 
 # make coverage: the whole suite, with the share of lines and branches that it runs; below fail_under (setup.cfg) it fails.
-.PHONY: demo try train-demo test test-fast coverage label test-label clean
+# make docs: the documentation as a site, in runs/docs; a warning is an error.
+.PHONY: demo try train-demo test test-fast coverage docs label test-label clean
 
 demo: $(VENV)/ready
 	$(BIN)/python -m benchmarks.demo
@@ -34,6 +35,9 @@ coverage: $(VENV)/ready-dev
 	$(BIN)/python -m coverage run -m pytest -n 2 --no-loadscope-reorder
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
+
+docs: $(VENV)/ready-docs
+	$(BIN)/python -m sphinx -q -W --keep-going -c docs . runs/docs
 
 label: $(LABEL)/ready
 	$(LABEL_BIN)/python -m label_app.examples --out runs/label
@@ -64,6 +68,10 @@ $(VENV)/ready-try: $(VENV)/ready
 
 $(VENV)/ready-dev: $(VENV)/ready
 	$(BIN)/python -m pip install --quiet -e ".[dev]"
+	touch $@
+
+$(VENV)/ready-docs: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet -e ".[docs]"
 	touch $@
 
 clean:
