@@ -35,7 +35,7 @@ suppress_warnings = ["myst.header"]
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_default_options = {"members": True, "special-members": "__call__"}
 autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
@@ -46,6 +46,13 @@ html_css_files = ["site.css"]
 html_additional_pages = {"index": "redirect.html"}
 templates_path = ["theme"]
 html_show_sourcelink = False
+ALONE = (
+    "README",
+    "CONTRIBUTING",
+    "CHANGELOG",
+    *(f"docs/{name}" for name in ["data", "usage", "recipes", "scale", "serving", "rest", "how"]),
+)
+html_sidebars: dict[str, list[str]] = {name: [] for name in ALONE}  # they have no pages below
 html_copy_source = False
 html_theme_options = {
     "header_links_before_dropdown": 6,
@@ -73,8 +80,12 @@ def _own(part: object, module: str) -> bool:
 
 
 def reference_of(package: str) -> str:
-    """A heading and autodoc's directive for each module of ``package``, as MyST."""
-    return "\n\n".join(f"## `{name}`\n\n```{{eval-rst}}\n.. automodule:: {name}\n```" for name in modules_of(package))
+    """Autodoc's directive for each module of ``package``, below a heading where there are several, as MyST."""
+    names = modules_of(package)
+    headings = [f"## `{name}`\n\n" if len(names) > 1 else "" for name in names]
+    return "\n\n".join(
+        f"{heading}```{{eval-rst}}\n.. automodule:: {name}\n```" for heading, name in zip(headings, names, strict=True)
+    )
 
 
 def page_of(notebook: str) -> str:

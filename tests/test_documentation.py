@@ -14,7 +14,8 @@ from common.cli.overrides import ALWAYS_KNOWN, is_known
 from tests.format_configs import FILES
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [*ROOT.glob("*.md"), *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("bundles/*/docs/*.md"))]
+PLACES = ("*.md", "docs/*.md", "bundles/*/docs/*.md", "docs/*/*.md")
+PAGES = [page for place in PLACES for page in sorted(ROOT.glob(place))]
 CURRENT = [page for page in PAGES if page.name != "CHANGELOG.md"]
 NAMES = "|".join(["common", *sorted(path.name for path in (ROOT / "bundles").iterdir())])
 COMMAND = re.compile(r"monai\.bundle run ((?:[^\n`]|\\\n)*)")
