@@ -21,7 +21,7 @@ from common.datasets.boxes import LABELS
 from common.datasets.convert_boxes import named, read_splits, write_vindr
 from common.datasets.phrasecut import trace, write_phrasecut
 from common.datasets.ratn import read_ratn
-from common.datasets.studies import load_annotation
+from common.datasets.studies import keys_of, load_annotation
 from common.datasets.table import write_table
 from common.images.masks import read_mask
 from common.synthetic.chest import ChestOptions, write_chests
@@ -149,15 +149,15 @@ THYROID: dict[str, Callable[[Path, Cases], None]] = {
 def write_table_of_studies(folder: Path, annotation: Path, images: Path) -> None:
     """``cases.csv`` with the images of a study in a row, its report and, where the annotation has them, its boxes."""
     shutil.copytree(images, folder / "images")
-    rows = []
+    rows: list[dict[str, str]] = []
     for split, entries in load_annotation(annotation).items():
         for entry in entries:
-            names = [f"images/{name}" for name in entry["image_path"]]
-            row = {"image": names[0]} if len(names) == 1 else {f"image_{n}": name for n, name in enumerate(names, 1)}
-            boxes = {key: json.dumps(entry[key]) for key in ("boxes", "box_labels") if key in entry}
-            who = entry.get("uid", entry.get("id"))
-            rows.append({**row, "report": entry.get("finding", entry.get("report")), "patient_id": who,
-                         "split": "validation" if split == "val" else split, **boxes})  # fmt: skip
+            name, text = keys_of(entry)
+            files = [f"images/{file}" for file in entry["image_path"]]
+            row = {"image": files[0]} if len(files) == 1 else {f"image_{n}": file for n, file in enumerate(files, 1)}
+            row |= {"report": entry[text], "patient_id": entry[name]}
+            row |= {"split": "validation" if split == "val" else split}
+            rows.append(row | {key: json.dumps(entry[key]) for key in ("boxes", "box_labels") if key in entry})
     write_table(folder / "cases.csv", rows)
 
 
