@@ -32,6 +32,7 @@ exclude_patterns = ["runs", "dist", ".*", "docs/theme", "**/__pycache__"]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 suppress_warnings = ["myst.header"]
+highlight_language = "text"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_member_order = "bysource"
