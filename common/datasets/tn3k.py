@@ -11,14 +11,15 @@ from common.images.files import image_files
 def read_tn3k(root: str, split: str, *, fold: int = 0) -> list[dict]:
     """Read ``{trainval,test}-{image,mask}/`` with ``tn3k-trainval-fold{fold}.json``.
 
-    The fold file holds indices into the numerically sorted list of files. ``report`` is empty.
+    The fold file holds indices into the numerically sorted list of files. ``report`` is empty. The images of both
+    folders are numbered from 0: a test image's case is ``test-0000``.
 
     Raises:
         FileNotFoundError: no fold file.
         ValueError: an unknown ``split``, or an index beyond the files.
     """
     if split == "test":
-        return _cases(Path(root), "test-image", "test-mask")
+        return _cases(Path(root), "test-image", "test-mask", prefix="test-")
     return _of_fold(
         Path(root), f"tn3k-trainval-fold{fold}.json", split, _cases(Path(root), "trainval-image", "trainval-mask")
     )
@@ -34,7 +35,7 @@ def read_tg3k(root: str, split: str) -> list[dict]:
     return _of_fold(Path(root), "tg3k-trainval.json", split, _cases(Path(root), "thyroid-image", "thyroid-mask"))
 
 
-def _cases(root: Path, images: str, masks: str) -> list[dict]:
+def _cases(root: Path, images: str, masks: str, *, prefix: str = "") -> list[dict]:
     mask_of = {file.stem: file for file in image_files(root / masks)}
     files = image_files(root / images)
     return [
@@ -42,7 +43,7 @@ def _cases(root: Path, images: str, masks: str) -> list[dict]:
             "image": str(file),
             "label": str(mask_of.get(file.stem, root / masks / file.name)),
             "report": "",
-            "case": file.stem,
+            "case": prefix + file.stem,
         }
         for file in files
     ]

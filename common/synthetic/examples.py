@@ -112,8 +112,8 @@ def write_ddti_xml(folder: Path, cases: Cases) -> None:
         )
 
 
-def _write_numbered(folder: Path, cases: Sequence[dict], prefix: str, *, start: int = 0) -> None:
-    for number, case in enumerate(cases, start):
+def _write_numbered(folder: Path, cases: Sequence[dict], prefix: str) -> None:
+    for number, case in enumerate(cases):
         _copy(case, folder / f"{prefix}image" / f"{number:04d}.jpg", folder / f"{prefix}mask" / f"{number:04d}.jpg")
 
 
@@ -126,7 +126,7 @@ def _write_indices(file: Path, cases: Cases) -> None:
 def write_tn3k(folder: Path, cases: Cases) -> None:
     """TN3K, of the five folds the first."""
     _write_numbered(folder, [*cases["train"], *cases["validation"]], "trainval-")
-    _write_numbered(folder, cases["test"], "test-", start=len(cases["train"]) + len(cases["validation"]))
+    _write_numbered(folder, cases["test"], "test-")
     _write_indices(folder / "tn3k-trainval-fold0.json", cases)
 
 
