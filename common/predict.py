@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import weakref
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,19 @@ class Model:
         for start in range(0, len(cases), size):
             for answer in self.inference(cases[start : start + size]):
                 yield self._result(answer, files)
+
+    def of_listed(self, cases: Sequence[Any], failed: Callable[[str], object]) -> Iterator[tuple[int, Result]]:
+        """Yield number and result of each of ``cases``, which ``inference.list_each`` gave; a batch at a time is read.
+
+        Args:
+            failed: called with a line for each image that cannot be read.
+        """
+        size = self.inference.batch_size
+        for start in range(0, len(cases), size):
+            prepared = self.inference.prepare_each(cases[start : start + size], failed)
+            answers = self.inference([case for _, case in prepared]) if prepared else []
+            for (number, _), answer in zip(prepared, answers, strict=True):
+                yield start + number, self._result(answer, None)
 
     def require_read(self, beside: Iterable[str]) -> None:
         """Refuse what the bundle does not read.

@@ -11,6 +11,7 @@ from PIL import Image
 from common import predict
 from common.cli.predict import main
 from common.pack import pack
+from common.results.inference import Inference
 from tests.dicom_files import dicom_file
 from tests.test_bundle_contract import BUNDLES
 from tests.test_shipped_weights import infer, lobe
@@ -172,6 +173,25 @@ def test_the_command_names_what_it_leaves_out_and_does_the_rest(picture, tmp_pat
     assert main(["hfcn", str(picture[0]), "--report", "x", "--out", str(tmp_path / "other")]) == 2
     with pytest.raises(SystemExit):
         main(["hfcn", str(picture[0]), "--batch-size", "0"])
+
+
+def test_what_was_done_is_there_when_the_rest_is_not(picture, tmp_path, monkeypatch):
+    """Images are read batch by batch, and each result is written as it comes."""
+    images = [str(shutil.copy(picture[0], tmp_path / f"{name}.png")) for name in "abcde"]
+    read, prepare_each = [], Inference.prepare_each
+
+    def interrupted(self, cases, failed):
+        if len(read) == 4:
+            raise KeyboardInterrupt
+        read.extend(self.name_of(case) for case in cases)
+        return prepare_each(self, cases, failed)
+
+    monkeypatch.setattr(Inference, "prepare_each", interrupted)
+    out = tmp_path / "out"
+    assert main(["hfcn", *images, "--out", str(out), "--device", "cpu", "--batch-size", "2"]) == 130
+    assert read == images[:4]
+    assert [entry["image"] for entry in json.loads((out / "predictions.json").read_text())] == images[:4]
+    assert (out / "index.html").is_file()
 
 
 def test_a_call_that_failed_does_not_answer_for_the_next(models, picture, monkeypatch):

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from common.engine.failures import line_of
+from common.engine.failures import FAILURES, line_of
 from common.images.files import WITH_DICOM, image_files, stem_of
 
 logger = logging.getLogger(__name__)
@@ -75,7 +75,6 @@ def predict(options: argparse.Namespace) -> int:
         logger.error("--out: %s holds results; pass another folder, or --overwrite", options.out)
         return NOTHING_BEGAN
     from common import predict as prediction  # MONAI's import takes seconds: --help and typing errors need not wait
-    from common.datasets.inspection import with_time_left
 
     beside = {id: getattr(options, id) for id in ("report", "phrase", "mask") if getattr(options, id) is not None}
     try:
@@ -86,7 +85,7 @@ def predict(options: argparse.Namespace) -> int:
             refuse_unfamiliar=options.refuse_unfamiliar,
         )
         model.require_read(beside)
-        cases, failures = read_all(model, options.images, beside)
+        cases, failures = list_all(model, options.images, beside)
     except (ValueError, OSError, TypeError, RuntimeError) as error:
         logger.error("%s", line_of(error))
         return NOTHING_BEGAN
@@ -99,21 +98,43 @@ def predict(options: argparse.Namespace) -> int:
     except ValueError as error:
         logger.error("%s", line_of(error))
         return NOTHING_BEGAN
-    results = prediction.Results(with_time_left(model.of_cases(cases), len(cases)))
-    for result in results:
-        logger.info("%s: %s", result.name, result.line())
     try:
-        results.save(options.out, dicom=options.dicom, overwrite=options.overwrite)
+        done = predict_all(model, cases, failures, options)
     except (ValueError, OSError) as error:
         logger.error("%s", line_of(error))
         return SOME_FAILED
     left_out = f"; {len(failures)} left out, named above" if failures else ""
-    logger.info("%d done%s. Open %s", len(results), left_out, options.out / "index.html")
-    return SOME_FAILED if failures else 0
+    if done:
+        logger.info("%d done%s. Open %s", done, left_out, options.out / "index.html")
+    return NOTHING_BEGAN if not done else SOME_FAILED if failures else 0
 
 
-def read_all(model: Any, images: Sequence[str], beside: dict[str, str]) -> tuple[list[Any], list[str]]:
-    """Cases of all images, and a line for each that cannot be read."""
+def predict_all(model: Any, cases: Sequence[Any], failures: list[str], options: argparse.Namespace) -> int:
+    """Write the result of each case as it comes, and the page, however it ends; return how many there are."""
+    from common.datasets.inspection import with_time_left
+    from common.results.saving import Saver
+
+    def failed(line: str) -> None:
+        logger.error("%s", line)
+        failures.append(line)
+
+    names = [model.inference.name_of(case) for case in cases]
+    where = {"names": names, "dicom": options.dicom, "overwrite": options.overwrite}
+    saver = Saver(model.inference.predictions, options.out, **where)
+    try:
+        for number, result in with_time_left(model.of_listed(cases, failed), len(cases)):
+            logger.info("%s: %s", result.name, result.line())
+            saver.write(number, result.name, result.answer.shown)
+            for reason in FAILURES.take().values():
+                failed(reason)
+    finally:
+        if saver.writer.predictions:
+            saver.finish()
+    return len(saver.writer.predictions)
+
+
+def list_all(model: Any, images: Sequence[str], beside: dict[str, str]) -> tuple[list[Any], list[str]]:
+    """Cases of all images, not read yet, and a line for each that is none."""
     cases: list[Any] = []
     failures: list[str] = []
     mask = beside.get("mask")
@@ -129,7 +150,7 @@ def read_all(model: Any, images: Sequence[str], beside: dict[str, str]) -> tuple
                 continue
             beside = beside | {"mask": str(named[0])}
         read, lines = (
-            model.inference.read_each(image, **beside) if Path(image).exists() else ([], [f"no file {image!r}"])
+            model.inference.list_each(image, **beside) if Path(image).exists() else ([], [f"no file {image!r}"])
         )
         cases += read
         failures += lines

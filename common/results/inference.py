@@ -17,7 +17,7 @@ from monai.transforms import Compose
 from common.cli.model_file import adopt, adopt_detector
 from common.cli.typed_text import literal
 from common.engine.failures import FAILURES, line_of
-from common.results.predictions import PredictionFiles, Shown
+from common.results.predictions import PredictionFiles, Shown, name_of
 
 BESIDE = ("report", "phrase", "mask")  # ids of inference.json for what is given beside the image
 
@@ -120,21 +120,28 @@ class Inference:
             raise ValueError(reason)
         return [self.prepare(case) for case in cases]
 
-    def read_each(self, image: str, **beside: str | None) -> tuple[list[Any], list[str]]:
-        """:meth:`read`, where an image that cannot be read is a line of its own and the others are cases."""
+    def list_each(self, image: str, **beside: str | None) -> tuple[list[Any], list[str]]:
+        """The cases of ``image``, to be prepared one by one, and a line for each image that is no case."""
         try:
             cases = self.list_cases(image=image, **{id: beside.get(id) for id in self.reads})
         except (ValueError, OSError) as error:
             FAILURES.take()
             return [], [line_of(error)]
-        failures = list(FAILURES.take().values())
+        return list(cases), list(FAILURES.take().values())
+
+    def name_of(self, case: Any) -> str:
+        """Name of a case: its image's file, or its study."""
+        return name_of(case[self.predictions.key])
+
+    def prepare_each(self, cases: Sequence[Any], failed: Callable[[str], object]) -> list[tuple[int, Any]]:
+        """Number and content of each of ``cases`` that can be read; ``failed`` is called with a line for the others."""
         prepared = []
-        for case in cases:
+        for number, case in enumerate(cases):
             try:
-                prepared.append(self.prepare(case))
+                prepared.append((number, self.prepare(case)))
             except Exception as error:  # whatever MONAI's transforms make of an image, the other cases are done
-                failures.append(line_of(error.__cause__ or error))
-        return prepared, failures
+                failed(line_of(error.__cause__ or error))
+        return prepared
 
     def __call__(self, cases: Sequence[Any]) -> list[Answer]:
         """Answer at most ``batch_size`` cases that :meth:`read` gave."""

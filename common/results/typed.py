@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import copy
 import html
 import io
 from collections.abc import Mapping, Sequence
@@ -16,8 +15,8 @@ from PIL import Image
 
 from common.engine.failures import FAILURES
 from common.results.inference import Answer
-from common.results.names import result_names
 from common.results.predictions import PredictionFiles
+from common.results.saving import Saver
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,27 +219,19 @@ class Results(list[Result]):
             FileExistsError: ``folder`` holds results.
             ValueError: it holds the images; ``dicom`` of other images.
         """
-        folder = Path(folder)
-        if (folder / "predictions.json").exists() and not overwrite:
-            raise FileExistsError(f"folder: {str(folder)!r} holds predictions.json; pass another, or overwrite=True")
         if not self:
             raise ValueError("there are no results to save")
-        writer = copy.copy(self[0].writer)
-        writer.folder, writer.dicom = folder, dicom
-        writer.check([image for result in self for image in result.answer.shown.images or [result.name]])
-        stems = result_names([result.name for result in self], are_files=writer.key == "image")
-        there = [folder / f"{stem}_{key}.png" for stem, result in zip(stems, self, strict=True)
-                 for key in result.answer.shown.pictures if (folder / f"{stem}_{key}.png").exists()]  # fmt: skip
-        if there and not overwrite:
-            raise FileExistsError(f"folder: {str(there[0])!r} is there already; pass another folder, or overwrite=True")
-        folder.mkdir(parents=True, exist_ok=True)
-        writer.predictions = [
-            writer.write(result.name, stem, result.answer.shown) for result, stem in zip(self, stems, strict=True)
-        ]
-        writer.write_summary()
+        names = [result.name for result in self]
+        saver = Saver(self[0].writer, Path(folder), names=names, dicom=dicom, overwrite=overwrite)
+        saver.writer.check([image for result in self for image in result.answer.shown.images or [result.name]])
+        for index, result in enumerate(self):
+            saver.require_free(index, result.answer.shown)
+        for index, result in enumerate(self):
+            saver.write(index, result.name, result.answer.shown)
+        saver.finish()
         for reason in FAILURES.take().values():
             raise ValueError(reason)
-        return folder
+        return Path(folder)
 
     def _repr_html_(self) -> str:
         return "".join(result._repr_html_() for result in self)
