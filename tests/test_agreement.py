@@ -1,9 +1,13 @@
 """Where a generated report and the detector contradict each other."""
 
+import numpy as np
+import pydicom
 import pytest
 from d2rnet.report.agreement import SURE, mark_disagreements
 
 from common.results.case_sections import case_section
+from common.results.predictions import PredictionFiles, Shown
+from tests.dicom_files import dicom_file
 
 LABELS = ["Cardiomegaly", "Pleural effusion", "Nodule/Mass", "Consolidation", "Infiltration", "Other lesion"]
 
@@ -53,3 +57,20 @@ def test_the_page_says_so(tmp_path):
     assert lines[1]["against"] == "the detector sees pleural effusion"
     assert lines[2]["against"] == "the detector is not sure of consolidation"
     assert any("nodule/mass" in block.get("text", "") for block in blocks if block["kind"] == "warning")
+
+
+def test_the_report_for_an_archive_says_so(tmp_path):
+    """As lines below the report's own."""
+    told = entry("There is cardiomegaly.", "The heart is normal.", boxes={"Nodule/Mass": 0.7})
+    mark_disagreements(told, LABELS)
+    image = str(dicom_file(tmp_path / "a.dcm", np.zeros((32, 32), dtype=np.uint8), Modality="CR"))
+    shown = Shown({**told, "warning": "unlike"}, {}, report="There is cardiomegaly.", images=[image])
+    writer = PredictionFiles(output_dir=str(tmp_path), show=lambda *_: shown, title="D2R-Net: x", note="", dicom=True)
+    report = pydicom.dcmread(tmp_path / writer.write(image, "a", shown)["dicom_report"])
+    (text,) = [item.value for item in report.iterall() if item.keyword == "TextValue"]
+    assert text.split("\n") == [
+        "There is cardiomegaly.",
+        '"There is cardiomegaly.": the detector sees no cardiomegaly.',
+        "The detector sees what the report does not speak of: nodule/mass.",
+        "unlike",
+    ]

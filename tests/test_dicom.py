@@ -352,12 +352,13 @@ def test_classes_boxes_and_reports(tmp_path, speckle):
                        SpecificCharacterSet="ISO_IR 192")  # fmt: skip
     results = DicomResults(folder=tmp_path, network="D2R-Net")
     box = Finding({"score": 0.71, "width_mm": 12.0}, label="Nodule/Mass", box=[10, 12, 30, 40])
-    malignant = Finding({"malignant": 0.8}, category="malignant")
+    malignant = Finding({"malignant": 0.8, "calibrated": 0.6}, category="malignant", unsure=True)
     measurements = read(tmp_path / results.write_findings(str(chest), [box, malignant])["dicom_sr"])
     corners = next(item.value for item in measurements.iterall() if item.keyword == "GraphicData")
     assert list(corners)[:6] == [10, 12, 30, 12, 30, 40]
     meanings = [str(item.value) for item in measurements.iterall() if item.keyword == "CodeMeaning"]
-    assert {"Malignant", "Nodule/Mass", "Probability of cancer"} <= set(meanings)
+    assert {"Malignant", "Nodule/Mass", "Probability of cancer", "Neither class is sure"} <= set(meanings)
+    assert "Probability of cancer, calibrated" in meanings
     text = "The heart is enlarged. 心影增大。"
     report = read(tmp_path / results.write_report(text, [str(chest)], "study")["dicom_report"])
     assert report.SOPClassUID == BasicTextSRStorage

@@ -15,6 +15,7 @@ from common.metrics.entities import organ_of, read_entities
 from common.metrics.entity_status import contradictions, statuses
 from common.results.blocks import Block, Section, embedded, figure, folded, words
 from common.results.metric_words import name_of
+from common.results.remarks import against, unreported
 
 CASES = 24  # shown at most, half of them the worst
 SIZES = {"area_mm2": "area {:.0f} mm²", "long_axis_mm": "long axis {:.1f} mm", "short_axis_mm": "short axis {:.1f} mm"}
@@ -54,9 +55,8 @@ def case_section(
         shown = folded("where each sentence looks in the image", shown)
     ordered = [report, shown] if in_regions else [shown, report]
     blocks = [block for block in (*ordered, reference_block(entry, organ)) if block]
-    if entry.get("unreported"):
-        names = ", ".join(entry["unreported"]).lower()
-        blocks.append({"kind": "warning", "text": f"The detector sees what the report does not speak of: {names}."})
+    if left_out := unreported(entry):
+        blocks.append({"kind": "warning", "text": left_out})
     if entry.get("warning"):
         blocks.insert(0, {"kind": "warning", "text": f"{entry['warning'].capitalize()}: trust no answer."})
     order: dict[str, str | float] = {"name": Path(_name(entry)).name}
@@ -123,10 +123,10 @@ def reference_block(entry: Mapping[str, Any], organ: str | None) -> Block | None
     if organ is not None:
         entities = read_entities(organ)
         generated, reference = (statuses(str(entry.get(key, "")), entities) for key in ("report", "reference"))
-        against = contradictions(generated, reference)
+        opposed = contradictions(generated, reference)
         groups = {
-            "Stated by one, denied by the other": against,
-            "Named by both": [name for name in reference if name in generated and name not in against],
+            "Stated by one, denied by the other": opposed,
+            "Named by both": [name for name in reference if name in generated and name not in opposed],
             "Named by only the reference": [name for name in reference if name not in generated],
             "Named by only the generated one": [name for name in generated if name not in reference],
         }
@@ -136,19 +136,13 @@ def reference_block(entry: Mapping[str, Any], organ: str | None) -> Block | None
 
 def _sentence(sentence: Mapping[str, Any], boxes: Sequence[Mapping]) -> dict[str, str]:
     shares = sentence.get("regions", [])
-    weak = {box.get("label") for box in boxes}
-    told = [
-        f"the detector {'is not sure of' if label in weak else 'sees no'} {label.lower()}"
-        for label in sentence.get("unseen", ())
-    ]
-    told += [f"the detector sees {label.lower()}" for label in sentence.get("denied_but_seen", ())]
     seen = [f"{k}: {b.get('label') or 'lesion'} {s:.0%}" for k, (b, s) in enumerate(zip(boxes, shares), 1)]  # noqa: B905 (boxes beyond the network's regions)
     about = "; ".join([f"{sentence['probability']:.2f}", *([", ".join(seen)] if seen else [])])
     return {
         "text": sentence["text"],
         "about": about,
         "shares": json.dumps(shares) if shares else "",
-        "against": "; ".join(told),
+        "against": against(sentence, {"boxes": boxes}),
     }
 
 

@@ -34,13 +34,13 @@ SIZES = {
     "width_mm": (codes.SCT.Width, codes.UCUM.Millimeter),
     "height_mm": (codes.DCM.Height, codes.UCUM.Millimeter),
     "malignant": (CodedConcept("111047", "DCM", "Probability of cancer"), codes.UCUM.NoUnits),
+    "calibrated": (CodedConcept("CALIBRATED", SCHEME, "Probability of cancer, calibrated"), codes.UCUM.NoUnits),
     "score": (CodedConcept("111012", "DCM", "Certainty of Finding"), codes.UCUM.NoUnits),
     "familiarity": (CodedConcept("FAMILIARITY", SCHEME, "Familiarity of the image"), codes.UCUM.NoUnits),
 }
-UNLIKE_TRAINING = (
-    CodedConcept("ALGORITHM_NOTE", SCHEME, "Note of the algorithm"),
-    CodedConcept("UNLIKE", SCHEME, UNLIKE.capitalize()),
-)
+NOTE = CodedConcept("ALGORITHM_NOTE", SCHEME, "Note of the algorithm")
+UNLIKE_TRAINING = CodedConcept("UNLIKE", SCHEME, UNLIKE.capitalize())
+UNSURE = CodedConcept("UNSURE", SCHEME, "Neither class is sure")
 CLASSES = {
     "benign": CodedConcept("30807003", "SCT", "Benign"),
     "malignant": CodedConcept("21594007", "SCT", "Malignant"),
@@ -182,8 +182,8 @@ def _group(finding: Finding, header: Dataset, seg: Dataset | None, frame: int | 
         for category in [finding.category]
         if category is not None
     ]
-    if finding.unlike:
-        said.append(hd.sr.QualitativeEvaluation(*UNLIKE_TRAINING))
+    notes = [note for note, holds in ((UNLIKE_TRAINING, finding.unlike), (UNSURE, finding.unsure)) if holds]
+    said += [hd.sr.QualitativeEvaluation(NOTE, note) for note in notes]
     common: dict[str, Any] = {
         "tracking_identifier": tracking,
         "measurements": measured,

@@ -17,12 +17,13 @@ class Finding(NamedTuple):
     """What a network says of one image.
 
     Attributes:
-        values: ``area_mm2, long_axis_mm, short_axis_mm, width_mm, height_mm``; probabilities ``malignant, score``;
-            ``familiarity``.
+        values: ``area_mm2, long_axis_mm, short_axis_mm, width_mm, height_mm``; probabilities ``malignant, calibrated,
+            score``; ``familiarity``.
         label: "nodule", or the class of a lesion.
         mask: boolean (H, W).
         box: x1, y1, x2, y2 in pixels.
         category: "benign", "malignant" or "absent".
+        unsure: neither category is sure.
         unlike: the image is unlike the training images (:mod:`common.metrics.familiarity`).
     """
 
@@ -31,6 +32,7 @@ class Finding(NamedTuple):
     mask: np.ndarray | None = None
     box: Sequence[float] | None = None
     category: str | None = None
+    unsure: bool = False
     unlike: bool = False
 
 

@@ -27,6 +27,7 @@ from common.results.evaluation import name_of
 from common.results.findings import Finding
 from common.results.names import result_names
 from common.results.page import write_page
+from common.results.remarks import remarks
 
 logger = logging.getLogger(__name__)
 
@@ -227,7 +228,7 @@ class PredictionFiles:
         from common.results.dicom import DicomResults
 
         results = DicomResults(folder=self.folder, network=self.title.partition(":")[0])
-        report = "\n".join(part for part in (shown.report, shown.entry.get("warning")) if part)
+        report = "\n".join([shown.report or "", *remarks(shown.entry)])
         written = {} if shown.report is None else results.write_report(report, images, stem)
         if shown.findings or shown.report is None:
             written |= results.write_findings(images[0], shown.findings, stem)

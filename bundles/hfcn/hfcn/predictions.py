@@ -47,7 +47,10 @@ def prediction_files(
         if "truth" in data:
             entry["truth"] = data["truth"]
         picture = partial(draw, np.asarray(data["image"][0]), item, network.side)
-        finding = Finding({"malignant": entry["prob"]}, category=entry["class"])
+        known = {} if entry["prob_calibrated"] is None else {"calibrated": entry["prob_calibrated"]}
+        finding = Finding(
+            {"malignant": entry["prob"], **known}, category=entry["class"], unsure=entry["unsure"] is True
+        )
         return Shown(entry, {"overlay": picture}, [finding])
 
     about = "Left: what speaks for malignant on the whole map. Right: the crops and their probability of malignant."
