@@ -168,6 +168,28 @@ def test_generated_and_reference_report_stand_side_by_side(run):
     assert re.search(r"Named by only the reference:</b> [^<]*pneumothorax", page)
 
 
+LAYERS = ("truth", "prediction")
+
+
+def test_truth_and_prediction_are_outlines_that_can_be_hidden(tmp_path):
+    """Of a case whose true mask is known; of another, or where a file is gone, the picture stays."""
+    pixels, truth, found = np.zeros((60, 100), np.uint8), np.zeros((60, 100), np.uint8), np.zeros((60, 100), np.uint8)
+    truth[10:40, 20:50], found[15:45, 20:50] = 255, 255
+    for name, array in (("a", pixels), ("truth", truth), ("a_mask", found), ("a_overlay", pixels)):
+        Image.fromarray(array).save(tmp_path / f"{name}.png")
+    entry = {"image": str(tmp_path / "a.png"), "mask": "a_mask.png", "overlay": "a_overlay.png"}
+    known = {**entry, "truth": str(tmp_path / "truth.png")}
+    page = render("", [case_section(tmp_path, known)])
+    assert all(f'<path class="{name}" d="M' in page and f'id="show-{name}" checked' in page for name in LAYERS)
+    assert 'href="a_overlay.png"' in page and page.count("data:image/jpeg") == 1
+    corners = [int(number) for number in re.search(r'class="truth" d="M([^Z]*)Z', page)[1].replace("L", " ").split()]
+    assert [min(corners[::2]), max(corners[::2])] == pytest.approx([20, 49], abs=1.5)
+    assert [min(corners[1::2]), max(corners[1::2])] == pytest.approx([10, 39], abs=1.5)
+    for other in (entry, {**known, "truth": "gone.png"}, {**known, "truth": "malignant"}):
+        page = render("", [case_section(tmp_path, other)])
+        assert "<path" not in page and "data:image/jpeg" in page
+
+
 def test_cases_can_be_found_and_ordered(run):
     page = write_page(run).read_text()
     assert 'data-score="0.9"' in page and 'data-name="im&lt;4&gt;.png"' in page and 'id="find"' in page

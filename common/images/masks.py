@@ -78,6 +78,11 @@ def truth_in(case: Mapping) -> np.ndarray | None:
     return read_mask(case["truth"]) if "truth" in case else None
 
 
+def truth_named(case: Mapping) -> dict[str, str]:
+    """``truth``, the file of the true mask, of a case that names it; else nothing."""
+    return {"truth": str(case["truth"])} if "truth" in case else {}
+
+
 class LoadMaskd(Transform):
     """MONAI dictionary transform: load the mask of ``image``, float32 (1, W, H) in {0, 1}; put it after the image.
 

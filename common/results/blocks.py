@@ -35,7 +35,10 @@ class Section(NamedTuple):
 
 def render(title: str, sections: Sequence[Section], *, note: str = "") -> str:
     """HTML that needs no other file and no network."""
-    return _template().render(title=title, sections=[section._asdict() for section in sections], note=note)
+    figures = [figure for section in sections for block in section.blocks for figure in block.get("figures", ())]
+    outlined = any(figure["kind"] == "outlines" for figure in figures)
+    shown = [section._asdict() for section in sections]
+    return _template().render(title=title, sections=shown, note=note, outlined=outlined)
 
 
 @cache

@@ -15,11 +15,12 @@ from common.metrics.entities import organ_of, read_entities
 from common.metrics.entity_status import contradictions, statuses
 from common.results.blocks import Block, Section, embedded, figure, folded, words
 from common.results.metric_words import name_of
+from common.results.outlines import outlines
 from common.results.remarks import against, unreported
 
 CASES = 24  # shown at most, half of them the worst
 SIZES = {"area_mm2": "area {:.0f} mm²", "long_axis_mm": "long axis {:.1f} mm", "short_axis_mm": "short axis {:.1f} mm"}
-KEYS = ("image", "images", "study", "report", "phrase")
+KEYS = ("image", "images", "study", "report", "phrase", "truth")
 
 
 def case_sections(folder: Path, predictions: Sequence[dict], cases: Mapping[str, Mapping[str, float]]) -> list[Section]:
@@ -68,10 +69,12 @@ def case_section(
 
 def pictures_of(folder: Path, entry: Mapping[str, Any], *, without: str = "") -> Block | None:
     """The pictures of a prediction side by side, each with its file behind it, and its :func:`facts`."""
-    skipped = {*KEYS, "mask", without}
+    drawn = outlines(folder, entry)
+    skipped = {*KEYS, "mask", without, "overlay" if drawn else ""}
     files = [v for k, v in entry.items() if isinstance(v, str) and v.endswith(".png") and k not in skipped]
     opened = [(file, _opened(folder / file)) for file in files if _inside(folder, file)]
     figures = [figure(picture, "", file=file) for file, picture in opened if picture is not None]
+    figures = [drawn, *figures] if drawn else figures
     return {"kind": "pictures", "figures": figures, "caption": facts(entry)} if figures else None
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from common.engine.familiarity import TellFamiliarity
 from common.images.files import open_image, to_grey
-from common.images.masks import truth_in
+from common.images.masks import truth_in, truth_named
 from common.images.nifti import rows_first, rows_first_mask
 from common.results import drawing
 from common.results.findings import Finding, confidence_of, measured
@@ -41,6 +41,7 @@ def prediction_files(
             **describe(data["report"], item, tokenizer, max_length),
             **sizes,
             "confidence": confidence_of(mask, prob_map),
+            **truth_named(data),
         }
         pictures = {
             "mask": partial(mask_picture, mask),

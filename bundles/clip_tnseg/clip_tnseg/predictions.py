@@ -8,7 +8,7 @@ import numpy as np
 
 from common.engine.familiarity import TellFamiliarity
 from common.images.files import open_image, to_grey
-from common.images.masks import truth_in
+from common.images.masks import truth_in, truth_named
 from common.images.nifti import rows_first, rows_first_mask
 from common.results import drawing
 from common.results.findings import Finding, confidence_of, measured
@@ -42,6 +42,6 @@ def show(name: str, item: dict, data: dict, *, probabilities: bool) -> Shown:
     if probabilities:
         pictures["probability"] = partial(probability_picture, prob_map)
     entry = {"phrase": data["phrase"], "nodule_area_share": float(mask.mean())}
-    entry["confidence"] = confidence_of(mask, prob_map)
+    entry |= {"confidence": confidence_of(mask, prob_map), **truth_named(data)}
     finding = Finding(sizes, mask=mask)
     return Shown(entry | sizes, pictures, [finding], probabilities=prob_map)
