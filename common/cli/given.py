@@ -53,8 +53,8 @@ def text_or_file(text: str | None, *, id: str) -> str | None:
     return read_text(path, what=id)
 
 
-def import_package(name: str, *, package: str, extra: str) -> ModuleType:
-    """The module ``name`` of an optional ``package``.
+def import_package(name: str, *, package: str, extra: str | None) -> ModuleType:
+    """The module ``name`` of an optional ``package``, which the ``extra`` of this project installs, too.
 
     Raises:
         ValueError: it is not installed; the message says what to install.
@@ -64,6 +64,5 @@ def import_package(name: str, *, package: str, extra: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != name:  # it is there, and lacks something itself
             raise
-        raise ValueError(
-            f"{package} is not installed, which this needs; pip install {package}, or this project with [{extra}]"
-        ) from error
+        remedy = "" if extra is None else f", or this project with [{extra}]"
+        raise ValueError(f"{package} is not installed, which this needs; pip install {package}{remedy}") from error

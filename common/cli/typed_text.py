@@ -18,8 +18,9 @@ TEXTS = ("report", "phrase", "fixed_phrase")  # any text, "None" and the empty o
 NAMES = {
     "alone", "annotation", "base", "best_path", "bundle_root", "cache", "code_root", "encoder", "experiment_name",
     "file", "folder", "image", "language", "load_path", "mask", "name", "onnx", "organ", "output", "output_ext",
-    "output_postfix", "path", "pooling", "prefix", "pretrained", "program", "remedy", "reports", "root", "run_name",
-    "schedule", "size_name", "source", "split", "tracking_uri", "trained_by", "user_dictionary", "weights", "what",
+    "output_postfix", "path", "pooling", "prefix", "pretrained", "program", "radeval", "remedy", "reports", "root",
+    "run_name", "schedule", "size_name", "source", "split", "tracking_uri", "trained_by", "user_dictionary",
+    "weights", "what",
 }  # fmt: skip
 ENDINGS = ("_dir", "_file", "_path", "_settings", "_source", "_weights")
 

@@ -11,11 +11,13 @@ from ignite.engine import Engine, Events
 from ignite.metrics import Metric
 from monai.handlers import from_engine
 
+from common.cli.given import import_package
 from common.datasets.studies import read_studies
 from common.engine.distributed import gather
 from common.metrics.entities import entity_metrics, organ_of, read_entities
 from common.metrics.entity_status import status_scores
 from common.metrics.observations import observation_scores
+from common.metrics.radeval import names_of, radeval_scores
 from common.metrics.text import bleu, cider_d_each, rouge_l, text_metrics, tokens_of
 
 logger = logging.getLogger(__name__)
@@ -96,10 +98,16 @@ class ReportMetrics:
         organ: whose entities are counted; "auto": those that the references speak of most (:func:`organ_of`). Of the
             chest, CheXpert's observations are counted, too.
         trained_on: reports of the training; :func:`variety` tells how many come again.
+        radeval: further metrics by their names (:mod:`common.metrics.radeval`).
+
+    Raises:
+        ValueError: no such organ; the package of ``radeval`` is not installed.
     """
 
-    def __init__(self, *, organ: str, trained_on: Sequence[str] = ()) -> None:
-        self.organ, self.trained_on = organ, trained_on
+    def __init__(self, *, organ: str, trained_on: Sequence[str] = (), radeval: str = "") -> None:
+        self.organ, self.trained_on, self.radeval = organ, trained_on, names_of(radeval)
+        if self.radeval:
+            import_package("radeval", package="radeval", extra=None)
         if organ != "auto":
             read_entities(organ)
         self.texts: dict[str, list[str]] = {}
@@ -135,6 +143,7 @@ class ReportMetrics:
         if organ != self.organ:
             logger.info("entities of the %s are counted, of which the references speak; --organ names another", organ)
         metrics = report_metrics(generated, references, organ=organ, training=self.trained_on)
+        metrics |= radeval_scores(generated, references, self.radeval)
         if isnan(metrics.get("chexpert_f1_14_micro", 0.0)):
             logger.warning("chexpert_*: no reference names an observation; the labeller reads English alone")
         engine.state.metrics.update(metrics | self.summary(columns))
