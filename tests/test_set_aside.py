@@ -2,7 +2,7 @@
 
 import json
 
-from common.cli.model_file import set_aside
+from common.cli.model_file import digest_of, set_aside
 from tests.test_bundle_contract import TINY, checked, flags, train_files
 from tests.warm import monai_bundle
 
@@ -31,7 +31,10 @@ def test_nothing_outside_of_its_folder_is_moved(tmp_path):
         path.write_text("x")
     files = {name: [] for name in ("model.pt", "../notes.txt", str(outside))}
     (models / "model.json").write_text(json.dumps({"settings": {}, "files": files}))
+    (models / "calibration.json").write_text(json.dumps({"weights": digest_of(models / "model.pt")}))
+    (models / "familiarity.safetensors").write_text("of other weights")
     earlier = set_aside(models / "model.pt")
-    assert {path.name for path in earlier.iterdir()} == {"model.pt", "model.json"}
-    assert outside.is_file() and {path.name for path in models.iterdir()} == {"earlier", "other.txt"}
+    assert {path.name for path in earlier.iterdir()} == {"model.pt", "model.json", "calibration.json"}
+    assert outside.is_file()
+    assert {path.name for path in models.iterdir()} == {"earlier", "other.txt", "familiarity.safetensors"}
     assert set_aside(models / "model.pt") is None

@@ -27,6 +27,7 @@ ANYTIME = {  # of a network, and free to differ from its training's
 }  # fmt: skip
 FOLD = "test_fold"  # which patients were kept back; told, since another data set has its own
 NETWORK = "network_def"  # its id where it is trained
+FITTED = ("familiarity.safetensors", "calibration.json")  # once a training has ended; they name the weights' digest
 EARLIER = "earlier"  # folder beside a model, of those that were there before
 INPUTS = ("validate#preprocessing", "preprocessing")  # what makes the network's input
 
@@ -103,7 +104,10 @@ def set_aside(weights: str | Path, *, beside: Sequence[str | Path] = ()) -> Path
         path.unlink(missing_ok=True)
         return None
     folder = Path(weights).resolve().parent
-    names = [*(_read(path)["files"] if path.is_file() else {}), path.name, Path(weights).name, *map(str, beside)]
+    digest = digest_of(Path(weights)).encode()
+    fitted = [file.name for file in folder.glob("*") if file.name in FITTED and digest in file.read_bytes()]
+    listed = _read(path)["files"] if path.is_file() else {}
+    names = [*listed, path.name, Path(weights).name, *fitted, *map(str, beside)]
     aside = folder / EARLIER / datetime.now().strftime("%Y%m%d-%H%M%S-%f")
     for file in dict.fromkeys((folder / name).resolve() for name in names):
         if file.is_file() and file.is_relative_to(folder):
