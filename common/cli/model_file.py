@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -93,29 +94,41 @@ def write(weights: str | Path, settings: Mapping[str, Any], *, files: Mapping[st
     write_json(path, {"settings": dict(settings), "files": digests}, indent=1)
 
 
-def set_aside(weights: str | Path, *, beside: Sequence[str | Path] = ()) -> Path | None:
-    """Move the model ``weights`` with all its files, and those ``beside`` it, to a new folder in ``earlier/``; say so.
+def keep_earlier(weights: str | Path, *, beside: Sequence[str] = ()) -> Path | None:
+    """Keep the model ``weights`` with all its files, and those ``beside`` it, in a new folder in ``earlier/``; say so.
+
+    They stay where they are, too, until something takes their place: files are replaced, never written into.
 
     Returns:
-        The folder; None where there was no model.
+        The folder; None where there is nothing to keep.
     """
-    path = path_of(weights)
-    if not Path(weights).is_file():
-        path.unlink(missing_ok=True)
+    folder, path = Path(weights).parent, path_of(weights)
+    fitted: list[str] = []
+    if Path(weights).is_file():
+        digest = digest_of(Path(weights)).encode()
+        fitted = [name for name in FITTED if (folder / name).is_file() and digest in (folder / name).read_bytes()]
+    names = dict.fromkeys([path.name, Path(weights).name, *_listed(path), *fitted, *beside])
+    found = [name for name in names if (folder / name).is_file()]
+    if not set(found) - {path.name}:
         return None
-    folder = Path(weights).resolve().parent
-    digest = digest_of(Path(weights)).encode()
-    fitted = [file.name for file in folder.glob("*") if file.name in FITTED and digest in file.read_bytes()]
-    listed = _read(path)["files"] if path.is_file() else {}
-    names = [*listed, path.name, Path(weights).name, *fitted, *map(str, beside)]
     aside = folder / EARLIER / datetime.now().strftime("%Y%m%d-%H%M%S-%f")
-    for file in dict.fromkeys((folder / name).resolve() for name in names):
-        if file.is_file() and file.is_relative_to(folder):
-            place = aside / file.relative_to(folder)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(file, place)
+    for name in found:
+        (aside / name).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link((folder / name).resolve(), aside / name)
+        except OSError:  # a file system without hard links
+            shutil.copy2(folder / name, aside / name)
     logger.info("the model that was in %s is kept in %s", folder, aside)
     return aside
+
+
+def _listed(path: Path) -> list[str]:
+    """Names of files that the model of ``path`` says are its own, below its folder; none of a damaged one."""
+    try:
+        names = list(_read(path)["files"]) if path.is_file() else []
+    except ValueError:
+        return []
+    return [n for n in names if "\0" not in n and not Path(n).is_absolute() and ".." not in Path(n).parts]
 
 
 def trained_with(weights: str | Path) -> dict[str, Any]:

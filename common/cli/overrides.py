@@ -114,13 +114,12 @@ def _config_of(flags: dict) -> dict:
     return {**_of_tracking(flags.get("tracking")), **config}
 
 
-def _of_tracking(tracking: str | None) -> dict:
-    """The ids that ``--tracking`` adds to a config: MONAI's name of a tracker, or a file of settings."""
-    if tracking is None:
-        return {}
-    known = DEFAULT_EXP_MGMT_SETTINGS.get(tracking)
-    settings: dict = bundle.ConfigParser.load_config_file(tracking) if known is None else known
-    return settings.get("configs", {})
+def _of_tracking(tracking: str | dict | None) -> dict:
+    """The ids that ``--tracking`` adds to a config: MONAI's name of a tracker, a file of settings, or the settings."""
+    if isinstance(tracking, str):
+        known: dict | None = DEFAULT_EXP_MGMT_SETTINGS.get(tracking)
+        tracking = bundle.ConfigParser.load_config_file(tracking) if known is None else known
+    return (tracking or {}).get("configs", {})
 
 
 def is_known(override: str, parser: bundle.ConfigParser) -> bool:

@@ -18,6 +18,7 @@ FILES = {  # of cgroups v2 and v1: limit, use
 }
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt(3)
 LARGE = 1 << 30  # bytes of a block that goes back to the system as it is freed
+LARGEST_OF_OLD = 32 << 20  # that earlier versions of glibc take
 
 
 def keep_freed_blocks() -> None:
@@ -29,8 +30,8 @@ def keep_freed_blocks() -> None:
     if platform.libc_ver()[0] != "glibc" or any(name.startswith("MALLOC_") for name in os.environ):
         return
     mallopt = ctypes.CDLL(None).mallopt
-    mallopt(M_MMAP_THRESHOLD, LARGE)
-    mallopt(M_TRIM_THRESHOLD, 2 * LARGE - 1)
+    if mallopt(M_MMAP_THRESHOLD, LARGE) or mallopt(M_MMAP_THRESHOLD, LARGEST_OF_OLD):
+        mallopt(M_TRIM_THRESHOLD, 2 * LARGE - 1)
 
 
 def free_memory() -> float:

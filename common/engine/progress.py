@@ -33,7 +33,7 @@ class EpochLine:
         self.evaluator, self.path = evaluator, path
         self.sums: dict[str, torch.Tensor] = {}
         self.counts: dict[str, int] = defaultdict(int)
-        self.start, self.goes_on = 0.0, False
+        self.start, self.goes_on, self.partial = 0.0, False, False
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.EPOCH_STARTED, self._begin)
@@ -56,7 +56,7 @@ class EpochLine:
         if not self.goes_on:
             self.sums.clear()
             self.counts.clear()
-        self.goes_on, self.start = False, time.perf_counter()
+        self.partial, self.goes_on, self.start = self.goes_on, False, time.perf_counter()
 
     def _collect(self, engine: Engine) -> None:
         for name, value in engine.state.output[0]["terms"].items():  # type: ignore[index]
@@ -80,7 +80,7 @@ class EpochLine:
         metrics = " ".join(f"{name} {value:.3f}" for name, value in self.evaluator.state.metrics.items())
         seconds, epoch = time.perf_counter() - self.start, engine.state.epoch
         last = engine.state.max_epochs or epoch
-        rest = f", {duration(seconds * (last - epoch))} left" if epoch < last else ""
+        rest = f", {duration(seconds * (last - epoch))} left" if epoch < last and not self.partial else ""
         logger.info("epoch %d/%d | loss %s | validation %s | %.1f s%s", epoch, last, terms, metrics, seconds, rest)
         row = {f"loss {name}": value for name, value in means.items()}
         row |= {f"validation {name}": value for name, value in self.evaluator.state.metrics.items()}

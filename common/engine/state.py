@@ -34,8 +34,8 @@ class TrainingState:
     long epoch, and when SIGTERM comes, which then ends the process with code 143.
 
     Beside the network lies ``model.json`` (:mod:`common.cli.model_file`). Nothing of a model that is there is touched
-    before the state is first saved; then it is set aside in the folder ``earlier``, and everything that belongs to the
-    new one is written, judged or not. SIGTERM before that leaves it as it is.
+    before the state is first saved; then it is kept in the folder ``earlier``, and everything that belongs to the new
+    one is written, judged or not. SIGTERM before that leaves it as it is.
 
     Args:
         objects: what has a ``state_dict``: networks, optimizers, schedules, the trainer.
@@ -150,7 +150,8 @@ class TrainingState:
     def _save_model(self) -> None:
         files: dict[str, Path] = {}
         if self.is_new:
-            model_file.set_aside(self.best_path, beside=[Path(self.path).name])
+            model_file.keep_earlier(self.best_path, beside=[Path(self.path).name])
+            model_file.path_of(self.best_path).unlink(missing_ok=True)
             files = {name: path for write in self.companions for name, path in self._beside(write())}
         with whole_file(self.best_path) as part:
             torch.save(self.network.state_dict(), part)
