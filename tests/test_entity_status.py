@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from common.metrics.entities import read_entities
+from common.metrics.entities import mentions, read_entities
 from common.metrics.entity_status import contradictions, status_scores, statuses
 
 P, A, U = "present", "absent", "uncertain"
@@ -13,7 +13,7 @@ SENTENCES = [
     ("thyroid", "No nodule is seen in the right lobe.", {"nodule": A, "right lobe": P}),
     ("thyroid", "There is no evidence of a mass or enlarged lymph nodes.", {"lesion": A, "lymph node": A}),
     ("thyroid", "Lymph nodes are not seen.", {"lymph node": A}),
-    ("thyroid", "A possible nodule in the thyroid.", {"nodule": U, "thyroid gland": U}),
+    ("thyroid", "A possible nodule in the thyroid.", {"nodule": U, "thyroid gland": P}),
     ("thyroid", "A nodule is seen. No other nodules.", {"nodule": P}),
     ("thyroid", "The nodule has no internal flow on Doppler.", {"nodule": P, "CDFI": A}),
     ("breast", "Without axillary lymph nodes. A mass in the breast.", {"lymph node": A, "breast": P, "tumour": P}),
@@ -29,14 +29,30 @@ SENTENCES = [
     ("thyroid", "CDFI示其内均未记录到血流信号", {"CDFI": A}),
     ("thyroid", "左叶可见一无回声结节", {"left lobe": P, "echogenicity": P, "nodule": P}),
     ("thyroid", "左叶结节，不除外恶性", {"left lobe": P, "nodule": P}),
-    ("thyroid", "左叶可疑结节", {"left lobe": U, "nodule": U}),
+    ("thyroid", "左叶可疑结节", {"left lobe": P, "nodule": U}),
     ("thyroid", "占位待排", {"lesion": U}),
     ("thyroid", "左叶见结节，右叶未见结节", {"left lobe": P, "nodule": P, "right lobe": P}),
     ("thyroid", "未见结节及肿大淋巴结", {"nodule": A, "lymph node": A}),
     ("breast", "双侧乳腺未见导管扩张，无肿块", {"breast": P, "duct": P, "tumour": A}),
-    ("breast", "乳头后方未探及腺体样结构", {"gland": A}),
+    ("breast", "乳头后方未探及腺体样结构", {"gland": P}),
     ("liver", "肝内胆管无扩张，胰腺内未见明确占位性病变", {"liver": P, "bile duct": P, "intrahepatic duct": P,
      "pancreas": P, "lesion": A}),
+    ("thyroid", "No thyroid nodule is seen.", {"thyroid gland": P, "nodule": A}),
+    ("breast", "No breast mass.", {"breast": P, "tumour": A}),
+    ("liver", "No focal hepatic lesion. No nodule in the liver.", {"liver": P, "lesion": A, "nodule": A}),
+    ("chest", "Cardiomegaly. No mediastinal nodule.", {"heart": P, "mediastinum": P, "nodule": A}),
+    ("chest", "The cardiomediastinal silhouette is normal.", {"heart": P, "mediastinum": P}),
+    ("chest", "Pneumothorax: none. Pleural effusion: Absent.", {"pneumothorax": A, "pleural effusion": A}),
+    ("chest", "No rib fracture, no acute bony abnormality.", {"bone": P}),
+    ("chest", "The chest tube has been removed. A catheter is in place.", {"device": P}),
+    ("thyroid", "未见甲状腺结节", {"thyroid gland": P, "nodule": A}),
+    ("thyroid", "右叶结节消失", {"right lobe": P, "nodule": A}),
+    ("thyroid", "未除外占位", {"lesion": U}),
+    ("thyroid", "无痛性结节", {"nodule": P}),
+    ("thyroid", "无明显诱因发现结节", {"nodule": P}),
+    ("chest", "未见气胸、但见少量积液", {"pneumothorax": A, "pleural effusion": P}),
+    ("chest", "右肺未见结节而左肺见结节", {"nodule": P, "lung": P}),
+    ("chest", "导管已拔除", {"device": A}),
     ("thyroid", "", {}),
 ]  # fmt: skip
 
@@ -48,12 +64,21 @@ def test_what_a_sentence_says(organ, text, expected):
     assert not expected or set(said) - set(expected) <= {"axilla", "thyroid gland", "breast", "CDFI", "bile duct"}
 
 
+@pytest.mark.parametrize("organ", ["thyroid", "breast", "liver", "chest"])
+def test_what_is_named_has_a_status_and_nothing_else(organ):
+    """Each word of each entity, alone, names in both measures the same entities."""
+    entities = read_entities(organ)
+    for word in (word for words in entities.values() for word in words):
+        named = {name for name, hit in zip(entities, mentions([f"{word} "], entities)[0], strict=True) if hit}
+        assert set(statuses(f"{word} ", entities)) == named, word
+
+
 def test_agreement_counts_the_status_and_contradictions():
     thyroid = read_entities("thyroid")
     reference = "A nodule in the left lobe. No lymph nodes."
     assert status_scores([reference], [reference], thyroid) == {"entity_status_f1": 1.0, "entity_contradictions": 0.0}
     denied = status_scores(["No nodule in the left lobe."] * 2, [reference, "The shape is regular."], thyroid)
-    assert denied == {"entity_status_f1": 0.0, "entity_contradictions": 0.5}
+    assert denied == {"entity_status_f1": 0.25, "entity_contradictions": 0.5}
     half = status_scores(["A nodule. Lymph nodes are seen."], ["A nodule. No lymph nodes."], thyroid)
     assert half == {"entity_status_f1": 0.5, "entity_contradictions": 1.0}
     assert math.isnan(status_scores(["x"], ["y"], thyroid)["entity_status_f1"])

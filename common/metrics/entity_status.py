@@ -16,25 +16,38 @@ import numpy as np
 
 from common.metrics.assertion import ABSENT, PRESENT, UNCERTAIN, Lexicon, assertions, sentences
 from common.metrics.observations import FILE as CUES
+from common.metrics.observations import in_sentences
 
 Entities = dict[str, list[str]]
 _RANK = {ABSENT: 1, UNCERTAIN: 2, PRESENT: 3}
 _CHINESE = re.compile(r"[\u4e00-\u9fff]")
-_CLAUSE = re.compile(r"[^。；;！!，,.\n]+")
+_CLAUSE = re.compile(r"[^。；;！!，,.\n但而]+")
 _SEEN = "见|探及|探测到|探到|显示|发现|检出|检测到|触及|扫及|查见|及|提示|出现|闻及|引出|测及|记录到|测到"
-_DENIED = re.compile(rf"未(?:能)?(?:明确|明显|清晰)?(?:{_SEEN})|无(?!回声)|没有|不伴|不含|否认|排除|除外")
-_CHANGE = "扩张|增宽|增粗|增厚|狭窄|受压|移位"  # of the entity before it, which is there
-_DOUBTED = re.compile(r"不(?:能|可)?(?:完全)?(?:除外|排除)|待(?:除外|排除|排)|可疑|疑似|疑|考虑|可能|倾向|不确定|[?？]")
+_EXCLUDED = "(?:完全)?(?:除外|排除)"
+_DENIED = re.compile(
+    rf"未(?:能)?(?:明确|明显|清晰)?(?:{_SEEN})|无(?!回声|痛|症状|(?:明显)?诱因)|没有|不伴|不含|否认|排除|除外"
+)
+_GONE = re.compile(r"[^、及和或]*?(?:消失|拔除|切除|缺如)|(?:均)?未(?:见)?(?:显示|探及|发现)?$")
+_CHANGE = re.compile("扩张|增宽|增粗|增厚|狭窄|受压|移位")  # of the entity before it, which is there
+_DOUBTED = re.compile(
+    rf"(?:不(?:能|可)?|未(?:能)?){_EXCLUDED}|待{_EXCLUDED}|待排|可疑|疑似|疑|考虑|可能|倾向|不确定|[?？]"
+)
+FINDINGS = frozenset({  # what may be absent; the other entities are places and their looks, denied with a finding there
+    "lesion", "nodule", "tumour", "lymph node", "CDFI", "pleural effusion", "pneumothorax", "consolidation",
+    "atelectasis", "granuloma", "device",
+})  # fmt: skip
 
 
 def statuses(report: str, entities: Entities) -> dict[str, str]:
     """Of each of ``entities`` that ``report`` names: "present", "uncertain" or "absent".
 
-    Over its mentions present goes before uncertain, and that before absent.
+    Over its mentions present goes before uncertain, and that before absent. Only :data:`FINDINGS` are not present: "no
+    nodule in the left lobe" says that there is a left lobe.
     """
     said = _chinese(report, entities) if _CHINESE.search(report) else _english(report, entities)
     best: dict[str, str] = {}
-    for name, status in said:
+    for name, found in said:
+        status = found if name in FINDINGS else PRESENT
         if _RANK[status] > _RANK.get(best.get(name, ""), 0):
             best[name] = status
     return {name: best[name] for name in entities if name in best}
@@ -42,7 +55,6 @@ def statuses(report: str, entities: Entities) -> dict[str, str]:
 
 def _chinese(report: str, entities: Entities) -> Iterator[tuple[str, str]]:
     """Each entity of each clause, as its last mention there has it: "CDFI：未见血流" denies the flow."""
-    changed = re.compile(_CHANGE)
     patterns = {name: _pattern(tuple(words)) for name, words in entities.items()}
     for clause in _CLAUSE.findall(report.lower()):
         doubted = _DOUBTED.search(clause) is not None
@@ -50,8 +62,9 @@ def _chinese(report: str, entities: Entities) -> Iterator[tuple[str, str]]:
         for name, pattern in patterns.items():
             last = next(reversed(list(pattern.finditer(clause))), None)
             if last is not None:
-                denied = denial is not None and last.start() >= denial.end() and not changed.match(clause, last.end())
-                yield name, ABSENT if denied else UNCERTAIN if doubted else PRESENT
+                denied = denial is not None and last.start() >= denial.end() and not _CHANGE.match(clause, last.end())
+                gone = _GONE.match(clause, last.end()) is not None
+                yield name, ABSENT if denied or gone else UNCERTAIN if doubted else PRESENT
 
 
 @lru_cache
@@ -60,24 +73,32 @@ def _pattern(words: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def _english(report: str, entities: Entities) -> Iterator[tuple[str, str]]:
-    lexicon = _lexicon(tuple((name, tuple(words)) for name, words in entities.items()))
-    for words in sentences(report, lexicon):
-        for mention in assertions(lexicon.entries(words)):
+    """Each entity of each sentence, by the rules for findings; its words stand there as one word of our own."""
+    words = tuple(dict.fromkeys(word for words in entities.values() for word in words if not _CHINESE.search(word)))
+    stand_in = {word: f"entityx{chr(97 + index // 26)}{chr(97 + index % 26)}" for index, word in enumerate(words)}
+    meant = {stand_in[word]: tuple(n for n, of in entities.items() if any(map(word.startswith, of))) for word in words}
+    text = _any_of(words).sub(lambda match: f"{stand_in[match['word']]} ", in_sentences(report).lower())
+    lexicon = _lexicon(tuple(meant.items()))
+    for sentence in sentences(text, lexicon):
+        for mention in assertions(lexicon.entries(sentence)):
             yield from ((name, mention.status) for name in mention.entry.names)
 
 
 @lru_cache
-def _lexicon(entities: tuple[tuple[str, tuple[str, ...]], ...]) -> Lexicon:
-    content = json.loads(CUES.read_text(encoding="utf-8"))
-    names: dict[str, tuple[str, ...]] = {}
-    for name, words in entities:
-        for word in (word for word in words if not _CHINESE.search(word)):
-            names[word] = (*names.get(word, ()), name)
+def _any_of(words: tuple[str, ...]) -> re.Pattern[str]:
+    """Any of ``words``, the longest first, to the end of the word that it begins."""
+    longest = sorted(words, key=len, reverse=True)
+    return re.compile(rf"(?<![a-z])(?P<word>{'|'.join(map(re.escape, longest))})(?:(?<= )|[a-z]*)")
+
+
+@lru_cache
+def _lexicon(meant: tuple[tuple[str, tuple[str, ...]], ...]) -> Lexicon:
+    """Cues, and the words of ``meant`` with the entities that each names."""
     lexicon = Lexicon()
-    for cue, phrases in content["cues"].items():
+    for cue, phrases in json.loads(CUES.read_text(encoding="utf-8"))["cues"].items():
         lexicon.add(phrases, cue=cue)
-    for word, named in names.items():
-        lexicon.add([word if word.endswith(" ") else f"{word}*"], names=named)
+    for word, names in meant:
+        lexicon.add([word], names=names)
     return lexicon.build()
 
 

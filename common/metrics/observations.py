@@ -208,7 +208,7 @@ def label(report: str) -> dict[str, str]:
     lexicon, _ = _rules()
     best = dict.fromkeys(OBSERVATIONS, NOT_NAMED)
     any_words = False
-    for words in sentences(_in_sentences(findings(report)), lexicon):
+    for words in sentences(in_sentences(findings(report)), lexicon):
         any_words = True
         mentions = assertions(lexicon.entries(words))
         for name, status in itertools.chain(_named(mentions), _stated(mentions)):
@@ -221,7 +221,7 @@ def label(report: str) -> dict[str, str]:
     return best
 
 
-def _in_sentences(report: str) -> str:
+def in_sentences(report: str) -> str:
     """``report`` with the answers of a form ("Pneumothorax: none.", "Effusion resolved.") as sentences say them."""
     return _RESOLVED.sub("is resolved", _ANSWER.sub(" is absent", report))
 
