@@ -28,6 +28,7 @@ from common.synthetic.thyroid_phantom import draw as draw_lobe
 logger = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[1]
 SEED = 77  # of no training
+DRAWN = 128  # pixels of the drawn images that sgf and d2rnet were trained on
 NODULE = Nodule(
     x=0.28, y=0.42, radius=0.12, column="left", row="upper", composition="solid", echogenicity="hypoechoic",
     shape="taller-than-wide", margin="irregular", foci="punctate",
@@ -51,9 +52,9 @@ def draw_study(folder: Path, kind: str) -> tuple[Path, str]:
     """Draw a study, "thyroid" or "chest", into a folder of its own; return that and the reference report."""
     drawn = folder / f"{kind} studies"
     if kind == "chest":
-        write_chests(str(drawn), ChestOptions(studies=12, size=256, seed=SEED))
+        write_chests(str(drawn), ChestOptions(studies=12, size=DRAWN, seed=SEED))
     else:
-        write_studies(str(drawn), StudyOptions(studies=12, size=256, seed=SEED))
+        write_studies(str(drawn), StudyOptions(studies=12, size=DRAWN, seed=SEED))
     study = max(read_studies(str(drawn), "train", views=2), key=lambda study: len(study["report"]))
     place = folder / kind
     place.mkdir()

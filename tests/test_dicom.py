@@ -3,6 +3,7 @@ import subprocess
 import warnings
 
 import numpy as np
+import pydicom
 import pytest
 from monai.transforms import LoadImaged
 from PIL import Image
@@ -385,3 +386,17 @@ def test_an_empty_mask_keeps_what_is_known_of_the_image(tmp_path, speckle):
         "This image is unlike the training images" in said and "Familiarity of the image" in said and "Absent" in said
     )
     assert "Area" not in said
+
+
+def test_a_deflated_file_is_read_unless_it_would_fill_the_memory(tmp_path, speckle):
+    file, large = dicom_file(tmp_path / "a.dcm", speckle), tmp_path / "large.dcm"
+    header = pydicom.dcmread(file)
+    header.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+    header.save_as(tmp_path / "deflated.dcm", enforce_file_format=True)
+    np.testing.assert_array_equal(open_image(str(tmp_path / "deflated.dcm")), open_image(str(file)))
+    header.add_new((0x0011, 0x0010), "LO", "TEST")
+    header.add_new((0x0011, 0x1001), "OB", bytes(260 << 20))
+    header.save_as(large, enforce_file_format=True)
+    assert large.stat().st_size < 1 << 20
+    with pytest.raises(ValueError, match=r"large.dcm' inflates to more than 256 MB; store it uncompressed"):
+        open_image(str(large))

@@ -100,7 +100,7 @@ def predict(options: argparse.Namespace) -> int:
         return NOTHING_BEGAN
     try:
         done = predict_all(model, cases, failures, options)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RuntimeError) as error:
         logger.error("%s", line_of(error))
         return SOME_FAILED
     left_out = f"; {len(failures)} left out, named above" if failures else ""
@@ -121,6 +121,7 @@ def predict_all(model: Any, cases: Sequence[Any], failures: list[str], options: 
     names = [model.inference.name_of(case) for case in cases]
     where = {"names": names, "dicom": options.dicom, "overwrite": options.overwrite}
     saver = Saver(model.inference.predictions, options.out, **where)
+    saver.require_all_free()
     try:
         for number, result in with_time_left(model.of_listed(cases, failed), len(cases)):
             logger.info("%s: %s", result.name, result.line())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from common.images.ranges import content_range
 SUFFIXES = (".dcm", ".dicom")
 OTHERS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".nii", ".gz", ".json", ".csv", ".txt", ".xml", ".html")
 PREAMBLE = 128  # bytes before the letters DICM
+LARGEST = 256 << 20  # bytes of a deflated file in memory
 CENTIMETRES = 3  # of PhysicalUnitsXDirection, DICOM PS3.3 C.8.5.5.1.15
 TISSUE = 1  # of RegionDataType, C.8.5.5.1.3
 _FRAME = re.compile(r"(.+)\.frame(\d+)\.dcm")
@@ -235,6 +237,25 @@ def _first(value: Any) -> float | None:
     return float(value[0] if isinstance(value, (list, tuple)) or hasattr(value, "append") else value)
 
 
+def _require_inflatable(file: str | Path) -> None:
+    """Refuse a file of the deflated transfer syntax that would become larger than :data:`LARGEST` in memory."""
+    import pydicom
+
+    with open(file, "rb") as stream:
+        stream.seek(PREAMBLE)
+        if stream.read(4) != b"DICM":
+            return
+        meta = pydicom.filereader.read_file_meta_info(file)
+        if str(meta.get("TransferSyntaxUID")) != pydicom.uid.DeflatedExplicitVRLittleEndian:
+            return
+        stream.seek(PREAMBLE + 4 + 12 + int(meta.FileMetaInformationGroupLength))  # (0002,0000) itself has 12 bytes
+        inflate, room = zlib.decompressobj(-zlib.MAX_WBITS), LARGEST
+        while room > 0 and not inflate.eof and (block := inflate.unconsumed_tail or stream.read(1 << 20)):
+            room -= len(inflate.decompress(block, 1 << 24))
+    if room <= 0:
+        raise ValueError(f"image: {str(file)!r} inflates to more than {LARGEST >> 20} MB; store it uncompressed")
+
+
 def _read(path: str, *, pixels: bool) -> Any:
     try:
         import pydicom
@@ -243,7 +264,12 @@ def _read(path: str, *, pixels: bool) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            _require_inflatable(source_of(path)[0])
             return pydicom.dcmread(source_of(path)[0], stop_before_pixels=not pixels)
+    except ValueError as error:
+        if str(error).startswith("image: "):
+            raise
+        raise ValueError(f"image: {path!r} is damaged or no DICOM file (ValueError); replace it") from error
     except Exception as error:  # whatever pydicom makes of damaged bytes
         reason = type(error).__name__
         raise ValueError(f"image: {path!r} is damaged or no DICOM file ({reason}); replace it") from error

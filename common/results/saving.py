@@ -32,6 +32,18 @@ class Saver:
         self.writer.folder, self.writer.dicom, self.writer.predictions = folder, dicom, []
         self.stems = result_names(names, are_files=writer.key == "image")
 
+    def require_all_free(self) -> None:
+        """Refuse, before anything is predicted, a folder that holds pictures of such names.
+
+        Raises:
+            FileExistsError: one of them.
+        """
+        stems = set(self.stems)
+        names = [] if self.overwrite or not self.writer.folder.is_dir() else sorted(self.writer.folder.glob("*_*.png"))
+        taken = next((file for file in names if file.stem.rpartition("_")[0] in stems), None)
+        if taken is not None:
+            raise FileExistsError(f"folder: {str(taken)!r} is there already; pass another folder, or --overwrite")
+
     def require_free(self, index: int, shown: Shown) -> None:
         """Refuse to replace a picture.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import logging
 import os
 import sys
@@ -44,6 +45,8 @@ class Limits:
 def application(bundles: Path) -> FastAPI:
     """The page at ``/try/``, for the bundles in the folder ``bundles``."""
     served = [ServedBundle(path.parents[1]) for path in sorted(bundles.glob("*/configs/inference.json"))]
+    if not served:
+        raise SystemExit(f"--bundles: {str(bundles)!r} holds no bundle; pass a folder of bundles, unpacked")
     app = FastAPI(openapi_url=None)
     app.include_router(TryPage(lambda: served).router, prefix="/try")
     app.add_api_route("/", lambda: RedirectResponse("/try/"))
@@ -65,6 +68,8 @@ def main() -> None:
     arguments = parse(sys.argv[1:])
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logger.setLevel(logging.INFO)
+    if importlib.util.find_spec("python_multipart") is None:
+        raise SystemExit("python-multipart is not installed, which the page needs; pip install -e '.[serve]'")
     os.environ[UPLOAD_LIMIT] = str(arguments.max_upload_mb)
     address = f"http://127.0.0.1:{arguments.port}/try/"
     logger.info("%s (Ctrl-C ends it)", address)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +59,7 @@ async def read_question(form: FormData, bundle: ServedBundle, folder: Path) -> Q
     if not uploads:
         raise ValueError("image: none was chosen; choose or drop a file")
     frame = str(form.get("frame") or "1")
-    if not (frame.isascii() and frame.isdigit() and 1 <= int(frame) <= MOST_FRAMES):
+    if not (re.fullmatch(r"[0-9]{1,6}", frame) and 1 <= int(frame) <= MOST_FRAMES):
         raise ValueError("image: the number of the frame is no whole number from 1")
     most = int(bundle.config.get("views", 1))
     if len(uploads) > most:
@@ -80,8 +81,9 @@ async def _beside(form: FormData, bundle: ServedBundle, folder: Path, names: dic
 
 def _text(form: FormData, id: str) -> str:
     """The text, which is data: never a file of the server."""
-    text = str(form.get("text") or "").strip()
-    if len(text) > LONGEST_TEXT or not is_encodable(text):
+    given = form.get("text") or ""
+    text = given.strip() if isinstance(given, str) else None
+    if text is None or len(text) > LONGEST_TEXT or not is_encodable(text):
         raise ValueError(f"{id}: it is no text of at most {LONGEST_TEXT} characters")
     if text.endswith(".txt"):
         raise ValueError(f"{id}: pass the text, not the name of a file")

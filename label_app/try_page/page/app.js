@@ -56,7 +56,7 @@ function write() {
   byId("fault").textContent = page.fault ?? "";
   byId("fault").hidden = page.fault === null;
   if (page.answer === null) byId("result").replaceChildren();
-  else if (!page.busy) showAnswer(page.answer, { onFrame: ask, onClassify: classify });
+  else if (!page.busy) showAnswer(page.answer, { onFrame: ask, onClassify: page.form.has("hfcn") ? classify : null });
   byId("result").ariaBusy = String(page.busy);
 }
 
@@ -103,7 +103,9 @@ async function start() {
     ask();
   });
   try {
-    page.form = new QuestionForm(await fetchJson("models"));
+    const models = await fetchJson("models");
+    if (models.length === 0) return tell({ fault: text("noModels") });
+    page.form = new QuestionForm(models);
     page.examples = await fetchJson("examples");
     writeAll();
   } catch (error) {

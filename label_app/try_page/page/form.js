@@ -17,6 +17,11 @@ export class QuestionForm {
     return this.models.find((model) => model.name === this.chosen);
   }
 
+  /** Whether the server has the model `name`. */
+  has(name) {
+    return this.models.some((model) => model.name === name);
+  }
+
   /** Choose the model `name`. */
   choose(name) {
     this.chosen = name;

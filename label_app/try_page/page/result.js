@@ -81,7 +81,7 @@ function frames({ frame, frames: count }, onFrame) {
 
 function again(answer, onClassify) {
   const mask = answer.files.find((file) => file.name.endsWith("_mask.png"));
-  if (mask === undefined || answer.frames > 1 || !answer.entry.nodule_area_share) return null;
+  if (onClassify === null || mask === undefined || answer.frames > 1 || !answer.entry.nodule_area_share) return null;
   const button = element("button", { type: "button" }, text("classify"));
   button.addEventListener("click", () => onClassify(new File([bytesOf(mask)], mask.name, { type: mask.type })));
   return element("p", {}, button);
