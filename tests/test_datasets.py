@@ -62,7 +62,13 @@ def test_synthetic_is_read_as_ratn_and_split_by_report(synthetic):
 
 
 def test_no_layout_says_what_was_looked_for(tmp_path):
-    with pytest.raises(ValueError, match=r"none of the known layouts: RATN: .*DDTI XML.*TG3K"):
+    with pytest.raises(ValueError, match=r"none of the known layouts \(it is empty\): RATN: .*DDTI XML.*TG3K"):
+        read_dataset(str(tmp_path), "train")
+    (tmp_path / "data.xlsx").touch()
+    with pytest.raises(ValueError, match=r"layouts \(a table is read from cases.csv, not from 'data.xlsx'\): RATN"):
+        read_dataset(str(tmp_path), "train")
+    (tmp_path / "cases.csv").write_text("Picture;mask;report\na.png;b.png;c\n")
+    with pytest.raises(ValueError, match=r"layouts \(the columns of its cases.csv: mask, picture, report\): RATN"):
         read_dataset(str(tmp_path), "train")
     with pytest.raises(FileNotFoundError, match="dataset_dir: no folder 'nowhere'"):
         read_dataset("nowhere", "train")

@@ -26,6 +26,9 @@ from common.images.files import (
 )
 
 
+TABLES = (".csv", ".tsv", ".xlsx", ".xls", ".ods")
+
+
 class Layout(NamedTuple):
     """A published layout: what it looks like, how to tell, how to read, and whether its reports are templates."""
 
@@ -122,7 +125,17 @@ def _recognise(root: Path) -> tuple[Path, Layout]:
             if layout.matches(folder):
                 return folder, layout
     known = "; ".join(layout.description for layout in LAYOUTS)
-    raise ValueError(f"dataset_dir: {str(root)!r} has none of the known layouts: {known}")
+    raise ValueError(f"dataset_dir: {str(root)!r} has none of the known layouts{_nearest(root)}: {known}")
+
+
+def _nearest(root: Path) -> str:
+    """What is there in place of a data set, where that can be said."""
+    if columns := sorted(_columns(root)):
+        return f" (the columns of its cases.csv: {', '.join(columns)})"
+    if not visible(root, "*"):
+        return " (it is empty)"
+    tables = [path.name for path in visible(root, "*") if path.suffix.lower() in TABLES]
+    return f" (a table is read from cases.csv, not from {tables[0]!r})" if tables else ""
 
 
 def list_images(image: str) -> list[str]:
