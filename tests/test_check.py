@@ -43,6 +43,20 @@ def test_a_sound_set_can_be_trained_on(sets, bundle, caplog):
     assert counts["train"] > counts["test"] > 0
 
 
+def test_what_a_training_should_know_is_said(tmp_path, caplog):
+    """Few cases, and no report."""
+    rows = ["image,mask,report,patient_id,split"]
+    for number, split in enumerate(["train"] * 5 + ["validation", "test"]):
+        pixels = np.random.default_rng(number).integers(0, 255, (64, 64), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+        Image.fromarray(np.uint8(255) * np.tri(64, dtype=np.uint8)).save(tmp_path / f"{number}_mask.png")
+        rows.append(f"{number}.png,{number}_mask.png,,P{number},{split}")
+    (tmp_path / "cases.csv").write_text("\n".join(rows))
+    code, text = told(caplog, tmp_path, "--bundle", "akessfa")
+    assert code == 0 and "no training case has a report: akessfa learns from the image alone" in text
+    assert "5 training cases: fewer than a batch; pass --batch_size 5 or less" in text
+
+
 def test_every_fault_is_named_at_once(sets, tmp_path, caplog):
     root = shutil.copytree(sets["akessfa"], tmp_path / "set")
     splits = json.loads((root / "splits.json").read_text())

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from common.cli.atomic import write_json
+from common.cli.location import installed
 from common.datasets.inspection import GENERATORS, SEGMENTERS, SPLITS, TEMPLATED, Found, images_of, inspect
 from common.datasets.malignancy import malignancy
 from common.datasets.table import write_table
@@ -69,8 +70,23 @@ def report(found: Found, bundle: str, *, examples: int = EXAMPLES) -> int:
         what = [*found.faults, *(f"no image in split {split}" for split in empty)]
         logger.info("\nTo be mended before %s trains on it: %s", bundle, ", ".join(what))
         return 1
+    for line in advice(found, bundle):
+        logger.info("\n%s", line)
     logger.info("\n%s can train on it.", bundle)
     return 0
+
+
+def advice(found: Found, bundle: str) -> list[str]:
+    """What a training on the data set should know beforehand: of reports that lack, and of few cases."""
+    cases, lines = found.splits.get("train", []), []
+    if bundle == "akessfa" and not any(case.get("report") for case in cases):
+        lines.append("no training case has a report: akessfa learns from the image alone")
+    folder = installed(bundle)
+    if folder is not None:
+        batch = json.loads((folder / "configs" / "train.json").read_text(encoding="utf-8"))["batch_size"]
+        if len(cases) < batch:
+            lines.append(f"{len(cases)} training cases: fewer than a batch; pass --batch_size {len(cases)} or less")
+    return lines
 
 
 def table_of(found: Found, root: Path) -> list[dict[str, str]]:

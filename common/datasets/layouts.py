@@ -25,7 +25,6 @@ from common.images.files import (
     to_grey,
 )
 
-
 TABLES = (".csv", ".tsv", ".xlsx", ".xls", ".ods")
 
 
