@@ -13,6 +13,7 @@ from PIL import Image
 from common.datasets import splits as splits_by_case
 from common.datasets.ddti import measure_nodules, read_ddti, read_ddti_xml
 from common.datasets.layouts import list_images, read_dataset
+from common.datasets.splits import inside
 from common.datasets.tn3k import read_tg3k, read_tn3k
 from common.images import files
 from common.images.masks import LoadMaskd, draw_polygons
@@ -252,3 +253,14 @@ def test_mirror_swaps_sides_in_image_and_report():
     alone = RandMirrorReportd(["image"], prob=1.0, texts=("phrase", "prompt"))(phrase)
     assert alone["phrase"] == "nodule in the right part" and "prompt" not in alone
     assert RandMirrorReportd(["image"], prob=0.0)(data)["report"] == data["report"]
+
+
+def test_names_that_windows_wrote_are_understood_and_stay_inside(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.png").touch()
+    assert inside(tmp_path, "images\\a.png") == str(tmp_path / "images" / "a.png")
+    for name in ("..\\secret.png", "images\\..\\..\\secret.png"):
+        with pytest.raises(ValueError, match="leaves the data set's folder"):
+            inside(tmp_path, name)
+    (tmp_path / "odd\\name.png").touch()
+    assert inside(tmp_path, "odd\\name.png") == str(tmp_path / "odd\\name.png")

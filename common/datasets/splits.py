@@ -14,13 +14,15 @@ logger = logging.getLogger(__name__)
 
 
 def inside(root: Path, name: str) -> str:
-    """Return ``root/name``.
+    """Return ``root/name``; a name that Windows wrote, with its backslashes, is understood.
 
     Raises:
         ValueError: ``name``, read from a data file, leaves ``root`` or is no text.
     """
     if not isinstance(name, str):
         raise ValueError(f"{root}: {name!r} of a data file is no file's name; correct the entry")
+    if "\\" in name and "\0" not in name and not os.path.lexists(os.path.join(root, name)):
+        name = name.replace("\\", "/")
     path = os.path.normpath(os.path.join(root, name))  # without "..": links lead where the data set's owner lets them
     base = os.path.abspath(root)
     if not f"{os.path.abspath(path)}{os.sep}".startswith(base if base.endswith(os.sep) else f"{base}{os.sep}"):
