@@ -8,6 +8,7 @@ network was trained with) and, where the network has a tokenizer of its own, ``t
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from common.cli.atomic import whole_file
 from common.cli.running import running_parser
 from common.text.tokenizer import WORD, ReportTokenizer
 
+logger = logging.getLogger(__name__)
+
 
 def write_archive(*, network: nn.Module, folder: str) -> None:
     """Write ``network``, in eval mode on the CPU, to the archive ``folder/model.ts``, whole or not at all."""
@@ -31,6 +34,7 @@ def write_archive(*, network: nn.Module, folder: str) -> None:
         save_net_with_metadata(
             scripted, str(part), include_config_vals=False, meta_values=metadata, more_extra_files=extra
         )
+    logger.info("exported: %s", Path(folder) / "model.ts")
 
 
 def metadata_of(parser: ConfigParser) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,10 @@ from torch.export import Dim
 from common.cli.atomic import whole_file
 from common.nn.folding import fold_batch_norms
 
+logger = logging.getLogger(__name__)
+CHATTY = (  # tell each node that they leave as it is, and that torchvision, of no use here, is not installed
+    "onnxscript", "onnx_ir", "torch.onnx._internal.exporter._registration",
+)  # fmt: skip
 STRIDE = 32  # sides of an image are multiples of it
 
 
@@ -53,6 +58,8 @@ def export(network: nn.Module, example: Example, *, path: str, outputs: list[str
     suffix = Path(path).suffix
     if suffix not in (".onnx", ".pt2"):
         raise ValueError(f"path: {path!r} ends in {suffix!r}; the forms are .onnx and .pt2")
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.ERROR)
     network = copy.deepcopy(network).cpu().eval()
     fold_batch_norms(network)
     for module in network.modules():
@@ -65,5 +72,6 @@ def export(network: nn.Module, example: Example, *, path: str, outputs: list[str
         else:
             torch.onnx.export(
                 network, kwargs=example.inputs, f=str(part), dynamic_shapes=example.free,
-                input_names=list(example.inputs), output_names=outputs, external_data=False, dynamo=True,
+                input_names=list(example.inputs), output_names=outputs, external_data=False, dynamo=True, verbose=False,
             )  # fmt: skip
+    logger.info("exported: %s", path)
