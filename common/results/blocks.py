@@ -18,6 +18,7 @@ from common.results.drawing import pieces_of, shade
 
 Block = dict[str, Any]  # ``kind`` and what page.html.j2 shows of it
 THUMBNAIL = (440, 250)  # pixels of a picture that its file shows in full
+TALL = (260, 760)  # of one that has a row for each sentence
 
 
 class Section(NamedTuple):
@@ -56,7 +57,7 @@ def figure(picture: Image.Image, caption: str, *, file: str | None = None) -> Bl
     if file is None:
         return {"kind": "figure", "source": embedded(picture), "caption": caption}
     small = picture.copy()
-    small.thumbnail(THUMBNAIL, Image.Resampling.LANCZOS)
+    small.thumbnail(TALL if picture.height > 1.5 * picture.width else THUMBNAIL, Image.Resampling.LANCZOS)
     return {"kind": "figure", "source": embedded(small, quality=72), "caption": caption, "link": quote(file)}
 
 

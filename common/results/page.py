@@ -54,7 +54,8 @@ def write_page(
         *case_sections(folder, predictions, cases),
     ]
     write_json(folder / "page.json", about)
-    count = f"{len(predictions)} predictions. " if predictions else ""
+    several = "s" if len(predictions) > 1 else ""
+    count = f"{len(predictions)} prediction{several}. " if predictions else ""
     path, said = folder / "index.html", f"{count}{about['note']} For research, not for clinical use."
     write_text(path, render(about["title"], sections, note=said))
     return path
