@@ -7,11 +7,9 @@ a :class:`Classification` or a :class:`Report`, by the same code as ``configs/in
 from __future__ import annotations
 
 import copy
-import difflib
 import shutil
 import tempfile
 import weakref
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,13 +20,12 @@ from PIL import Image
 
 from common.cli.code import check_code
 from common.cli.given import require_weights
-from common.cli.location import installed
+from common.cli.trained import Trained, find
 from common.results.inference import Answer, Inference
 from common.results.predictions import is_refused
 from common.results.typed import Box, Classification, Refusal, Report, Result, Results, Segmentation, Sentence
 
 Picture = str | Path | np.ndarray | Image.Image
-HERE = Path(__file__).resolve().parents[1] / "bundles"
 
 
 class _Files:
@@ -65,10 +62,10 @@ class Model:
         reads: what it takes beside an image: some of "report", "phrase", "mask".
     """
 
-    def __init__(self, folder: Path, *, device: str | None, batch_size: int, refuse_unfamiliar: bool) -> None:
-        self.name = folder.name
+    def __init__(self, trained: Trained, *, device: str | None, batch_size: int, refuse_unfamiliar: bool) -> None:
+        self.name = trained.folder.name
         overrides = {"refuse_unfamiliar": True} if refuse_unfamiliar else {}
-        self.inference = Inference(folder, device=device, batch_size=batch_size, overrides=overrides)
+        self.inference = Inference(trained, device=device, batch_size=batch_size, overrides=overrides)
         self.reads = self.inference.reads
 
     def __call__(
@@ -181,22 +178,32 @@ def load(
     """Load a trained bundle, which stays in memory.
 
     Args:
-        bundle: name of one that comes along ("akessfa", "clip_tnseg", "hfcn", "sgf", "d2rnet"), a bundle's folder, or
-            a packed zip.
+        bundle: name of one that comes along ("akessfa", "clip_tnseg", "hfcn", "sgf", "d2rnet"), a bundle's folder, a
+            packed zip, or an exported archive (``.ts``, ``.pt2``), of which no code runs: the bundle here answers with
+            the weights in it.
         device: "cpu", "cuda", "cuda:1"; None: a GPU where there is one.
         batch_size: images that the network sees at once.
         refuse_unfamiliar: images that are unlike the training images have a :class:`Refusal` for a result.
 
     Raises:
         FileNotFoundError: no such bundle, or it has no weights, or, to refuse, no familiarity beside them.
-        ValueError: ``bundle`` is no name, folder or zip of a bundle; its weights are damaged; no such device.
+        ValueError: ``bundle`` is none of these; its weights are damaged; no such device.
         common.cli.code.CodeConflict: a zip of another version than what is loaded.
     """
     _require_device(device)
-    folder = folder_of(bundle)
-    check_code(folder)
-    require_weights(str(folder / "models" / "model.pt"))
-    return Model(folder, device=device, batch_size=batch_size, refuse_unfamiliar=refuse_unfamiliar)
+    trained = find(bundle)
+    check_code(trained.folder)
+    require_weights(str(trained.models / "model.pt"))
+    return Model(trained, device=device, batch_size=batch_size, refuse_unfamiliar=refuse_unfamiliar)
+
+
+def folder_of(bundle: str | Path) -> Path:
+    """Folder of the bundle by its name, or its folder, or a zip, which is unpacked for as long as this process runs.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    return find(bundle).folder
 
 
 def _require_device(device: str | None) -> None:
@@ -208,37 +215,6 @@ def _require_device(device: str | None) -> None:
         raise ValueError(
             f"device: {device!r} is not here; torch sees {torch.cuda.device_count()} CUDA devices; pass cpu"
         )
-
-
-def folder_of(bundle: str | Path) -> Path:
-    """Folder of the bundle by its name, or its folder, or a zip, which is unpacked for as long as this process runs.
-
-    Raises:
-        ValueError: it is none of these.
-    """
-    path = Path(bundle)
-    if path.suffix == ".zip" and path.is_file():
-        return _unpacked(path)
-    for folder in (path, HERE / path, installed(str(bundle))):
-        if folder is not None and (folder / "configs" / "inference.json").is_file():
-            return folder.resolve()
-    names = sorted(folder.name for folder in HERE.glob("*") if (folder / "configs").is_dir())
-    nearest = difflib.get_close_matches(str(bundle), names, n=1)
-    hint = f"; the nearest name is {nearest[0]!r}" if nearest else f"; names are {', '.join(names)}" if names else ""
-    raise ValueError(f"bundle: {str(bundle)!r} is no name, folder or zip of a bundle{hint}")
-
-
-def _unpacked(path: Path) -> Path:
-    """The only folder in a packed bundle, whose files stay below it."""
-    folder = Path(tempfile.mkdtemp(prefix="bundle-"))
-    weakref.finalize(load, shutil.rmtree, folder, ignore_errors=True)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            archive.extractall(folder)
-        (inside,) = [entry for entry in folder.iterdir() if (entry / "configs" / "inference.json").is_file()]
-    except (zipfile.BadZipFile, ValueError) as error:
-        raise ValueError(f"bundle: {str(path)!r} is no packed bundle ({error}); pack one with common.pack") from error
-    return inside
 
 
 def _sentence(told: Mapping[str, Any]) -> Sentence:

@@ -6,8 +6,6 @@ import argparse
 import logging
 from pathlib import Path
 
-from common.results.page import write_page
-
 logger = logging.getLogger(__name__)
 
 
@@ -17,6 +15,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m common.visualize", description=__doc__)
     parser.add_argument("folder", type=Path, help="output_dir of an evaluation or inference")
     folder = parser.parse_args().folder
+    from common.results.page import write_page  # whose libraries take seconds
+
     try:
         logger.info("%s", write_page(folder))
     except (FileNotFoundError, ValueError) as error:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ import torch
 from PIL import Image
 from tokenizers import Tokenizer
 
+from common import predict
+from common.cli.trained import find
 from common.text.encoding import encode_report
 from common.text.tokenizer import ReportTokenizer
 from tests.test_bundle_contract import BUNDLES, TINY, checked, train_tiny
@@ -35,6 +38,50 @@ def test_an_archive_holds_its_settings_and_its_tokenizer(bundle, tmp_path):
     metadata = json.loads((ROOT / "bundles" / bundle / "configs" / "metadata.json").read_text())
     assert json.loads(files["metadata.json"]).items() >= metadata.items()
     assert bool(files["tokenizer.json"]) == ("tokenizer_path" in config)
+    answers_as_the_bundle(tmp_path / "models" / "model.ts", bundle)
+
+
+def answers_as_the_bundle(archive, bundle):
+    image = archive.parent / "lobe.png"
+    Image.fromarray(lobe()[0]).save(image)
+    assert predict.load(archive)(image).to_dict() == predict.load(bundle)(image).to_dict()
+
+
+def test_pt2_answers_as_the_bundle_that_was_trained(tmp_path):
+    folder, _ = train_tiny("hfcn", tmp_path)
+    config = "bundles/hfcn/configs/inference.json"
+    given = ("--config_file", config, "--ckpt_dir", folder / "models")
+    checked(monai_bundle("run", "--run_id", "export_program", *given), 0)
+    (folder / "configs").symlink_to(ROOT / "bundles" / "hfcn" / "configs")
+    (folder / "hfcn").symlink_to(ROOT / "bundles" / "hfcn" / "hfcn")
+    answers_as_the_bundle(folder / "models" / "model.pt2", folder)
+    assert torch.export.load(folder / "models" / "model.pt2").state_dict
+
+
+@pytest.mark.parametrize("suffix", ["ts", "pt2"])
+def test_other_archives_are_refused(suffix, tmp_path):
+    archive = tmp_path / f"model.{suffix}"
+    archive.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"model\.\w+' is damaged .* export it anew"):
+        predict.load(archive)
+    torch.jit.save(torch.jit.script(torch.nn.ReLU()), archive)
+    with pytest.raises(ValueError, match=r"model\.\w+' holds no bundle's trained files; export it anew"):
+        predict.load(archive)
+
+
+def test_no_file_of_an_archive_leaves_its_folder(tmp_path):
+    archive = tmp_path / "model.ts"
+    with zipfile.ZipFile(archive, "w") as whole:
+        whole.writestr("m/bundle/bundle.json", '{"name": "../../akessfa"}')
+        for name in ("model.pt", "../../escaped", "configs/inference.json"):
+            whole.writestr(f"m/bundle/{name}", "{}")
+    with pytest.raises(ValueError, match="holds no bundle's trained files"):
+        find(archive)
+    with zipfile.ZipFile(archive, "a") as whole:
+        whole.writestr("n/bundle/bundle.json", '{"name": "akessfa"}')
+    trained = find(archive)
+    assert [file.name for file in trained.models.iterdir()] == ["model.pt"]
+    assert trained.folder == ROOT / "bundles" / "akessfa"
 
 
 def test_sizes_are_those_of_the_training(tmp_path):

@@ -5,9 +5,10 @@ import csv
 import numpy as np
 import pytest
 
-from common.cli.compare import compare, main, read_both
+from common.cli.compare import main
 from common.metrics.classification import classification_metrics
 from common.metrics.intervals import intervals_of
+from common.results.comparison import compare, read_both
 
 
 def written(folder, rows):

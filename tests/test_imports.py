@@ -9,8 +9,8 @@ NEVER = {"torchvision", "timm", "open_clip", "torchxrayvision", "pickle"}
 
 
 FLOORS = (
-    "cli.atomic", "cli.running", "cli.lock", "cli.reading", "cli.given", "cli.typed_text",
-    "cli.model_file",
+    "cli.verbose", "cli.atomic", "cli.running", "cli.lock", "cli.reading", "cli.given", "cli.typed_text",
+    "cli.model_file", "cli.location", "cli.trained",
     "engine.distributed", "engine.failures",
     "images", "text", "nn", "datasets", "synthetic", "transforms", "metrics", "engine", "results", "cli",
 )  # fmt: skip

@@ -8,12 +8,12 @@ from PIL import Image
 from transformers import PreTrainedTokenizerFast
 
 from common import predict
+from common.cli.trained import find
 from common.engine.steps import mean_of_logits
 from common.results.inference import Inference
 from common.text.sides import mirrored_ids, mirrored_text, swap_sides
 from common.text.tokenizer import ReportTokenizer
 from tests.test_shipped_weights import lobe
-from tests.warm import ROOT
 
 
 def test_words_for_sides_change_places_in_texts():
@@ -48,7 +48,7 @@ def test_with_flips_a_mirrored_image_has_the_mirrored_answer(bundle, text):
     image, differences = lobe(160)[0], {}
     for flips in (True, False):
         model = predict.load(bundle, device="cpu")
-        model.inference = Inference(ROOT / "bundles" / bundle, device="cpu", overrides={"flips": flips})
+        model.inference = Inference(find(bundle), device="cpu", overrides={"flips": flips})
         given = {text: "a round nodule in the left part"}
         mirrored = {text: "a round nodule in the right part"}
         one = model(Image.fromarray(image), **given).probability

@@ -11,9 +11,10 @@ import traceback
 from pathlib import Path
 from types import FrameType, TracebackType
 
+from common.cli.verbose import is_verbose
 from common.engine.stopping import STOPPED
 
-FULL = "FULL_TRACEBACK"  # an environment variable: any value brings the whole traceback back
+FULL = "FULL_TRACEBACK"  # an environment variable: any value brings the whole traceback back, as --verbose does
 NAMED = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)
 IN_A_WORKER = re.compile(  # torch hands on the text of what a loader's process met
     r"^Caught .* in DataLoader worker process.*?^((?:FileNotFoundError|ValueError): (?:image|mask)[^\n]*)",
@@ -35,7 +36,7 @@ def _end(number: int, _: FrameType | None) -> None:
 
 def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print the cause alone where it is a line that the user can act on: MONAI wraps it in a hundred lines."""
-    if os.environ.get(FULL):
+    if os.environ.get(FULL) or is_verbose():
         sys.__excepthook__(kind, error, trace)
         return
     cause = error
@@ -83,5 +84,5 @@ def _shortened(error: BaseException) -> str:
     """The frames of this project and the last one, and then the error."""
     frames = traceback.extract_tb(error.__traceback__)
     kept = [frame for frame in frames[:-1] if is_ours(frame.filename)] + list(frames[-1:])
-    head = f"Traceback of this project (all of it: {FULL}=1):\n"
+    head = f"Traceback of this project (all of it: --verbose true, or {FULL}=1):\n"
     return head + "".join(traceback.format_list(kept)) + "".join(traceback.format_exception_only(error))

@@ -6,8 +6,6 @@ import inspect
 from importlib.util import find_spec
 from pathlib import Path
 
-from monai.bundle import ConfigWorkflow
-
 
 def bundle_root(name: str) -> str:
     """The folder of the bundle ``name``: of the config that MONAI runs, in a repository below, or installed.
@@ -15,6 +13,8 @@ def bundle_root(name: str) -> str:
     Raises:
         ValueError: it is in none of these places.
     """
+    from monai.bundle import ConfigWorkflow  # of a config that MONAI runs; who packs need not wait for its import
+
     frame = inspect.currentframe()
     while frame is not None:
         workflow = frame.f_locals.get("self")

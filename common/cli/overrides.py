@@ -21,8 +21,10 @@ from common.cli.model_file import adopt, adopt_detector
 from common.cli.running import running_parser
 from common.cli.typed_text import deliver, deliver_record, is_none, is_record, is_text, leaves, put, texts_of, typed
 from common.cli.typed_values import example_of, typed_values
+from common.cli.verbose import is_verbose, speak_of_everything
 
-ALWAYS_KNOWN = ("bundle_root", "workflow_name")  # MONAI's tools set them whether or not a config reads them
+VERBOSE = "verbose"  # --verbose true: what common.cli.verbose leaves out
+ALWAYS_KNOWN = ("bundle_root", "workflow_name", VERBOSE)  # set whether or not a config reads them
 
 
 def check_command_line() -> None:
@@ -42,6 +44,7 @@ def check_command_line() -> None:
     arguments = sys.argv[2:]
     given = typed(arguments)
     flags = {**_of_args_file(given.pop("args_file", None)), **given}
+    _listen(flags)
     config = bundle.ConfigParser(_config_of(flags))
     if sys.argv[1:2] == ["run"]:
         for override in flags.keys() - inspect.signature(bundle.run).parameters:
@@ -66,6 +69,13 @@ def check_command_line() -> None:
             adopt(parser, values, weights=weights, only_network=_is_fine_tuned(parser) and "weights" not in parser)
         if "detector_weights" in parser:
             adopt_detector(parser, values, weights=_path_at("detector_weights", parser, texts))
+
+
+def _listen(flags: Mapping[str, object]) -> None:
+    """Bring back what libraries say, once, if ``--verbose`` asks for it."""
+    asked = typed_values({VERBOSE: flags.get(VERBOSE, False)}, bundle.ConfigParser({VERBOSE: False}))
+    if asked[VERBOSE] and not is_verbose():
+        speak_of_everything()
 
 
 def leaves_of(id: str, value: object, config: bundle.ConfigParser) -> Iterator[tuple[str, object]]:

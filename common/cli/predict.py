@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Predict with a trained bundle: ``python -m common.cli.predict akessfa IMAGE... --report TEXT --out FOLDER``.
 
 The results are those of the bundle's ``configs/inference.json``: pictures, ``predictions.json`` and a page to open.
@@ -11,13 +12,13 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from common.engine.failures import FAILURES, line_of
-from common.images.files import WITH_DICOM, image_files, stem_of
+from common.cli.completion import bundles, complete
+from common.cli.trained import find
+from common.cli.verbose import speak_of_everything
 
 logger = logging.getLogger(__name__)
-NOTHING_BEGAN, SOME_FAILED = 2, 1
+NOTHING_BEGAN = 2
 
 
 def parser() -> argparse.ArgumentParser:
@@ -25,10 +26,11 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(
         prog="python -m common.cli.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    result.add_argument(
+    bundle = result.add_argument(
         "bundle", help="akessfa, clip_tnseg (nodule outlines), hfcn (benign or malignant), sgf, d2rnet (reports); or a "
-        "bundle's folder or packed zip",
+        "bundle's folder, packed zip or exported archive (.ts, .pt2)",
     )  # fmt: skip
+    bundle.completer = bundles  # type: ignore[attr-defined]
     result.add_argument(
         "images", nargs="+", metavar="IMAGE", help="PNG, JPEG, TIFF, DICOM, NIfTI slice, or a folder of them; of sgf "
         "and d2rnet a folder is one study",
@@ -48,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("--device", help="cpu, cuda or cuda:N; by default a GPU where there is one")
     result.add_argument("--batch-size", type=_count, default=8, help="images at once (%(default)s)")
+    result.add_argument("--verbose", action="store_true", help="also print versions, and all that libraries say")
     return result
 
 
@@ -60,102 +63,31 @@ def _count(text: str) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Predict and write; return the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    command = parser()
+    complete(command)
+    options = command.parse_args(arguments)
     logging.getLogger("ignite").setLevel(logging.WARNING)
-    options = parser().parse_args(arguments)
     try:
-        return predict(options)
+        return run(options)
     except KeyboardInterrupt:
         logger.error("interrupted")
         return 130
 
 
-def predict(options: argparse.Namespace) -> int:
-    """Load, predict, save; each bad image is one line."""
-    if (options.out / "predictions.json").exists() and not options.overwrite:
-        logger.error("--out: %s holds results; pass another folder, or --overwrite", options.out)
-        return NOTHING_BEGAN
-    from common import predict as prediction  # MONAI's import takes seconds: --help and typing errors need not wait
-
-    beside = {id: getattr(options, id) for id in ("report", "phrase", "mask") if getattr(options, id) is not None}
+def run(options: argparse.Namespace) -> int:
+    """Refuse what can be seen to fail before MONAI's import, which takes seconds; then predict."""
     try:
-        model = prediction.load(
-            options.bundle,
-            device=options.device,
-            batch_size=options.batch_size,
-            refuse_unfamiliar=options.refuse_unfamiliar,
-        )
-        model.require_read(beside)
-        cases, failures = list_all(model, options.images, beside)
-    except (ValueError, OSError, TypeError, RuntimeError) as error:
-        logger.error("%s", line_of(error))
+        find(options.bundle)
+        if (options.out / "predictions.json").exists() and not options.overwrite:
+            raise ValueError(f"--out: {options.out} holds results; pass another folder, or --overwrite")
+    except (ValueError, OSError) as error:
+        logger.error("%s", error)
         return NOTHING_BEGAN
-    for failure in failures:
-        logger.error("%s", failure)
-    if not cases:
-        return NOTHING_BEGAN
-    try:
-        prediction.require_folder(options.out, model, options.images, dicom=options.dicom)
-    except ValueError as error:
-        logger.error("%s", line_of(error))
-        return NOTHING_BEGAN
-    try:
-        done = predict_all(model, cases, failures, options)
-    except (ValueError, OSError, RuntimeError) as error:
-        logger.error("%s", line_of(error))
-        return SOME_FAILED
-    left_out = f"; {len(failures)} left out, named above" if failures else ""
-    if done:
-        logger.info("%d done%s. Open %s", done, left_out, options.out / "index.html")
-    return NOTHING_BEGAN if not done else SOME_FAILED if failures else 0
+    if options.verbose:
+        speak_of_everything()
+    from common.cli.predicting import predict
 
-
-def predict_all(model: Any, cases: Sequence[Any], failures: list[str], options: argparse.Namespace) -> int:
-    """Write the result of each case as it comes, and the page, however it ends; return how many there are."""
-    from common.datasets.inspection import with_time_left
-    from common.results.saving import Saver
-
-    def failed(line: str) -> None:
-        logger.error("%s", line)
-        failures.append(line)
-
-    names = [model.inference.name_of(case) for case in cases]
-    where = {"names": names, "dicom": options.dicom, "overwrite": options.overwrite}
-    saver = Saver(model.inference.predictions, options.out, **where)
-    saver.require_all_free()
-    try:
-        for number, result in with_time_left(model.of_listed(cases, failed), len(cases)):
-            logger.info("%s: %s", result.name, result.line())
-            saver.write(number, result.name, result.answer.shown)
-            for reason in FAILURES.take().values():
-                failed(reason)
-    finally:
-        if saver.writer.predictions:
-            saver.finish()
-    return len(saver.writer.predictions)
-
-
-def list_all(model: Any, images: Sequence[str], beside: dict[str, str]) -> tuple[list[Any], list[str]]:
-    """Cases of all images, not read yet, and a line for each that is none."""
-    cases: list[Any] = []
-    failures: list[str] = []
-    mask = beside.get("mask")
-    if mask is not None and len(images) > 1 and not Path(mask).is_dir():
-        raise ValueError(
-            f"--mask: {mask!r} is one mask for {len(images)} images; pass a folder with masks of their names"
-        )
-    for image in images:
-        if mask is not None and Path(mask).is_dir() and Path(image).is_file():
-            named = [file for file in image_files(mask, WITH_DICOM) if stem_of(str(file)) == stem_of(image)]
-            if len(named) != 1:
-                failures.append(f"{image}: {mask!r} holds {len(named)} masks of its name; expected one")
-                continue
-            beside = beside | {"mask": str(named[0])}
-        read, lines = (
-            model.inference.list_each(image, **beside) if Path(image).exists() else ([], [f"no file {image!r}"])
-        )
-        cases += read
-        failures += lines
-    return cases, failures
+    return predict(options)
 
 
 if __name__ == "__main__":

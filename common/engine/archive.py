@@ -1,8 +1,9 @@
-"""TorchScript archives that hold what is needed to use them: the network, its settings, and its tokenizer.
+"""Archives that hold what is needed to use them: the network, its settings, and its tokenizer.
 
-Beside code and weights an archive has the extra files ``metadata.json``, ``inference.json`` (with the sizes that the
-network was trained with) and, where the network has a tokenizer of its own, ``tokenizer.json``, which
-``tokenizers.Tokenizer.from_str`` takes.
+Beside code and weights a TorchScript archive has the extra files ``metadata.json``, ``inference.json`` (with the sizes
+that the network was trained with) and, where the network has a tokenizer of its own, ``tokenizer.json``, which
+``tokenizers.Tokenizer.from_str`` takes. This and ``.pt2`` also carry the trained files as they lie in the bundle, for
+:func:`common.predict.load`, which runs none of an archive's code.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 from torch import nn
 
 from common.cli.atomic import whole_file
+from common.cli.model_file import path_of
 from common.cli.running import running_parser
+from common.cli.trained import add_to
 from common.text.tokenizer import WORD, ReportTokenizer
 
 logger = logging.getLogger(__name__)
@@ -34,6 +37,7 @@ def write_archive(*, network: nn.Module, folder: str) -> None:
         save_net_with_metadata(
             scripted, str(part), include_config_vals=False, meta_values=metadata, more_extra_files=extra
         )
+        add_trained(part)
     logger.info("exported: %s", Path(folder) / "model.ts")
 
 
@@ -53,6 +57,15 @@ def extra_files(parser: ConfigParser) -> dict[str, bytes]:
         text = portable(tokenizer) if isinstance(tokenizer, ReportTokenizer) else path.read_text(encoding="utf-8")
         files["tokenizer.json"] = text.encode()
     return files
+
+
+def add_trained(archive: Path) -> None:
+    """Add the trained files of the bundle that runs, for :func:`common.predict.load`; no ``inference.json``, none."""
+    parser = running_parser()
+    if parser is not None and "image" in parser:
+        weights = Path(parser.get_parsed_content("weights"))
+        folder = Path(str(parser.get_parsed_content("bundle_root"))).resolve()
+        add_to(archive, bundle=folder.name, weights=weights, settings=path_of(weights))
 
 
 def portable(tokenizer: ReportTokenizer) -> str:

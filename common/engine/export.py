@@ -12,6 +12,8 @@ from torch import nn
 from torch.export import Dim
 
 from common.cli.atomic import whole_file
+from common.cli.verbose import hush
+from common.engine.archive import add_trained
 from common.nn.folding import fold_batch_norms
 
 logger = logging.getLogger(__name__)
@@ -58,8 +60,7 @@ def export(network: nn.Module, example: Example, *, path: str, outputs: list[str
     suffix = Path(path).suffix
     if suffix not in (".onnx", ".pt2"):
         raise ValueError(f"path: {path!r} ends in {suffix!r}; the forms are .onnx and .pt2")
-    for name in CHATTY:
-        logging.getLogger(name).setLevel(logging.ERROR)
+    hush(*CHATTY)
     network = copy.deepcopy(network).cpu().eval()
     fold_batch_norms(network)
     for module in network.modules():
@@ -69,6 +70,7 @@ def export(network: nn.Module, example: Example, *, path: str, outputs: list[str
         if suffix == ".pt2":
             program = torch.export.export(network, (), example.inputs, dynamic_shapes=example.free, strict=False)
             torch.export.save(program, part)
+            add_trained(Path(part))
         else:
             torch.onnx.export(
                 network, kwargs=example.inputs, f=str(part), dynamic_shapes=example.free,

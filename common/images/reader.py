@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -15,12 +13,12 @@ from monai.transforms import LoadImaged
 from monai.utils import MetaKeys, ensure_tuple
 from PIL import Image
 
+from common.cli.verbose import hush
 from common.images.files import open_image, to_grey
 from common.images.nifti import HANDED_OVER, is_nifti, picture_of_array, read_slice
 
 # MONAI builds all its readers beside ours, and one of them warns each time that a GPU's decoder is not installed.
-logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
-warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
+hush("monai.data.nvimgcodec_pydicom_plugin", messages=["NvImgCodecPydicomReader"])
 
 
 class LoadGreyd(LoadImaged):

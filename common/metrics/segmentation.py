@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -12,7 +11,9 @@ from monai.metrics import CumulativeIterationMetric, compute_hausdorff_distance,
 from monai.transforms import Activationsd, AsDiscreted, Compose
 from scipy.ndimage import label as components
 
-warnings.filterwarnings("ignore", message=".*always_return_as_numpy")  # MONAI's own calls use what it deprecates
+from common.cli.verbose import hush
+
+hush(messages=[".*always_return_as_numpy"])  # MONAI's own calls use what it deprecates
 TOLERANCE = 2.0  # pixels of the network's input, within which a border is where it should be
 MATCHED = 0.5  # IoU of a predicted piece with the nodule that it finds
 

@@ -6,7 +6,6 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from pydoc import locate
 from typing import Any, NamedTuple
 
@@ -15,6 +14,7 @@ from monai.bundle import ConfigParser
 from monai.transforms import Compose
 
 from common.cli.model_file import adopt, adopt_detector
+from common.cli.trained import Trained
 from common.cli.typed_text import literal
 from common.engine.failures import FAILURES, line_of
 from common.results.predictions import PredictionFiles, Shown, name_of
@@ -30,10 +30,10 @@ class Answer(NamedTuple):
 
 
 class Inference:
-    """The objects of ``configs/inference.json`` in ``folder``, built once, with the weights in ``folder/models``.
+    """The objects of a bundle's ``configs/inference.json``, built once, with its trained weights.
 
     Args:
-        folder: a bundle's, unpacked or as source.
+        trained: where these lie.
         device: "cpu", "cuda", "cuda:1"; None: the config's own choice.
         batch_size: cases that the network sees at once.
         overrides: values of ``inference.json`` by their ids.
@@ -48,12 +48,13 @@ class Inference:
 
     def __init__(
         self,
-        folder: Path,
+        trained: Trained,
         *,
         device: str | None = None,
         batch_size: int = 1,
         overrides: Mapping[str, Any] | None = None,
     ) -> None:
+        folder = trained.folder
         if str(folder) not in sys.path:
             sys.path.append(str(folder))
         parser = ConfigParser(ConfigParser.load_config_file(folder / "configs" / "inference.json"))
@@ -62,10 +63,11 @@ class Inference:
         self.reads = tuple(id for id in BESIDE if id in parser)
         self.list_cases = self._reader(parser)
         self.batch_size = batch_size
-        weights = folder / "models" / "model.pt"
+        weights = trained.models / "model.pt"
         parser.update(
             {
                 "bundle_root": literal(str(folder)),
+                "ckpt_dir": literal(str(trained.models)),
                 "image": "given with each case",
                 "dataset#data": [{}] * batch_size,
                 "dataloader#batch_size": batch_size,

@@ -1,0 +1,25 @@
+"""Options and bundles' names completed by the shell, where ``argcomplete`` is installed and activated there."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+
+from common.cli.trained import BUNDLES
+
+ASKED = "_ARGCOMPLETE"  # set by the shell when it asks
+
+
+def complete(parser: argparse.ArgumentParser) -> None:
+    """Answer a shell that asks for completions, and end; do nothing otherwise."""
+    if ASKED in os.environ:
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
+
+
+def bundles(prefix: str, **_: object) -> Sequence[str]:
+    """Names of the bundles that come along."""
+    names = sorted(folder.name for folder in BUNDLES.glob("*") if (folder / "configs" / "inference.json").is_file())
+    return [name for name in names if name.startswith(prefix)]
