@@ -21,6 +21,7 @@ from hfcn.calibration import read_calibration, save_calibration
 from common.cli import model_file
 from common.cli.atomic import whole_file
 from common.cli.given import require_weights
+from common.cli.trained import digest_of
 from common.engine.familiarity import file_of
 from common.metrics.familiarity import Familiarity
 from common.pack import PACKED
@@ -59,9 +60,9 @@ def release(source: Path, target: Path, name: str = "model.pt") -> None:
         if calibration is not None:
             save_calibration(str(target / name), calibration)
     if name == "model.pt" and file_of(weights).is_file():
-        familiarity = Familiarity.load(file_of(weights), weights=model_file.digest_of(weights))
+        familiarity = Familiarity.load(file_of(weights), weights=digest_of(weights))
         if familiarity is not None:
-            familiarity.save(file_of(target / name), weights=model_file.digest_of(target / name))
+            familiarity.save(file_of(target / name), weights=digest_of(target / name))
 
 
 def is_packed(name: str) -> bool:

@@ -10,7 +10,7 @@ NEVER = {"torchvision", "timm", "open_clip", "torchxrayvision", "pickle"}
 
 FLOORS = (
     "cli.verbose", "cli.atomic", "cli.running", "cli.lock", "cli.reading", "cli.given", "cli.typed_text",
-    "cli.model_file", "cli.location", "cli.trained",
+    "cli.location", "cli.trained", "cli.model_file",
     "engine.distributed", "engine.failures",
     "images", "text", "nn", "datasets", "synthetic", "transforms", "metrics", "engine", "results", "cli",
 )  # fmt: skip

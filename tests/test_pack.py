@@ -1,9 +1,11 @@
 import json
+import shutil
 import subprocess
 import zipfile
 from pathlib import Path
 
 import pytest
+from monai.bundle import download_large_files
 
 from common.pack import pack
 
@@ -53,6 +55,22 @@ def test_what_comes_from_training_reports_goes_along_when_asked_for_by_name(toy,
     archive = pack(toy, tmp_path, include=["models/labels/topics.json"])
     assert "toy/models/labels/topics.json" in names_of(archive)
     assert "toy/models/labels/distiller.npz" not in names_of(archive)
+
+
+def test_weights_may_lie_elsewhere(toy, tmp_path):
+    away = tmp_path / "away" / "models"
+    shutil.copytree(toy / "models", away)
+    archive = pack(toy, tmp_path / "dist", weights_url=(tmp_path / "away").as_uri())
+    held = names_of(archive)
+    assert "toy/models/model.pt" not in held and "toy/models/tokenizer.json" in held
+    zipfile.ZipFile(archive).extractall(tmp_path / "new")
+    download_large_files(str(tmp_path / "new" / "toy"))
+    for name in ("model.pt", "detector.pt", "clip/model.safetensors"):
+        assert (tmp_path / "new" / "toy" / "models" / name).read_bytes() == (away / name).read_bytes()
+    (away / "model.pt").write_text("of another training")
+    (tmp_path / "new" / "toy" / "models" / "model.pt").unlink()
+    with pytest.raises(Exception, match="sha256 hash check"):
+        download_large_files(str(tmp_path / "new" / "toy"))
 
 
 @pytest.mark.parametrize("name", ["models/none.pt", "../secret.txt", "models"])

@@ -6,7 +6,6 @@ contradicts them is refused, and so is a file that another training wrote.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -20,6 +19,7 @@ from typing import Any
 from monai.bundle import ConfigParser, ReferenceResolver
 
 from common.cli.atomic import write_json
+from common.cli.trained import digest_of
 from common.cli.typed_text import is_text, put
 
 logger = logging.getLogger(__name__)
@@ -212,9 +212,3 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not all(isinstance(content.get(key), dict) for key in ("settings", "files")):
         raise ValueError(f"weights: {str(path)!r} does not describe a model; restore it, or remove it")
     return content
-
-
-def digest_of(file: Path) -> str:
-    """SHA-256 of ``file``, in hexadecimal."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import difflib
+import hashlib
 import json
 import shutil
 import tempfile
@@ -70,6 +71,12 @@ def add_to(archive: Path, *, bundle: str, weights: Path, settings: Path) -> None
         for name, file in files.items():
             if file.is_file():
                 whole.writestr(f"{top}/{INSIDE}/{name}", file.read_bytes())
+
+
+def digest_of(file: Path) -> str:
+    """SHA-256 of ``file``, in hexadecimal."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _folder_of(bundle: str) -> Path:

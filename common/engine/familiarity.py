@@ -19,7 +19,7 @@ from ignite.engine import Engine, Events
 from monai.data import DataLoader
 
 from common.cli.atomic import whole_file
-from common.cli.model_file import digest_of
+from common.cli.trained import digest_of
 from common.engine.caching import cached
 from common.metrics.familiarity import UNFAMILIAR, UNLIKE, Familiarity
 

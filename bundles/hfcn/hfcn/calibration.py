@@ -21,7 +21,7 @@ from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
 from common.cli.atomic import write_json
-from common.cli.model_file import digest_of
+from common.cli.trained import digest_of
 from common.metrics.classification import classification_metrics
 from common.metrics.intervals import area_interval
 
