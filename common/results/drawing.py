@@ -255,21 +255,6 @@ def heat_map(
     return picture
 
 
-def scatter(points: np.ndarray, labels: np.ndarray, *, size: int = 560) -> Image.Image:
-    """``points`` (N, 2) coloured by ``labels`` (N,), numbered at the point next to each median; label -1 is grey."""
-    low, span = points.min(0), np.maximum(np.ptp(points, axis=0), 1e-12)
-    positions = (points - low) / span * (size - 40) + 20
-    picture = Image.new("RGB", (size, size), PAPER)
-    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(size=16)
-    for (x, y), label in zip(positions, labels, strict=True):
-        pen.ellipse([x - 2, y - 2, x + 2, y + 2], fill=colour(int(label)))
-    for label in np.unique(labels[labels >= 0]):
-        current = positions[labels == label]
-        x, y = current[np.square(current - np.median(current, axis=0)).sum(1).argmin()]
-        pen.text((x, y), str(label), fill=INK, font=font, anchor="mm", stroke_width=3, stroke_fill=PAPER)
-    return picture
-
-
 def colour(label: int) -> tuple[int, int, int]:
     """A colour for each label: hues a golden angle apart; grey below 0."""
     if label < 0:

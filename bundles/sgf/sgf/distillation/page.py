@@ -13,6 +13,7 @@ from sklearn.decomposition import PCA
 from common.cli.atomic import write_picture, write_text
 from common.results import blocks
 from common.results.drawing import heat_map
+from common.results.topic_map import topic_map
 from common.text.distiller import Distiller, topics
 
 
@@ -40,10 +41,21 @@ def in_plane(points: np.ndarray) -> np.ndarray:
     return points if points.shape[1] == 2 else PCA(2, random_state=0).fit_transform(points)
 
 
-def write_page(folder: Path, name: str, metrics: dict, clusters: list[dict], heat: Any, points: Any) -> None:
-    """``silhouette.png``, ``scatter.png``, ``index.html``."""
+def map_of(distiller: Distiller, reports: Sequence[str], clusters: Sequence[dict]) -> blocks.Block:
+    """The reports that the ``distiller`` was fitted on as a map, with the words of the ``clusters``."""
+    words = {cluster["label"]: cluster["words"] for cluster in clusters}
+    caption = (
+        "Training reports: a dot each, its place the vector's two principal components, its colour the topic; a line "
+        "goes around the inner 90 % of a topic. Point at a topic or a dot to read it."
+    )
+    return topic_map(in_plane(distiller.reduced), distiller.labels, reports, words, caption=caption)
+
+
+def write_page(
+    folder: Path, name: str, metrics: dict, clusters: list[dict], heat: Image.Image, reports: blocks.Block
+) -> None:
+    """``silhouette.png`` and ``index.html``, with the map ``reports``."""
     write_picture(folder / "silhouette.png", heat)
-    write_picture(folder / "scatter.png", points)
     rows = [
         (c["label"] if c["label"] >= 0 else "noise", c["reports"], ", ".join(c["words"]), c["example"])
         for c in clusters
@@ -54,6 +66,6 @@ def write_page(folder: Path, name: str, metrics: dict, clusters: list[dict], hea
             "Topics of the training reports", [blocks.table(rows, header=("label", "reports", "words", "an example"))]
         ),
         blocks.Section("Silhouette", [blocks.figure(heat, "the framed one was chosen")]),
-        blocks.Section("Reports", [blocks.figure(points, "training reports, coloured by label")]),
+        blocks.Section("Reports", [reports]),
     ]
     write_text(folder / "index.html", blocks.render(f"Topics of {name}", sections))

@@ -14,10 +14,9 @@ from transformers import AutoModel, AutoTokenizer
 
 from common.cli.atomic import write_json, write_rows
 from common.datasets.studies import SPLITS, annotation_file, keys_of, load_annotation, save_annotation
-from common.results.drawing import scatter
 from common.text.distiller import NOISE, Distiller, choose, sampled, save
 
-from .page import _heat_map, describe, in_plane, write_page
+from .page import _heat_map, describe, map_of, write_page
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +116,7 @@ def distill(
     results = describe(distiller, sampled(reports), analyzer)
     write_tables(folder, results, [size_name, *dims], dict(zip(sizes, scores.tolist(), strict=True)))
     heat = _heat_map(scores, sizes, dims, size_name)
-    write_page(folder, file.name, metrics, results, heat, scatter(in_plane(distiller.reduced), distiller.labels))
+    write_page(folder, file.name, metrics, results, heat, map_of(distiller, sampled(reports), results))
 
 
 def write_tables(folder: Path, clusters: Sequence[dict], header: Sequence, grid: Mapping[int, Sequence]) -> None:
