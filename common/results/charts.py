@@ -76,6 +76,22 @@ def spread(values: Mapping[str, Sequence[float]]) -> str:
     return svg_of(figure)
 
 
+def agreement(predicted: np.ndarray, true: np.ndarray, unit: str) -> str:
+    """Bland and Altman 1986: the difference of two measures (N,) over their mean, with bias and limits of agreement."""
+    figure, (axes,) = _figure()
+    gains = predicted - true
+    bias, limit = float(gains.mean()), 1.96 * float(gains.std(ddof=1))
+    axes.plot((predicted + true) / 2, gains, ".", color=COLOURS[0], alpha=0.5)
+    axes.axhline(bias, color=COLOURS[1], label=f"bias {bias:+.1f} {unit}")
+    for end in (bias - limit, bias + limit):
+        axes.axhline(end, linestyle="--", color=COLOURS[5])
+    axes.plot([], [], "--", color=COLOURS[5], label=f"95 % of the cases: {bias - limit:+.1f} to {bias + limit:+.1f}")
+    axes.set(xlabel=f"mean of predicted and true, {unit}", ylabel=f"predicted - true, {unit}")
+    axes.grid(alpha=0.25)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    return svg_of(figure)
+
+
 def froc(sensitivities: Mapping[float, float]) -> str:
     """Sensitivity over false boxes an image, by which ``sensitivities`` are keyed."""
     figure, (axes,) = _figure()

@@ -21,6 +21,7 @@ from common.engine.progress import StepLine
 from common.metrics.intervals import intervals_of
 from common.results.metric_words import headlines
 from common.results.page import write_page
+from common.results.strata import write_strata
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ class ResultFiles:
 
     A metric with ``save_details=True`` (each handler of MONAI has it, and it is the default) fills ``per_case.csv``:
     one column, or one for each class. Where batches tell a ``case``, it is the column ``patient``, by which the page's
-    intervals are drawn.
+    intervals are drawn; where they tell ``tirads``, ``strata.csv`` has a row for each level.
 
     Args:
         key: what a row is: "image", named by its file, or an entry of the batch that is a name.
@@ -40,6 +41,7 @@ class ResultFiles:
         self.output_dir, self.key = output_dir, key
         self.names: list[str] = []
         self.patients: list[str] = []
+        self.levels: list[str] = []
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self._forget)
@@ -49,15 +51,17 @@ class ResultFiles:
         lock_while_running(engine, self.output_dir)
 
     def _forget(self, _: Engine) -> None:
-        self.names, self.patients = [], []
+        self.names, self.patients, self.levels = [], [], []
 
     def _remember_names(self, engine: Engine) -> None:
         batch: list[dict] = engine.state.batch  # type: ignore[assignment]
         self.names += [name_of(case[self.key]) for case in batch]
         self.patients += [str(case["case"]) for case in batch if "case" in case]
+        self.levels += [str(case["tirads"]) for case in batch if "tirads" in case]
 
     def _write(self, engine: Engine) -> None:
         order, names, patients = data_order(len(self.names)), gather(self.names), gather(self.patients)
+        levels = gather(self.levels)
         if not is_first():
             return
         folder = Path(self.output_dir)
@@ -66,10 +70,12 @@ class ResultFiles:
         columns: dict[str, list] = {"case": names, **who, **_columns(engine.state.metric_details)}  # type: ignore[attr-defined]
         columns = {name: [values[index] for index in order] for name, values in columns.items()}
         cases = {str(index): _numbers(columns, index) for index in range(len(names))}  # equally named ones apart
-        of_patient = {str(index): patient for index, patient in enumerate(columns.get("patient", columns["case"]))}
+        who_of = columns.get("patient", columns["case"])
+        of_patient = {str(index): patient for index, patient in enumerate(who_of)}
         write_json(folder / "metrics.json", metrics, indent=2)
         write_json(folder / "intervals.json", intervals_of(metrics, cases, of_patient), indent=2)
         write_rows(folder / "per_case.csv", [list(columns), *zip(*columns.values(), strict=True)])
+        write_strata(folder, columns, who_of, [levels[index] for index in order] if levels else [])
         said = described(len(names), len(set(patients)))
         write_page(folder, evaluated=said)
         first = headlines(name for name, value in metrics.items() if value is not None) or list(metrics)

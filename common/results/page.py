@@ -23,6 +23,8 @@ from common.results import charts
 from common.results.blocks import Block, Section, chart, folded, render, table, text
 from common.results.case_sections import case_sections
 from common.results.metric_words import WORDS, headlines, meaning_of, name_of
+from common.results.sizes import PREDICTED, TRUE
+from common.results.strata import strata_table
 
 FROC_POINT = re.compile(r"sensitivity_at_([\d.]+)_fp")
 SPREAD = ("dice", "iou", "nsd", "bleu_4", "rouge_l")  # columns of per_case.csv in [0, 1] whose spread is drawn
@@ -49,7 +51,7 @@ def write_page(
         raise FileNotFoundError(f"{str(folder)!r}: neither predictions.json nor metrics.json; evaluate or infer first")
     cases, patients = read_cases(folder / "per_case.csv")
     sections = [
-        *summaries(metrics, cases, patients, about["evaluated"]),
+        *summaries(metrics, cases, patients, about["evaluated"], strata_table(folder)),
         *(_training(folder) if metrics else []),
         *case_sections(folder, predictions, cases),
     ]
@@ -86,8 +88,9 @@ def summaries(
     cases: Mapping[str, Mapping[str, float]],
     patients: Mapping[str, str],
     evaluated: str = "",
+    groups: Sequence[Block] = (),
 ) -> list[Section]:
-    """Headlines in words, the spread of the cases, and all numbers, folded."""
+    """Headlines in words, the spread of the cases, ``groups`` of them, and all numbers, folded."""
     if not metrics:
         return []
     blocks = [text(f"{evaluated}.")] if evaluated else []
@@ -100,7 +103,7 @@ def summaries(
         if value is not None and (name := FROC_POINT.fullmatch(key))
     }
     blocks += [chart(charts.froc(reached), "lesions that are found, and false boxes")] if len(reached) > 1 else []
-    blocks += [*_charts(cases), folded("all numbers", metrics_table(metrics, cases, patients))]
+    blocks += [*_charts(cases), *groups, folded("all numbers", metrics_table(metrics, cases, patients))]
     return [Section("How good it is", blocks)]
 
 
@@ -128,6 +131,12 @@ def _charts(cases: Mapping[str, Mapping[str, float]]) -> list[Block]:
                 columns.setdefault(name, []).append(value)
     drawn = {name: columns[name] for name in SPREAD if len(columns.get(name, ())) > 2}
     blocks = [chart(charts.spread(drawn), "each case; the box holds the middle half")] if drawn else []
+    for unit in ("mm", "px"):
+        sizes = [(case.get(PREDICTED.format(unit), 0), case.get(TRUE.format(unit), 0)) for case in cases.values()]
+        both = np.array([pair for pair in sizes if min(pair) > 0])
+        if len(both) > 2:
+            caption = "long axes: each dot is a case in which a nodule is there and outlined"
+            blocks.append(chart(charts.agreement(both[:, 0], both[:, 1], unit), caption))
     told = [(case.get("malignancy", np.nan), case.get("prob", np.nan)) for case in cases.values()]
     pairs = [pair for pair in told if np.isfinite(pair).all()]
     labels, probabilities = np.array(pairs).reshape(-1, 2).T

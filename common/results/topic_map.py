@@ -10,7 +10,8 @@ from scipy.spatial import ConvexHull, QhullError
 from common.results.blocks import Block
 from common.results.drawing import colour
 
-WIDTH, HEIGHT, MARGIN = 760, 460, 16
+WIDTH, HEIGHT, MARGIN = 960, 520, 28
+APART, LIFT = 8, 14  # pixels: how far equal reports are moved, how far above the middle a topic's number stands
 DOTS = 1500  # at most; more are drawn of at random
 LETTERS = 140  # of a report in its tooltip
 INNER = 0.9  # share of a topic's dots, those nearest to its median, that its hull goes around
@@ -30,6 +31,7 @@ def topic_map(
     low, span = points.min(0), np.maximum(np.ptp(points, axis=0), 1e-12)
     placed = (points - low) / span * (np.array([WIDTH, HEIGHT]) - 2 * MARGIN) + MARGIN
     placed[:, 1] = HEIGHT - placed[:, 1]
+    placed += _apart(len(points))
     shown = np.arange(len(points))
     if len(points) > DOTS:
         shown = np.random.default_rng(0).choice(len(points), DOTS, replace=False)
@@ -55,9 +57,16 @@ def _topic(
     name = f"{label}: {known} ({len(own)} reports)" if label >= 0 else f"in no topic ({len(own)} reports)"
     dots = [{"x": f"{points[i, 0]:.1f}", "y": f"{points[i, 1]:.1f}", "title": _shortened(reports[i])} for i in shown]
     return {
-        "label": label, "name": name, "colour": f"rgb{colour(label)}", "x": f"{x:.1f}", "y": f"{y:.1f}",
+        "label": label, "name": name, "colour": f"rgb{colour(label)}", "x": f"{x:.1f}", "y": f"{y - LIFT:.1f}",
         "dots": dots, "hull": hull_of(own, middle) if label >= 0 else "",
     }  # fmt: skip
+
+
+def _apart(count: int) -> np.ndarray:
+    """Ways (count, 2) of at most :data:`APART`, always the same, that let equal reports lie beside each other."""
+    rng = np.random.default_rng(0)
+    angle, way = rng.uniform(0, 2 * np.pi, count), APART * np.sqrt(rng.uniform(0, 1, count))
+    return np.stack([way * np.cos(angle), way * np.sin(angle)], axis=1)
 
 
 def hull_of(points: np.ndarray, middle: np.ndarray) -> str:

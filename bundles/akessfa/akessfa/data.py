@@ -54,7 +54,7 @@ def validation_transforms(*, tokenizer: SentenceTokenizer, size: int, max_length
             *load_grey(size=size, label=True),
             TokenizeReportd(tokenizer, max_length=max_length),
             KeywordTruthd(tokenizer, max_length=max_length),
-            SelectItemsd(keys=["image", "label", *TOKENS, "case", *TRUTH], allow_missing_keys=True),
+            SelectItemsd(keys=["image", "label", *TOKENS, "case", "tirads", *TRUTH], allow_missing_keys=True),
         ]
     )
 

@@ -193,7 +193,7 @@ def validation_transforms(
             TokenizePromptd(tokenizer, max_length=max_length),
             *read,
             SelectItemsd(
-                keys=["image", "label", "case", *(["taps"] if read else []), *TOKENS], allow_missing_keys=True
+                keys=["image", "label", "case", "tirads", *(["taps"] if read else []), *TOKENS], allow_missing_keys=True
             ),
         ]
     )

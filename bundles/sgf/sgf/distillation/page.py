@@ -45,8 +45,9 @@ def map_of(distiller: Distiller, reports: Sequence[str], clusters: Sequence[dict
     """The reports that the ``distiller`` was fitted on as a map, with the words of the ``clusters``."""
     words = {cluster["label"]: cluster["words"] for cluster in clusters}
     caption = (
-        "Training reports: a dot each, its place the vector's two principal components, its colour the topic; a line "
-        "goes around the inner 90 % of a topic. Point at a topic or a dot to read it."
+        "Training reports: a dot each, its place the vector's two principal components (moved a little, so that equal "
+        "reports are seen), its colour the topic; a line goes around the inner 90 % of a topic. Point at a topic or a "
+        "dot to read it."
     )
     return topic_map(in_plane(distiller.reduced), distiller.labels, reports, words, caption=caption)
 
