@@ -15,13 +15,12 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import torch
-from hfcn.calibration import file_of as calibration_file
-from hfcn.calibration import read_calibration, save_calibration
 
 from common.cli import model_file
 from common.cli.atomic import whole_file
 from common.cli.given import require_weights
 from common.cli.trained import digest_of
+from common.engine.beside_weights import save_numbers
 from common.engine.familiarity import file_of
 from common.metrics.familiarity import Familiarity
 from common.pack import PACKED
@@ -29,6 +28,7 @@ from common.pack import PACKED
 logger = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[1]
 LARGEST = 16 * 2**20  # bytes of a network's weights
+NUMBERS = ("calibration.json", "sentence_calibration.json")  # that name the network they were fitted to
 NETWORKS = ("model.pt", "detector.pt")  # the second one of d2rnet alone
 
 
@@ -55,14 +55,20 @@ def release(source: Path, target: Path, name: str = "model.pt") -> None:
             )
         model_file.write(target / weights.name, known["settings"], files={**companions, weights.name: Path(part)})
     if name == "model.pt":
-        calibration = read_calibration(str(weights))
-        calibration_file(target / name).unlink(missing_ok=True)
-        if calibration is not None:
-            save_calibration(str(target / name), calibration)
+        for numbers in NUMBERS:
+            keep_numbers(weights.with_name(numbers), weights, target / name)
     if name == "model.pt" and file_of(weights).is_file():
         familiarity = Familiarity.load(file_of(weights), weights=digest_of(weights))
         if familiarity is not None:
             familiarity.save(file_of(target / name), weights=digest_of(target / name))
+
+
+def keep_numbers(file: Path, weights: Path, target: Path) -> None:
+    """Write what ``file`` says of the network ``weights`` beside ``target``, the same one; nothing if of another."""
+    target.with_name(file.name).unlink(missing_ok=True)
+    content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"weights": None}
+    if content.pop("weights") == digest_of(weights):
+        save_numbers(target.with_name(file.name), content, weights=str(target))
 
 
 def is_packed(name: str) -> bool:

@@ -219,7 +219,7 @@ def _require_device(device: str | None) -> None:
 
 def _sentence(told: Mapping[str, Any]) -> Sentence:
     marks = {key: told.get(key, ()) for key in ("unseen", "denied_but_seen")}
-    return Sentence(told["text"], told["probability"], **marks)
+    return Sentence(told["text"], told["probability"], **marks, right=told.get("right"))
 
 
 def _boxes(told: Iterable[Mapping[str, Any]]) -> list[Box]:

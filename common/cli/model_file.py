@@ -28,7 +28,7 @@ ANYTIME = {  # of a network, and free to differ from its training's
 }  # fmt: skip
 FOLD = "test_fold"  # which patients were kept back; told, since another data set has its own
 NETWORK = "network_def"  # its id where it is trained
-FITTED = ("familiarity.safetensors", "calibration.json")  # once a training has ended; they name the weights' digest
+FITTED = ("familiarity.safetensors", "calibration.json", "sentence_calibration.json")  # they name the weights' digest
 EARLIER = "earlier"  # folder beside a model, of those that were there before
 INPUTS = ("validate#preprocessing", "preprocessing")  # what makes the network's input
 

@@ -1,4 +1,4 @@
-"""What is said beside a generated report where the detector contradicts it, on the page and in DICOM."""
+"""What is said beside a generated report, on the page and in DICOM: what is doubtful, what the detector contradicts."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from typing import Any
 
 
 def against(sentence: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
-    """What the detector has against a sentence of ``entry``; empty where it has nothing."""
+    """That a sentence of ``entry`` is doubtful, and what the detector has against it; empty of nothing."""
     weak = {box.get("label") for box in entry.get("boxes") or ()}
     told = [
         f"the detector {'is not sure of' if label in weak else 'sees no'} {label.lower()}"
         for label in sentence.get("unseen", ())
     ]
+    if sentence.get("doubtful"):
+        told.append(f"doubtful: {sentence['right']:.0%} of such sentences are right")
     told += [f"the detector sees {label.lower()}" for label in sentence.get("denied_but_seen", ())]
     return "; ".join(told)
 

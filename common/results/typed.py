@@ -161,6 +161,7 @@ class Sentence:
 
     Attributes:
         probability: mean of its words, in [0, 1].
+        right: share of sentences of this probability that are right; None where that was not fitted.
         unseen, denied_but_seen: lesions that it states or denies, against the detector.
     """
 
@@ -168,6 +169,7 @@ class Sentence:
     probability: float
     unseen: Sequence[str] = ()
     denied_but_seen: Sequence[str] = ()
+    right: float | None = None
 
 
 @dataclass(frozen=True)

@@ -28,25 +28,34 @@ class Sentence(NamedTuple):
     attention: np.ndarray
 
 
-def sentences_of(item: dict, tokenizer: SentenceTokenizer) -> list[Sentence]:
-    """The report's sentences; one that does not end is a sentence, too."""
+class Part(NamedTuple):
+    """A sentence without what it looks at; attributes as of :class:`Sentence`."""
+
+    text: str
+    tokens: list[int]
+    probability: float
+
+
+def parts_of(item: dict, tokenizer: SentenceTokenizer) -> list[Part]:
+    """The report's sentences, of ``ids`` and ``log_probs`` (T,); one that does not end is a sentence, too."""
     ids = [i for i in item["ids"].tolist() if i not in tokenizer.special_ids]
     groups: list[list[int]] = [[]]
     for position, token in enumerate(ids):
         groups[-1].append(position)
         if tokenizer.decode([token]) in ENDS:
             groups.append([])
-    log_probs, attention = item["log_probs"].cpu(), item["attention"].cpu()
+    log_probs = item["log_probs"].cpu()
     return [
-        Sentence(
-            tokenizer.decode([ids[position] for position in group]),
-            group,
-            float(log_probs[group].mean().exp()),
-            attention[group].mean(0).numpy(),
-        )
+        Part(tokenizer.decode([ids[position] for position in group]), group, float(log_probs[group].mean().exp()))
         for group in groups
         if group
     ]
+
+
+def sentences_of(item: dict, tokenizer: SentenceTokenizer) -> list[Sentence]:
+    """:func:`parts_of` with their ``attention`` (T, views, h, w)."""
+    attention = item["attention"].cpu()
+    return [Sentence(*part, attention[part.tokens].mean(0).numpy()) for part in parts_of(item, tokenizer)]
 
 
 def token_entry(tokenizer: SentenceTokenizer, token: int, log_prob: float) -> dict:

@@ -6,9 +6,7 @@ Kept beside the weights, apart from them: another hospital's images calibrate th
 from __future__ import annotations
 
 import copy
-import json
 import logging
-from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,18 +15,15 @@ import torch
 from ignite import distributed as idist
 from ignite.engine import Engine, Events
 from monai.data import DataLoader
-from scipy.special import expit, logit
-from sklearn.linear_model import LogisticRegression
 
-from common.cli.atomic import write_json
-from common.cli.trained import digest_of
+from common.engine.beside_weights import read_numbers, save_numbers
 from common.metrics.classification import classification_metrics
 from common.metrics.intervals import area_interval
+from common.metrics.platt import Platt
 
 logger = logging.getLogger(__name__)
 FEWEST = 5  # images of either class
 SHARE = 0.95  # sensitivity at the band's lower end, specificity at its upper end
-EDGE = 1e-4  # probabilities nearer to 0 or 1 count as this
 ANEW = "--run_id fit_calibration of train.json with evaluate.json merged over it, --split validation"
 
 
@@ -64,19 +59,14 @@ class Calibration(NamedTuple):
         counts = np.bincount(label.astype(int), minlength=2)
         if counts.min() < FEWEST:
             raise ValueError(f"{counts[0]} benign and {counts[1]} malignant images; it takes {FEWEST} of each")
-        odds = _log_odds(prob)[:, None]
-        target = np.where(label == 1, (counts[1] + 1) / (counts[1] + 2), 1 / (counts[0] + 2))
-        fitted = LogisticRegression(C=np.inf).fit(
-            np.concatenate([odds, odds]), np.repeat([1, 0], len(odds)), np.concatenate([target, 1 - target])
-        )
-        slope, offset = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
-        if slope <= 0 or not area_interval(label, prob, np.arange(len(label)))[1] > 0.5:
+        platt = Platt.fit(label, prob)
+        if platt.slope <= 0 or not area_interval(label, prob, np.arange(len(label)))[1] > 0.5:
             raise ValueError("malignant images have no surely higher probability than benign ones")
-        return cls(slope, offset, *_band(expit(slope * odds[:, 0] + offset)), len(label))
+        return cls(*platt, *_band(platt(prob)), len(label))
 
     def __call__(self, prob: float | np.ndarray) -> Any:
         """The calibrated probability of malignant."""
-        return expit(self.slope * _log_odds(prob) + self.offset)
+        return Platt(self.slope, self.offset)(prob)
 
     def is_unsure(self, calibrated: float | np.ndarray) -> Any:
         """Whether a calibrated probability lies in the band."""
@@ -99,10 +89,6 @@ def _band(calibrated: np.ndarray) -> tuple[float, float]:
     low = ordered[sensitivity >= SHARE].max()
     high = np.nextafter(ordered[specificity >= SHARE].min(), 1.0)
     return float(low), float(max(low, high))
-
-
-def _log_odds(prob: float | np.ndarray) -> Any:
-    return logit(np.clip(prob, EDGE, 1 - EDGE))
 
 
 class FitCalibration:
@@ -161,7 +147,7 @@ class FitCalibration:
 
 def save_calibration(weights: str, calibration: Calibration) -> None:
     """Write ``calibration`` beside the ``weights`` that it belongs to."""
-    write_json(file_of(weights), {"weights": digest_of(Path(weights)), **calibration._asdict()}, indent=1)
+    save_numbers(file_of(weights), calibration._asdict(), weights=weights)
 
 
 def read_calibration(weights: str) -> Calibration | None:
@@ -170,22 +156,13 @@ def read_calibration(weights: str) -> Calibration | None:
     Raises:
         ValueError: the file is damaged.
     """
-    path = file_of(weights)
-    if not path.is_file() or not Path(weights).is_file():
-        return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        digest, numbers = content.pop("weights"), Calibration(**content)
-        valid = all(isinstance(value, int | float) and isfinite(value) for value in numbers)
-        valid = valid and numbers.slope > 0 and 0 <= numbers.low <= numbers.high <= 1
-    except (ValueError, TypeError, KeyError, AttributeError):
-        valid = False
-    if not valid:
-        raise ValueError(f"{str(path)!r} is damaged; make it anew: {ANEW}")
-    if digest != digest_of(Path(weights)):
-        logger.warning("%s belongs to other weights and is not used; make it anew: %s", path, ANEW)
-        return None
-    return numbers
+    numbers = read_numbers(file_of(weights), weights=weights, anew=ANEW, valid=_can_be)
+    return None if numbers is None else Calibration(**numbers)  # type: ignore[arg-type]
+
+
+def _can_be(numbers: dict[str, float]) -> bool:
+    known = Calibration(**numbers)  # type: ignore[arg-type]
+    return known.slope > 0 and 0 <= known.low <= known.high <= 1
 
 
 def calibrated_metrics(

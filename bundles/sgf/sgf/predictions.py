@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from common.engine.familiarity import TellFamiliarity
+from common.engine.sentence_calibration import mark_doubtful, read_calibration
 from common.images.files import open_image, to_grey
 from common.results import drawing
 from common.results.predictions import PredictionFiles, Shown
@@ -28,11 +29,13 @@ def prediction_files(
     """The handler of inference."""
     file = Path(labels_dir) / "topics.json"
     topics = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    calibration = None if familiarity is None else read_calibration(familiarity.weights)
 
     def show(_: str, item: dict, data: dict) -> Shown:
         sentences = sentences_of(item, tokenizer)
         images = data["images"].split("\n")
         entry = describe(item, sentences, tokenizer, topics) | {"images": images}
+        mark_doubtful(entry, calibration)
         entry |= {"reference": data["reference"]} if "reference" in data else {}
         pictures = {"attention": partial(draw, images, sentences)}
         attention = [sentence.attention[: len(images)] for sentence in sentences]

@@ -51,9 +51,11 @@ function looksOf({ entry, attention, lit: boxes }, index) {
   return [named, looks].filter(Boolean).join(" ");
 }
 
-function marksOf({ unseen = [], denied_but_seen: denied = [] }) {
-  const unseenMark = unseen.length ? [text("unseen", { names: unseen.join(", ") })] : [];
-  return denied.length ? [...unseenMark, text("denied", { names: denied.join(", ") })] : unseenMark;
+function marksOf({ unseen = [], denied_but_seen: denied = [], doubtful = false, right = 0 }) {
+  const marks = doubtful ? [text("doubtful", { share: `${Math.round(100 * right)} %` })] : [];
+  if (unseen.length) marks.push(text("unseen", { names: unseen.join(", ") }));
+  if (denied.length) marks.push(text("denied", { names: denied.join(", ") }));
+  return marks;
 }
 
 /** The detector's boxes, and those that no sentence speaks of. */

@@ -10,6 +10,7 @@ from PIL import Image
 
 from common.datasets.coco import to_xyxy
 from common.engine.familiarity import TellFamiliarity
+from common.engine.sentence_calibration import mark_doubtful, read_calibration
 from common.images.files import open_image, to_grey
 from common.results import drawing
 from common.results.findings import Finding, box_size
@@ -39,6 +40,8 @@ def prediction_files(
             the data set's own.
     """
 
+    calibration = None if familiarity is None else read_calibration(familiarity.weights)
+
     def show(_: str, item: dict, data: dict) -> Shown:
         sentences = sentences_of(item, tokenizer)
         boxes = json.loads(data["detections"])
@@ -46,6 +49,7 @@ def prediction_files(
         images = data["images"].split("\n")
         boxes = [box | box_size(corner, images[0]) for box, corner in zip(boxes, corners(boxes), strict=True)]
         entry = describe(item, sentences, shares, tokenizer) | {"boxes": boxes, "images": images}
+        mark_doubtful(entry, calibration)
         if detector is not None:
             mark_disagreements(entry, detector["labels"])
         entry |= {"reference": data["report"]} if "report" in data else {}

@@ -1,0 +1,32 @@
+"""Whether a generated sentence is right: what it states and denies against what the reference report does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from common.metrics.assertion import ABSENT, PRESENT
+from common.metrics.entities import read_entities
+from common.metrics.entity_status import statuses
+from common.metrics.observations import NO_FINDING, NOT_NAMED, label
+
+
+def said_of(text: str, organ: str) -> dict[str, str]:
+    """What ``text`` says of each observation (of the chest: CheXpert's) or entity: "present", "uncertain", "absent"."""
+    if organ == "chest":
+        told = label(text).items()
+        return {name: status for name, status in told if status != NOT_NAMED and name != NO_FINDING}
+    return statuses(text, read_entities(organ))
+
+
+def is_right(said: Mapping[str, str], reference: Mapping[str, str]) -> bool | None:
+    """Whether all that is ``said`` fits the ``reference`` report; None where nothing is said.
+
+    A statement, sure or not, is right if the reference makes it, too, surely or not; a denial, unless the reference
+    states what it denies.
+    """
+    if not said:
+        return None
+    return all(
+        reference.get(name) != PRESENT if status == ABSENT else reference.get(name, ABSENT) != ABSENT
+        for name, status in said.items()
+    )
