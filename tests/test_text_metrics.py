@@ -88,6 +88,12 @@ def test_tokens():
     ]
 
 
+@pytest.mark.parametrize("metric", [bleu, rouge_l, cider_d, meteor])
+def test_texts_in_place_of_tokens_are_refused(metric):
+    with pytest.raises(TypeError, match="'a nodule' is a text, whose letters would be scored; pass tokens_of"):
+        metric(["a nodule"], [["a", "nodule"]])
+
+
 def test_unequal_lists_are_refused():
     with pytest.raises(ValueError, match="reports: 1 predictions for 2 references"):
         bleu([["a"]], [["a"], ["b"]])

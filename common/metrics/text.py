@@ -160,3 +160,5 @@ def text_metrics(predictions: Sequence[str], references: Sequence[str]) -> dict[
 def _check(predictions: Sequence, references: Sequence) -> None:
     if len(predictions) != len(references) or not references:
         raise ValueError(f"reports: {len(predictions)} predictions for {len(references)} references; give one each")
+    for text in (text for text in (*predictions, *references) if isinstance(text, str)):
+        raise TypeError(f"reports: {text[:40]!r} is a text, whose letters would be scored; pass tokens_of(text)")

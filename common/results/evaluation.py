@@ -77,7 +77,7 @@ class ResultFiles:
         write_rows(folder / "per_case.csv", [list(columns), *zip(*columns.values(), strict=True)])
         write_strata(folder, columns, who_of, [levels[index] for index in order] if levels else [])
         said = described(len(names), len(set(patients)))
-        write_page(folder, evaluated=said)
+        write_page(folder, title=title_of_run(), evaluated=said)
         first = headlines(name for name, value in metrics.items() if value is not None) or list(metrics)
         numbers = ", ".join(f"{name} {metrics[name]:.3f}" for name in first if metrics[name] is not None)
         logger.info("%s: %s; all results: %s", said, numbers, folder / "index.html")
@@ -92,6 +92,14 @@ def described(cases: int, patients: int) -> str:
     weights = f", by {known['weights']}" if known.get("weights") else ""
     whose = f" of {patients} patients" if patients else ""
     return f"{cases} cases{whose}{split}{weights}, {datetime.date.today().isoformat()}"
+
+
+def title_of_run() -> str | None:
+    """Names the bundle whose evaluation runs; None: no bundle does."""
+    parser = running_parser()
+    if parser is None or "bundle_root" not in parser:
+        return None
+    return f"{Path(str(parser.get_parsed_content('bundle_root'))).resolve().name}: evaluation"
 
 
 def _numbers(columns: dict[str, list], index: int) -> dict[str, float]:

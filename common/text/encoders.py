@@ -200,7 +200,8 @@ def clip_text_encoder(*, weights: str | CLIPTextModel, trainable_layers: Optiona
         trainable_layers: of :class:`PretrainedTextEncoder`.
     """
     clip = weights if isinstance(weights, CLIPTextModel) else CLIPTextModel.from_pretrained(weights)
-    return PretrainedTextEncoder(_ClipLayers(clip), clip.encoder.layers, causal=True, trainable_layers=trainable_layers)
+    layers = _ClipLayers(clip)
+    return PretrainedTextEncoder(layers, layers.clip.encoder.layers, causal=True, trainable_layers=trainable_layers)
 
 
 class _BertLayers(nn.Module):
@@ -229,7 +230,7 @@ class _ClipLayers(nn.Module):
 
     def __init__(self, clip: CLIPTextModel) -> None:
         super().__init__()
-        self.clip = clip
+        self.clip = getattr(clip, "text_model", clip)  # the tower itself, which early releases of transformers 5 wrap
         self.words: nn.Embedding = clip.get_input_embeddings()  # type: ignore[assignment]
 
     def forward(self, embedded: torch.Tensor, allowed: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:

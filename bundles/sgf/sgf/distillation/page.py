@@ -63,10 +63,10 @@ def write_page(
     ]
     sections = [
         blocks.Section("Figures", [blocks.table(list(metrics.items()))]),
+        blocks.Section("Reports", [reports]),
         blocks.Section(
             "Topics of the training reports", [blocks.table(rows, header=("label", "reports", "words", "an example"))]
         ),
         blocks.Section("Silhouette", [blocks.figure(heat, "the framed one was chosen")]),
-        blocks.Section("Reports", [reports]),
     ]
     write_text(folder / "index.html", blocks.render(f"Topics of {name}", sections))
