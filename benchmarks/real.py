@@ -7,7 +7,8 @@ made again. Intervals are 95 % percentile bootstraps over cases; differences are
 akessfa: learns to read on synthetic data at 96 pixels, is fine-tuned on DDTI at 160, and is tested with the case's own
 templated report, with none and with another case's. Beside it, the image alone. clip_tnseg: likewise, at 160 pixels,
 tested with the case's own phrase and with "thyroid nodule". hfcn: five folds of DDTI's crops and of BUSI, and the
-published branches alone. Both segmenters on BUSI, five folds, by the image alone: BUSI has no reports.
+published branches alone. Both segmenters on BUSI, five folds, by the image alone: BUSI has no reports. There
+clip_tnseg goes on from the weights that come along.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ LESIONS: dict[str, tuple[list[str], dict[str, object], dict[str, object]]] = {
     "akessfa": (
         ["train.json", "ablations/image_only.json"], {"epochs": 25, "batch_size": 8}, {"reports": "empty"},
     ),
-    "clip_tnseg": (["train.json"], {"epochs": 25, "batch_size": 8, "fixed_phrase": "breast lesion"}, {}),
+    "clip_tnseg": (
+        ["train.json", "finetune.json"], {"epochs": 15, "batch_size": 8, "fixed_phrase": "breast lesion"}, {},
+    ),
 }  # fmt: skip
 REPORTS = ("own", "empty", "wrong")
 PHRASES: dict[str, dict[str, object]] = {"own phrase": {}, f'"{PLAIN}"': {"fixed_phrase": PLAIN}}
@@ -136,7 +139,8 @@ def segment_lesions(data: Path, out: Path, bundle: str) -> str:
         folder = folder_of(out, f"{bundle} busi", fold)
         options = {"dataset_dir": data / "busi", "test_fold": fold, "seed": fold, **own}
         train(bundle, folder, configs, options)
-        evaluate(bundle, folder, configs, folder / "test", {**options, **read})
+        tested = [name for name in configs if name != "finetune.json"]
+        evaluate(bundle, folder, tested, folder / "test", {**options, **read})
         with open(folder / "test" / "per_case.csv", newline="") as file:
             cases = list(csv.DictReader(file))
         current = [row for row in cases if isfinite(float(row["dice"] or "nan"))]
