@@ -193,6 +193,11 @@ def load(
     _require_device(device)
     trained = find(bundle)
     check_code(trained.folder)
+    if (trained.folder / "large_files.yml").is_file() and not (trained.models / "model.pt").is_file():
+        raise FileNotFoundError(
+            f"bundle: the weights of {str(bundle)!r} lie elsewhere; unpack it and run python -m monai.bundle "
+            "download_large_files --bundle_path FOLDER"
+        )
     require_weights(str(trained.models / "model.pt"))
     return Model(trained, device=device, batch_size=batch_size, refuse_unfamiliar=refuse_unfamiliar)
 

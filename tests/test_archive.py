@@ -41,6 +41,24 @@ def test_an_archive_holds_its_settings_and_its_tokenizer(bundle, tmp_path):
     answers_as_the_bundle(tmp_path / "models" / "model.ts", bundle)
 
 
+def test_an_archive_brings_its_own_weights_and_tokenizer(tmp_path):
+    models = tmp_path / "models"
+    shutil.copytree(ROOT / "bundles" / "akessfa" / "models", models)
+    state = torch.load(models / "model.pt", weights_only=True)
+    torch.save({name: 0.9 * value if value.is_floating_point() else value for name, value in state.items()},
+               models / "model.pt")  # fmt: skip
+    (models / "model.json").unlink()
+    (models / "report_tokenizer.json").rename(tmp_path / "words.json")
+    config = "bundles/akessfa/configs/inference.json"
+    given = ("--config_file", config, "--ckpt_dir", models, "--tokenizer_path", tmp_path / "words.json")
+    checked(monai_bundle("run", "--run_id", "export_torchscript", *given), 0)
+    trained = find(models / "model.ts")
+    assert (trained.models / "model.pt").read_bytes() == (models / "model.pt").read_bytes()
+    assert (trained.models / "report_tokenizer.json").read_bytes() == (tmp_path / "words.json").read_bytes()
+    answers = [predict.load(of)(lobe()[0], report="A round nodule.") for of in (models / "model.ts", "akessfa")]
+    assert answers[0].confidence != answers[1].confidence
+
+
 def answers_as_the_bundle(archive, bundle):
     image = archive.parent / "lobe.png"
     Image.fromarray(lobe()[0]).save(image)
@@ -75,13 +93,31 @@ def test_no_file_of_an_archive_leaves_its_folder(tmp_path):
         whole.writestr("m/bundle/bundle.json", '{"name": "../../akessfa"}')
         for name in ("model.pt", "../../escaped", "configs/inference.json"):
             whole.writestr(f"m/bundle/{name}", "{}")
-    with pytest.raises(ValueError, match="holds no bundle's trained files"):
+    with pytest.raises(ValueError, match=r"is of '\.\./\.\./akessfa', and no bundle of that name is installed here"):
         find(archive)
     with zipfile.ZipFile(archive, "a") as whole:
         whole.writestr("n/bundle/bundle.json", '{"name": "akessfa"}')
     trained = find(archive)
     assert [file.name for file in trained.models.iterdir()] == ["model.pt"]
     assert trained.folder == ROOT / "bundles" / "akessfa"
+
+
+@pytest.mark.parametrize("name", ["evil", "akessfa"])
+def test_a_folder_beside_an_archive_is_not_its_bundle(name, tmp_path, monkeypatch):
+    for part in (name, f"{name}/{name}"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "__init__.py").touch()
+    (tmp_path / name / "configs").mkdir()
+    (tmp_path / name / "configs" / "inference.json").write_text("{}")
+    with zipfile.ZipFile(tmp_path / "model.ts", "w") as whole:
+        whole.writestr("m/bundle/bundle.json", json.dumps({"name": name}))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    if name == "akessfa":
+        assert find("model.ts").folder == ROOT / "bundles" / "akessfa"
+    else:
+        with pytest.raises(ValueError, match="is of 'evil', and no bundle of that name is installed here"):
+            find("model.ts")
 
 
 def test_sizes_are_those_of_the_training(tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from monai.bundle import download_large_files
 
+from common import predict
 from common.pack import pack
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -64,6 +65,10 @@ def test_weights_may_lie_elsewhere(toy, tmp_path):
     held = names_of(archive)
     assert "toy/models/model.pt" not in held and "toy/models/tokenizer.json" in held
     zipfile.ZipFile(archive).extractall(tmp_path / "new")
+    if not (tmp_path / "new" / "toy" / "configs" / "inference.json").is_file():
+        (tmp_path / "new" / "toy" / "configs" / "inference.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match=r"lie elsewhere; unpack it and run .* download_large_files"):
+        predict.load(tmp_path / "new" / "toy")
     download_large_files(str(tmp_path / "new" / "toy"))
     for name in ("model.pt", "detector.pt", "clip/model.safetensors"):
         assert (tmp_path / "new" / "toy" / "models" / name).read_bytes() == (away / name).read_bytes()

@@ -93,6 +93,15 @@ def test_the_page_shows_groups_and_agreement(tmp_path):
     assert "TI-RADS 4a" in page and "large: 70 to 90 px" in page and "long axes: each dot" in page
 
 
+def test_what_an_earlier_evaluation_wrote_goes_and_undefined_dice_counts_for_nothing(tmp_path):
+    write_strata(tmp_path, {"dice": [0.5, 0.7, float("nan")]}, ["a", "b", "c"], ["4a", "4a", "4a"])
+    with open(tmp_path / "strata.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["cases"] == "2" and float(row["dice"]) == pytest.approx(0.6)
+    write_strata(tmp_path, {"dice": [0.5]}, ["a"], [])
+    assert not (tmp_path / "strata.csv").exists()
+
+
 def test_an_image_without_nodule_is_in_no_third(tmp_path):
     Image.new("L", (8, 8)).save(tmp_path / "a.png")
     write_strata(tmp_path, {"dice": [1.0], "long_axis_px_true": [0.0]}, ["a"], [])

@@ -4,6 +4,7 @@ import pytest
 from PIL import Image
 
 from common.cli.predict import main
+from common.cli.verbose import VARIABLE
 from tests.test_shipped_weights import lobe
 from tests.warm import monai_bundle
 
@@ -33,9 +34,9 @@ def test_another_word_is_refused(image, tmp_path):
 
 
 def test_the_command_says_versions_if_asked(image, tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("VERBOSE", "")  # and what is set is taken back afterwards
+    monkeypatch.setenv(VARIABLE, "0")  # and what is set is taken back afterwards
     assert main(["akessfa", str(image), "--out", str(tmp_path / "out"), "--verbose"]) == 0
     assert "MONAI version" in capsys.readouterr().out
-    monkeypatch.setenv("VERBOSE", "")
+    monkeypatch.setenv(VARIABLE, "0")
     assert main(["akessfa", str(image), "--out", str(tmp_path / "quiet")]) == 0
     assert "MONAI version" not in capsys.readouterr().out

@@ -15,10 +15,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.cli.completion import complete
+from common.cli.completion import BUNDLES, complete
 
 logger = logging.getLogger(__name__)
-BUNDLES = ("akessfa", "clip_tnseg", "hfcn", "sgf", "d2rnet")
 EXAMPLES = 10
 
 

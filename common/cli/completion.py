@@ -6,8 +6,7 @@ import argparse
 import os
 from collections.abc import Sequence
 
-from common.cli.trained import BUNDLES
-
+BUNDLES = ("akessfa", "clip_tnseg", "hfcn", "sgf", "d2rnet")
 ASKED = "_ARGCOMPLETE"  # set by the shell when it asks
 
 
@@ -21,5 +20,4 @@ def complete(parser: argparse.ArgumentParser) -> None:
 
 def bundles(prefix: str, **_: object) -> Sequence[str]:
     """Names of the bundles that come along."""
-    names = sorted(folder.name for folder in BUNDLES.glob("*") if (folder / "configs" / "inference.json").is_file())
-    return [name for name in names if name.startswith(prefix)]
+    return [name for name in BUNDLES if name.startswith(prefix)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
+from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -29,9 +31,15 @@ def bundle_root(name: str) -> str:
     return str(folder)
 
 
-def installed(name: str) -> Path | None:
-    """The folder of the bundle whose package ``name`` is installed: from a wheel its own, else the one around it."""
-    spec = find_spec(name) if name.isidentifier() else None
+def installed(name: str, *, places: Sequence[str] | None = None) -> Path | None:
+    """The folder of the bundle whose package ``name`` is installed: from a wheel its own, else the one around it.
+
+    Args:
+        places: folders that may hold the package; None: all that Python imports from.
+    """
+    if not name.isidentifier():
+        return None
+    spec = find_spec(name) if places is None else PathFinder.find_spec(name, places)
     if spec is None or spec.origin is None:
         return None
     package = Path(spec.origin).parent

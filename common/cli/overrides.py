@@ -74,7 +74,7 @@ def check_command_line() -> None:
 def _listen(flags: Mapping[str, object]) -> None:
     """Bring back what libraries say, once, if ``--verbose`` asks for it."""
     asked = typed_values({VERBOSE: flags.get(VERBOSE, False)}, bundle.ConfigParser({VERBOSE: False}))
-    if asked[VERBOSE] and not is_verbose():
+    if asked[VERBOSE] and not is_verbose():  # the second check of a command finds it said
         speak_of_everything()
 
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.cli.completion import bundles, complete
-from common.cli.trained import find
+from common.cli.trained import PACKED, find
 from common.cli.verbose import speak_of_everything
 
 logger = logging.getLogger(__name__)
@@ -77,7 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> int:
     """Refuse what can be seen to fail before MONAI's import, which takes seconds; then predict."""
     try:
-        find(options.bundle)
+        if Path(options.bundle).suffix not in PACKED:
+            find(options.bundle)
         if (options.out / "predictions.json").exists() and not options.overwrite:
             raise ValueError(f"--out: {options.out} holds results; pass another folder, or --overwrite")
     except (ValueError, OSError) as error:

@@ -11,8 +11,10 @@ import difflib
 import hashlib
 import json
 import shutil
+import sys
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -24,6 +26,7 @@ TRAINED = (  # a trained bundle's files beside model.pt and model.json
     "sentence_calibration.json", "detector.pt", "detector.json", "detector_settings.json",
 )  # fmt: skip
 ARCHIVES = (".ts", ".pt2")
+PACKED = (".zip", *ARCHIVES)
 INSIDE = "bundle"  # folder in an archive, of the trained files and of NAME, which names the bundle
 NAME = "bundle.json"
 
@@ -56,15 +59,13 @@ def find(bundle: str | Path) -> Trained:
     return Trained(folder, folder / "models")
 
 
-def add_to(archive: Path, *, bundle: str, weights: Path, settings: Path) -> None:
+def add_to(archive: Path, *, bundle: str, files: Mapping[str, Path]) -> None:
     """Add to an archive that torch wrote, a zip, what :func:`find` needs to predict with it.
 
     Args:
         bundle: its name.
-        weights: the trained network, and beside it the other trained files.
-        settings: its ``model.json``.
+        files: "model.pt", "model.json" and some of :data:`TRAINED`, by name; those that are no files are left out.
     """
-    files = {"model.pt": weights, "model.json": settings, **{name: weights.parent / name for name in TRAINED}}
     with zipfile.ZipFile(archive, "a") as whole:
         top = PurePosixPath(whole.namelist()[0]).parts[0]
         whole.writestr(f"{top}/{INSIDE}/{NAME}", json.dumps({"name": bundle}))
@@ -111,20 +112,33 @@ def _from_archive(path: Path) -> Trained:
                 for name in (NAME, "model.pt", "model.json", *TRAINED)
                 if (INSIDE, name) in parts
             }
-        bundle = json.loads(files[NAME])["name"]
-        if not bundle.isidentifier():  # never a path, whose config would run
-            raise ValueError(bundle)
+        bundle = str(json.loads(files[NAME])["name"])
     except zipfile.BadZipFile as error:
         raise ValueError(f"bundle: {str(path)!r} is damaged ({error}); export it anew") from error
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"bundle: {str(path)!r} holds no bundle's trained files; export it anew (--run_id export_torchscript or "
             "export_program of configs/inference.json)"
         ) from error
+    folder = _ours(bundle)
+    if folder is None:
+        raise ValueError(f"bundle: {str(path)!r} is of {bundle!r}, and no bundle of that name is installed here")
     models = _temporary()
     for name in files.keys() - {NAME}:
         (models / name).write_bytes(files[name])
-    return Trained(_folder_of(bundle), models)
+    return Trained(folder, models)
+
+
+def _ours(bundle: str) -> Path | None:
+    """The bundle of this repository or installation, whose config may run: no folder that lies where one works."""
+    if not bundle.isidentifier():
+        return None
+    packed = BUNDLES.parent if (BUNDLES.parent / bundle / "__init__.py").is_file() else None
+    for folder in (BUNDLES / bundle, packed):
+        if folder is not None and (folder / "configs" / "inference.json").is_file():
+            return folder
+    elsewhere = [place for place in sys.path if place and Path(place).resolve() != Path.cwd()]
+    return installed(bundle, places=elsewhere)
 
 
 def _temporary() -> Path:

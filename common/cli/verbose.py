@@ -11,13 +11,13 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-VARIABLE = "VERBOSE"
+VARIABLE = "BUNDLES_SAY_EVERYTHING"
 SILENCED = ("ignite", "monai", "monai.bundle", "onnx_ir", "onnxscript")  # by logging.conf and by the exports
 
 
 def is_verbose() -> bool:
     """Whether everything is wanted."""
-    return bool(os.environ.get(VARIABLE))
+    return os.environ.get(VARIABLE) == "1"
 
 
 def hush(*loggers: str, messages: Sequence[str] = ()) -> None:

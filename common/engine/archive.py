@@ -22,10 +22,14 @@ from torch import nn
 from common.cli.atomic import whole_file
 from common.cli.model_file import path_of
 from common.cli.running import running_parser
-from common.cli.trained import add_to
+from common.cli.trained import TRAINED, add_to
 from common.text.tokenizer import WORD, ReportTokenizer
 
 logger = logging.getLogger(__name__)
+CHOSEN = {  # files that have an option of their own, by its id, and their names beside a trained network
+    "tokenizer_path": ("report_tokenizer.json", "tokenizer.json"), "detector_weights": ("detector.pt",),
+    "detector_settings": ("detector_settings.json",),
+}  # fmt: skip
 
 
 def write_archive(*, network: nn.Module, folder: str) -> None:
@@ -64,8 +68,20 @@ def add_trained(archive: Path) -> None:
     parser = running_parser()
     if parser is not None and "image" in parser:
         weights = Path(parser.get_parsed_content("weights"))
-        folder = Path(str(parser.get_parsed_content("bundle_root"))).resolve()
-        add_to(archive, bundle=folder.name, weights=weights, settings=path_of(weights))
+        files = {"model.pt": weights, "model.json": path_of(weights)}
+        files |= {name: weights.parent / name for name in TRAINED}
+        for id in (id for id in CHOSEN if id in parser):
+            chosen = Path(parser.get_parsed_content(id))
+            files |= {name: chosen for name in TRAINED if name in CHOSEN[id]}
+        add_to(archive, bundle=name_of_bundle(parser), files=files)
+
+
+def name_of_bundle(parser: ConfigParser) -> str:
+    """That of its package, wherever the folder lies and whatever it is called."""
+    config: Any = ConfigParser.load_config_file(
+        Path(str(parser.get_parsed_content("bundle_root"))) / "configs" / "inference.json"
+    )["bundle_root"]
+    return str(config["name"])
 
 
 def portable(tokenizer: ReportTokenizer) -> str:

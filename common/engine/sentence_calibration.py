@@ -17,7 +17,7 @@ from common.engine.distributed import gather, is_first
 from common.metrics.classification import calibration_error
 from common.metrics.entities import organ_of
 from common.metrics.platt import Platt
-from common.metrics.sentence_truth import is_right, said_of
+from common.metrics.sentence_truth import claims_of, is_right, said_of
 from common.text.sentences import parts_of
 from common.text.tokenizer import SentenceTokenizer
 
@@ -123,7 +123,7 @@ class SentenceMetrics:
             for reference, parts in cases
             for known in [said_of(reference, organ)]
             for text, prob in parts
-            if (right := is_right(said_of(text, organ), known)) is not None
+            if (right := is_right(claims_of(text, organ), known)) is not None
         ]
         self.right, self.prob = np.array(told, dtype=float).reshape(-1, 2).T
         if len(self.right):
@@ -135,14 +135,23 @@ class SentenceMetrics:
                     self.right, calibration(self.prob)
                 )
 
-    def fit(self, split: str) -> None:
-        """Write the calibration of the sentences that the evaluation of ``split`` saw; what is there stays if it fails.
+    def require_kept_back(self, split: str) -> None:
+        """Refuse the test split, before anything is evaluated.
 
         Raises:
-            ValueError: the studies are those of a test, or their sentences cannot be calibrated.
+            ValueError: the studies are those of a test.
         """
         if split == "test":
             raise ValueError("split: 'test' is what evaluations measure; calibrate by --split validation")
+        if split == "train":
+            logger.warning("split: of studies that the network was trained on, sentences are surer than of others")
+
+    def fit(self) -> None:
+        """Write the calibration of the sentences that the evaluation saw; what is there stays if it fails.
+
+        Raises:
+            ValueError: they cannot be calibrated.
+        """
         if not is_first():
             return
         try:

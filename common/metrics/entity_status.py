@@ -44,13 +44,17 @@ def statuses(report: str, entities: Entities) -> dict[str, str]:
     Over its mentions present goes before uncertain, and that before absent. Only :data:`FINDINGS` are not present: "no
     nodule in the left lobe" says that there is a left lobe.
     """
-    said = _chinese(report, entities) if _CHINESE.search(report) else _english(report, entities)
     best: dict[str, str] = {}
-    for name, found in said:
+    for name, found in mentions(report, entities):
         status = found if name in FINDINGS else PRESENT
         if _RANK[status] > _RANK.get(best.get(name, ""), 0):
             best[name] = status
     return {name: best[name] for name in entities if name in best}
+
+
+def mentions(report: str, entities: Entities) -> Iterator[tuple[str, str]]:
+    """Each mention of one of ``entities`` and its status; of a place, that of what is or is not there."""
+    return _chinese(report, entities) if _CHINESE.search(report) else _english(report, entities)
 
 
 def _chinese(report: str, entities: Entities) -> Iterator[tuple[str, str]]:

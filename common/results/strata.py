@@ -23,14 +23,20 @@ FEWEST = 9  # cases that are divided by size
 def write_strata(folder: Path, columns: Mapping[str, Sequence], patients: Sequence[str], levels: Sequence[str]) -> None:
     """Write ``strata.csv``, mean Dice and its 95 % interval over patients; nothing where the cases tell no group.
 
+    Cases without a nodule have no Dice and are in no group.
+
     Args:
         columns: of ``per_case.csv``, by name.
         patients, levels: of each case; a TI-RADS level may be "".
     """
-    groups = by_size(columns) | by_level(levels)
-    if not groups or "dice" not in columns:
+    (folder / FILE).unlink(missing_ok=True)  # of an earlier evaluation
+    if "dice" not in columns:
         return
     dice = np.array(columns["dice"], dtype=float)
+    defined = {name: at[np.isfinite(dice[at])] for name, at in (by_size(columns) | by_level(levels)).items()}
+    groups = {name: at for name, at in defined.items() if len(at)}
+    if not groups:
+        return
     write_rows(
         folder / FILE, [HEADER, *(_row(name, dice[at], [patients[i] for i in at]) for name, at in groups.items())]
     )

@@ -44,10 +44,11 @@ def in_plane(points: np.ndarray) -> np.ndarray:
 def map_of(distiller: Distiller, reports: Sequence[str], clusters: Sequence[dict]) -> blocks.Block:
     """The reports that the ``distiller`` was fitted on as a map, with the words of the ``clusters``."""
     words = {cluster["label"]: cluster["words"] for cluster in clusters}
+    place = "two numbers" if distiller.reduced.shape[1] == 2 else "two principal components"
     caption = (
-        "Training reports: a dot each, its place the vector's two principal components (moved a little, so that equal "
-        "reports are seen), its colour the topic; a line goes around the inner 90 % of a topic. Point at a topic or a "
-        "dot to read it."
+        f"Training reports: a dot each, its place the reduced vector's {place} (moved a little, so that equal reports "
+        "are seen), its colour the topic; a line goes around the inner 90 % of a topic. Point at a topic or a dot to "
+        "read it."
     )
     return topic_map(in_plane(distiller.reduced), distiller.labels, reports, words, caption=caption)
 
