@@ -244,6 +244,27 @@ def test_too_few_cases_for_one_batch_is_one_line(made, bundle):
     assert re.fullmatch(message, one_line(done))
 
 
+def test_with_less_memory_it_learns_the_same(made, bundle, tmp_path):
+    folder, common = made
+    options = flags(TINY[bundle]["train"], ckpt_dir=tmp_path, gradient_checkpointing="true")
+    monai("run", "--config_file", train_files(bundle), *common, *options)
+    plain, other = (torch.load(place / "model.pt", weights_only=True) for place in (folder / "models", tmp_path))
+    assert plain.keys() == other.keys() and all(torch.equal(plain[name], other[name]) for name in plain)
+
+
+def test_in_float16_it_trains_and_goes_on(made, bundle, tmp_path):
+    _, common = made
+    half = [*common, *flags(ckpt_dir=tmp_path, amp="float16")]
+    monai("run", "--config_file", train_files(bundle), *half, *flags(TINY[bundle]["train"], epochs=1))
+    first = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["scaler"]
+    done = monai("run", "--config_file", train_files(bundle), *half, *flags(TINY[bundle]["train"]), "--resume", "true")
+    assert re.search(r"epoch 2/2 \| loss ", done.stdout)
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert saved["optimizer"]["state"]  # a step was taken
+    assert all(value.isfinite().all() for value in saved["network"].values())
+    assert saved["scaler"]["scale"] <= first["scale"] <= 2**16  # it went on from there
+
+
 def test_finetuning_starts_from_the_pretrained_network(made, bundle):
     folder, common = made
     if not (ROOT / f"bundles/{bundle}/configs/finetune.json").is_file():

@@ -31,7 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--bundle", required=True, choices=BUNDLES, help="that is to train on it")
     parser.add_argument("--annotation", help="sgf, d2rnet: the annotation file, where there are several")
     parser.add_argument("--examples", type=int, default=EXAMPLES, help="shown of each kind of fault (%(default)s)")
-    parser.add_argument("--manifest", type=Path, help="write size, time and SHA-256 of every file to this JSON file")
+    parser.add_argument(
+        "--manifest",
+        type=Path,
+        help="JSON file for size, time and SHA-256 of every file; trainings trust DATASET_DIR/manifest.json",
+    )
     parser.add_argument("--table", type=Path, help="write the data set as a table, to lie in DATASET_DIR as cases.csv")
     complete(parser)
     options = parser.parse_args(arguments)
@@ -59,7 +63,7 @@ def check(options: argparse.Namespace) -> int:
         logger.error("%s", line_of(error))
         return 2
     if options.manifest is not None:
-        write_json(options.manifest, manifest(found), indent=1)
+        write_json(options.manifest, manifest(found, options.dataset_dir), indent=1)
     return report(found, options.bundle, examples=options.examples)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 SEPARATORS = ",;\t"
 NOTHING = ("", "nan", "null", "none", "n/a", "na", "<na>")  # what programs write where a text is missing
+MANIFEST = "manifest.json"  # of a check (common.images.manifest), in a data set's folder
 MOST_CELL = 2**24  # characters of a cell
 
 
@@ -145,5 +146,8 @@ def _lines(text: str) -> Any:
 
 
 def visible(folder: str | Path, pattern: str) -> list[Path]:
-    """Entries of ``folder`` that a person put there, sorted: none that an operating system or a spreadsheet adds."""
-    return [path for path in sorted(Path(folder).glob(pattern)) if not path.name.startswith((".", "~$"))]
+    """Entries of ``folder`` that a person put there, sorted: none that an operating system, a spreadsheet, or
+    ``python -m common.cli.check`` adds.
+    """
+    paths = sorted(Path(folder).glob(pattern))
+    return [path for path in paths if not path.name.startswith((".", "~$")) and path.name != MANIFEST]

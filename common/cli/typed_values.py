@@ -16,6 +16,8 @@ import torch
 from fire.parser import DefaultParseValue
 from monai.bundle import ConfigComponent, ConfigParser, ReferenceResolver
 
+from common.engine.precision import HALVES
+
 MANY = 1_000_000
 RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("epochs", "max_epochs", "val_interval", "batch_size", "accumulate", "val_studies"), (1, MANY)),
@@ -37,7 +39,6 @@ CHOICES = {
     "cache": ("auto", "memory", "disk", "none"),
 }  # fmt: skip
 KINDS: dict[str, object] = {
-    "amp": True,
     "num_workers": 0,
     "test_fold": 0,
 }  # examples, where the config computes a value
@@ -62,6 +63,8 @@ def typed_values(flags: Mapping[str, object], config: ConfigParser) -> dict[str,
         example = KINDS.get(name, example_of(id, config))
         if name == "device":
             values[id] = _device(id, given)
+        elif name == "amp":
+            values[id] = _amp(id, given)
         elif name in CHOICES and isinstance(example, str):
             values[id] = _choice(id, given, CHOICES[name])
         elif isinstance(example, bool | int | float):
@@ -125,6 +128,13 @@ def _choice(id: str, given: object, choices: tuple[str, ...]) -> str:
     if given not in choices:
         raise SystemExit(f"--{id}: {given!r} is none of {', '.join(choices)}")
     return str(given)
+
+
+def _amp(id: str, given: object) -> bool | str:
+    text = str(given).strip().lower()
+    if text not in SWITCHES and text not in HALVES:
+        raise SystemExit(f"--{id}: {given!r} is none of true, false, {', '.join(HALVES)}")
+    return SWITCHES.get(text, text)
 
 
 def _device(id: str, given: object) -> str:

@@ -79,7 +79,7 @@ def read_boxes(root: str, split: str, *, classes: Sequence[str], check: bool = T
     if not raw:
         raise ValueError(f"dataset_dir: {root!r} has no image in split {split!r}")
     if check:
-        check_images([image.path for image in raw])
+        check_images([image.path for image in raw], root=root)
     look = image_size if check else size_if_any
     sizes = [look(image.path) if len(image.boxes) else NO_SIZE for image in raw]
     _check_numbers(raw)

@@ -143,14 +143,25 @@ def find_damaged(found: Found, masks: set[str]) -> None:
             found.faults["missing" if seen.error == "missing" else "damaged"].append(
                 name if seen.error == "missing" else seen.error
             )
-    for case in all_cases(found):
-        if not isinstance(case.get("label"), str):
-            continue
-        image, mask = found.files[case["image"]], found.files[case["label"]]
-        if image.size and mask.size and image.size != mask.size:
-            found.faults["mask of another size"].append(f"{case['label']}: {mask.size}, its image {image.size}")
-        if mask.empty:
-            found.notes["empty mask"].append(case["label"])
+    for name, mask in unlike_pairs(found):
+        sizes = found.files[mask].size, found.files[name].size
+        found.faults["mask of another size"].append(f"{mask}: {sizes[0]}, its image {sizes[1]}")
+    empty = [mask for _, mask in pairs_of(found) if found.files[mask].empty]
+    if empty:
+        found.notes["empty mask"] += empty
+
+
+def pairs_of(found: Found) -> Iterator[tuple[str, str]]:
+    """Names of each image and its mask."""
+    return ((case["image"], case["label"]) for case in all_cases(found) if isinstance(case.get("label"), str))
+
+
+def unlike_pairs(found: Found) -> Iterator[tuple[str, str]]:
+    """Those whose mask has another size than the image."""
+    for name, mask in pairs_of(found):
+        sizes = found.files[name].size, found.files[mask].size
+        if all(sizes) and sizes[0] != sizes[1]:
+            yield name, mask
 
 
 def find_copies(found: Found, masks: set[str]) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from common.cli.location import installed
-from common.datasets.inspection import GENERATORS, SPLITS, TEMPLATED, Found, images_of
+from common.datasets.inspection import GENERATORS, SPLITS, TEMPLATED, Found, images_of, unlike_pairs
 from common.datasets.malignancy import malignancy
-from common.images.dicom import source_of
+from common.images.manifest import manifest_of
 
 logger = logging.getLogger(__name__)
 
@@ -103,13 +103,9 @@ def table_of(found: Found, root: Path) -> list[dict[str, str]]:
     return rows
 
 
-def manifest(found: Found) -> dict[str, Any]:
-    """Path, bytes, time of change, decoded size and SHA-256 of every file."""
-    entries = {
-        name: {
-            "bytes": seen.bytes, "mtime": Path(source_of(name)[0]).stat().st_mtime, "size": seen.size,
-            "sha256": seen.digest,
-        }
-        for name, seen in found.files.items() if not seen.error
-    }  # fmt: skip
-    return {"layout": found.layout, "files": entries}
+def manifest(found: Found, root: str) -> dict[str, Any]:
+    """Bytes, time of change, decoded size and SHA-256 of every file of ``root``, and what is wrong with the others."""
+    sound = {name: {"size": seen.size, "sha256": seen.digest} for name, seen in found.files.items() if not seen.error}
+    damaged = {name: seen.error for name, seen in found.files.items() if seen.error}
+    damaged |= {mask: f"a mask of another size than {image}" for image, mask in unlike_pairs(found)}
+    return {"layout": found.layout, **manifest_of(root, sound, damaged)}

@@ -88,8 +88,8 @@ def read_dataset(root: str, split: str, *, test_fold: int | None = None, check: 
         raise ValueError(f"dataset_dir: {root!r} ({layout.description}) has no image in split {split!r}")
     if not check:
         return cases
-    check_images([case["image"] for case in cases if isinstance(case["label"], list)])
-    check_pairs([case for case in cases if isinstance(case["label"], str)])
+    check_images([case["image"] for case in cases if isinstance(case["label"], list)], root=root)
+    check_pairs([case for case in cases if isinstance(case["label"], str)], root=root)
     return cases
 
 

@@ -71,7 +71,7 @@ def read_studies(
         raise ValueError(f"dataset_dir: {str(file)!r} has no study with a report in split {SPLITS[split]!r}")
     written = fixed_sample(written, most, key="study")
     if check:
-        check_images([image for study in written for image in study["images"]])
+        check_images([image for study in written for image in study["images"]], root=root)
     return packed(written) if pack else written
 
 

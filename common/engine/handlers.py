@@ -18,6 +18,7 @@ from common.cli.running import running_parser
 from common.engine.averaging import AveragedWeights
 from common.engine.distributed import EqualBuffers
 from common.engine.familiarity import FitFamiliarity
+from common.engine.precision import scaler_of
 from common.engine.progress import BestLine, EpochLine
 from common.engine.schedules import StepSchedule
 from common.engine.seeds import Seeds
@@ -107,6 +108,7 @@ class TrainingHandlers:
         weights: file of the best network; None: nothing is saved but the history.
         ema_decay: of :class:`common.engine.averaging.AveragedWeights`, then validated and saved as the best; 0: none.
         accumulate: batches whose gradients make one step (:func:`common.engine.steps.take_step`).
+        amp: as :func:`common.engine.precision.half_of` has it; what float16 needs is then part of the state.
         save_minutes: between two states saved within an epoch.
         pretrained: folder of a trained network to start from, a file of the name of ``weights`` in it; None: none.
         companions: of :class:`common.engine.state.TrainingState`.
@@ -133,12 +135,16 @@ class TrainingHandlers:
         deterministic: bool = False,
         resume: bool = False,
         accumulate: int = 1,
+        amp: bool | str = False,
         save_minutes: float = 15.0,
         pretrained: str | None = None,
         companions: Sequence[Callable[[], Sequence[str | Path]]] = (),
     ) -> None:
         _check(schedule, accumulate)
         self.accumulate = accumulate
+        self.scaler = scaler_of(getattr(evaluator.state, "device", "cpu"), amp)
+        if self.scaler is not None:
+            state = {**state, "scaler": self.scaler}
         schedules = [item for item in state.values() if isinstance(item, LRScheduler)]
         averages, state, best = _averaged(state, best, evaluator, ema_decay)
         line = EpochLine(evaluator=evaluator, path=f"{folder}/{prefix}history.csv")
@@ -167,6 +173,6 @@ class TrainingHandlers:
             self.handlers += [self.familiarity] if self.familiarity is not None else []
 
     def attach(self, engine: Engine) -> None:
-        engine.state.accumulate = self.accumulate  # type: ignore[attr-defined]
+        engine.state.accumulate, engine.state.scaler = self.accumulate, self.scaler  # type: ignore[attr-defined]
         for handler in self.handlers:
             handler.attach(engine)

@@ -28,21 +28,29 @@ def take_step(
     """Add the gradient of ``loss``; at the end of a group of ``accumulate`` batches, and of an epoch, take a step.
 
     The step goes down the group's mean, as that of one batch of ``accumulate`` times the size would, but for norms that
-    see the batch.
+    see the batch. In float16 it is left out where the gradient overflows (:func:`common.engine.precision.scaler_of`).
 
     Args:
-        clip: called before the step.
+        clip: called before the step, on gradients of their true size.
         optimizer: None: ``engine``'s.
     """
     optimizer = engine.optimizer if optimizer is None else optimizer  # type: ignore[attr-defined]
     first, last = place_in_group(engine)
     if first:
         optimizer.zero_grad()
-    size = group_size(engine)
-    (loss / size if size > 1 else loss).backward()
-    if last:
-        clip()
+    size, scaler = group_size(engine), getattr(engine.state, "scaler", None)
+    mean = loss / size if size > 1 else loss
+    (mean if scaler is None else scaler.scale(mean)).backward()
+    if not last:
+        return
+    if scaler is not None:
+        scaler.unscale_(optimizer)
+    clip()
+    if scaler is None:
         optimizer.step()
+    else:
+        scaler.step(optimizer)
+        scaler.update()
 
 
 def accumulated(engine: Engine) -> int:

@@ -70,6 +70,8 @@ def norm(channels: int) -> nn.BatchNorm2d:
 class InvertedResidual(nn.Module):
     """Widen, filter each channel, narrow; plus the input where the size stays (MobileNetV2's block)."""
 
+    recomputable = True
+
     def __init__(self, inputs: int, outputs: int, *, kernel: int, stride: int, factor: int) -> None:
         super().__init__()
         hidden = inputs * factor

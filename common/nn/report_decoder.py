@@ -32,6 +32,8 @@ class FeedForward(nn.Module):
 class EncoderLayer(nn.Module):
     """Self-attention and feed-forward, each on the norm of its input and added to it."""
 
+    recomputable = True
+
     def __init__(self, *, dim: int, hidden: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.attention = MultiHeadAttention(dim=dim, heads=heads, dropout=dropout)
@@ -70,6 +72,8 @@ class DecoderLayer(nn.Module):
 
     ``modulation``: (3, 2, B, T, dim), what a relational memory adds to the three norms; None: there is none.
     """
+
+    recomputable = True
 
     def __init__(self, *, dim: int, hidden: int, heads: int, dropout: float) -> None:
         super().__init__()

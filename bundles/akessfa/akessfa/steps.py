@@ -6,6 +6,7 @@ import torch
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from torch import nn
 
+from common.engine.precision import autocast
 from common.engine.steps import clip_and_step, emit, emit_predictions, emit_training, mean_of_logits, to_device
 from common.text.sides import mirrored_text
 
@@ -17,7 +18,7 @@ from .phases import Phase, PhaseSchedule
 
 
 def evaluate_step(
-    engine: SupervisedEvaluator, batch: dict, *, amp: bool, top_k: int, sides: torch.Tensor | None = None
+    engine: SupervisedEvaluator, batch: dict, *, amp: bool | str, top_k: int, sides: torch.Tensor | None = None
 ) -> dict:
     """Segment with and without the report, and without chosen words; score the words by three methods.
 
@@ -31,7 +32,7 @@ def evaluate_step(
     network: AKESSFA = engine.network  # type: ignore[assignment]
     network.eval()
     text = [data[key] for key in TEXT]
-    with torch.no_grad(), torch.autocast(data["image"].device.type, dtype=torch.bfloat16, enabled=amp):
+    with torch.no_grad(), autocast(data["image"].device, amp):
         scores = word_scores(network, data)
         is_word = network.segmenter.is_word(*text[:2])
         others = truth["attribute"] * truth["about_nodule"] * (1 - truth["about_image"])
@@ -100,7 +101,7 @@ def highest(scores: torch.Tensor, allowed: torch.Tensor, count: int) -> torch.Te
     return marked * (allowed > 0)
 
 
-def infer_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool, sides: torch.Tensor | None = None) -> dict:
+def infer_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool | str, sides: torch.Tensor | None = None) -> dict:
     """Segment with the full report: ``image, pred`` (logits), ``keywords`` (B, L), ``attention`` (B, h, w, L).
 
     ``attention`` is that of stride 8; ``sentence_score`` (B, L) gives each word its sentence's mean keyword; ``fit``
@@ -113,7 +114,7 @@ def infer_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool, sides: to
     network: AKESSFA = engine.network  # type: ignore[assignment]
     network.eval()
     text = [data[key] for key in TEXT]
-    with torch.no_grad(), torch.autocast(data["image"].device.type, dtype=torch.bfloat16, enabled=amp):
+    with torch.no_grad(), autocast(data["image"].device, amp):
         explanation = network.explain(data["image"], *text)
         logits = explanation.logits.float()
         if sides is not None:
@@ -147,26 +148,27 @@ def train_step(
     weights: dict[str, float],
     erasure: dict[str, float],
     clip: float,
-    amp: bool,
+    amp: bool | str,
 ) -> list[dict]:
     """Take the segmenter's step and, in the game before it, the generator's; return every term by name in ``terms``.
 
     ``segmenter`` and ``generator`` are the network's parts, wrapped where there are several processes; ``weights``
     those of the terms ``image_only, full, dropped, keywords, alignment`` (default 1); ``erasure`` the settings of
-    :func:`akessfa.erasure.keyword_targets`; ``clip`` the largest gradient norm; ``amp`` bfloat16 autocast.
+    :func:`akessfa.erasure.keyword_targets`; ``clip`` the largest gradient norm; ``amp`` of
+    :func:`common.engine.precision.half_of`.
     """
     data = to_device(batch, engine.state.device, TENSORS)
     network: AKESSFA = engine.network  # type: ignore[assignment]
-    autocast = torch.autocast(data["image"].device.type, dtype=torch.bfloat16, enabled=amp)
+    half = autocast(data["image"].device, amp)
     terms, keywords = dict[str, torch.Tensor](), None
     if phases.phase == Phase.GAME:
         terms, keywords = _generator_step(
-            engine, generator, generator_optimizer, data, autocast, erasure=erasure, clip=clip
+            engine, generator, generator_optimizer, data, half, erasure=erasure, clip=clip
         )
     network.train()
     aligned = weights.get("alignment", 1.0) > 0
     versions = _versions(data, phases.phase, keywords, aligned=aligned)
-    with autocast:
+    with half:
         keep = torch.stack(list(versions.values()), dim=1)
         region = data["label"] if aligned else None
         logits, affinity = segmenter(data["image"], *(data[key] for key in TEXT), keep, region)
@@ -201,7 +203,7 @@ def _generator_step(
     generator: nn.Module,
     optimizer: torch.optim.Optimizer,
     data: dict[str, torch.Tensor],
-    autocast: torch.autocast,
+    half: torch.autocast,
     *,
     erasure: dict[str, float],
     clip: float,
@@ -215,7 +217,7 @@ def _generator_step(
     segmenter, text = network.segmenter, [data[key] for key in TEXT]
     is_word = segmenter.is_word(*text[:2])
     network.eval()
-    with torch.no_grad(), autocast:
+    with torch.no_grad(), half:
         features = segmenter.encode_image(data["image"])
         evidence = segmenter.examine(features, *text)
 
@@ -225,7 +227,7 @@ def _generator_step(
 
         targets = keyword_targets(loss_of, text[2], is_word, **erasure)  # type: ignore[arg-type]
     generator.train()
-    with autocast:
+    with half:
         scores = generator(evidence.words, evidence.pixels, evidence.mass, is_word, text[2])
     scores = scores.float() / network.temperature
     losses = {
@@ -237,13 +239,13 @@ def _generator_step(
     return losses, keyword_probabilities(scores.detach(), is_word)
 
 
-def validate_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool) -> dict:
+def validate_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool | str) -> dict:
     """Segment with the report and without: ``image, label, pred, pred_without_report`` (logits)."""
     data = to_device(batch, engine.state.device, TENSORS)
     network: AKESSFA = engine.network  # type: ignore[assignment]
     network.eval()
     full = torch.ones_like(data["sentence_ids"]).float()
-    with torch.no_grad(), torch.autocast(data["image"].device.type, dtype=torch.bfloat16, enabled=amp):
+    with torch.no_grad(), autocast(data["image"].device, amp):
         keep = torch.stack([full, torch.zeros_like(full)], dim=1)
         logits = network.segmenter(data["image"], *(data[key] for key in TEXT), keep).logits.float()
     output = {"image": batch["image"], "label": data["label"], "pred": logits[:, :1]}

@@ -56,6 +56,8 @@ class CoarseBranch(nn.Module):
 class ResidualBlock(nn.Module):
     """Twice group norm, SiLU, 3x3 convolution; plus the input, through a 1x1 convolution if the width changes."""
 
+    recomputable = True
+
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.norm1, self.conv1 = nn.GroupNorm(GROUPS, inputs), nn.Conv2d(inputs, outputs, 3, padding=1)

@@ -6,6 +6,7 @@ import torch
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from torch import nn
 
+from common.engine.precision import autocast
 from common.engine.steps import clip_and_step, emit, emit_predictions, emit_training, mean_of_logits, to_device
 from common.text.sides import mirrored_text
 
@@ -33,7 +34,7 @@ def train_step(
     text_conditions: TextConditions | None,
     visual_conditions: VisualConditions | None,
     clip: float,
-    amp: bool,
+    amp: bool | str,
 ) -> list[dict]:
     """Take one step, on the batch's ``taps`` if it brings them, else on CLIP's.
 
@@ -46,7 +47,7 @@ def train_step(
     device = engine.state.device
     image, label = to_device(batch, device, ("image", "label")).values()
     network: CLIPTNseg = engine.network.train()  # type: ignore[assignment]
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
+    with autocast(device, amp):
         with torch.no_grad():
             taps, condition = _taps(batch, network, image), _condition(batch, network, image, text_conditions)
             if visual_conditions is not None and text_conditions is not None:
@@ -64,7 +65,7 @@ def predict_step(
     batch: dict,
     *,
     text_conditions: TextConditions | None,
-    amp: bool,
+    amp: bool | str,
     sides: torch.Tensor | None = None,
 ) -> dict:
     """Segment by the text condition: ``pred`` (logits), with ``label`` where there is one.
@@ -75,7 +76,7 @@ def predict_step(
     device = engine.state.device
     (image,) = to_device(batch, device, ["image"]).values()
     network: CLIPTNseg = engine.network.eval()  # type: ignore[assignment]
-    with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
+    with torch.no_grad(), autocast(device, amp):
         condition = _condition(batch, network, image, text_conditions)
         logits = network.segment(image, _taps(batch, network, image), condition)
         if sides is not None:

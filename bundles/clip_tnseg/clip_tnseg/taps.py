@@ -15,6 +15,7 @@ from monai.transforms import Compose, RandomizableTrait, Transform
 from safetensors.torch import load_file, save_file
 
 from common.cli.atomic import whole_file
+from common.engine.precision import autocast
 
 from .frozen_clip import FrozenClip
 
@@ -91,7 +92,7 @@ def write_taps(
     load: Sequence,
     batch_size: int,
     device: torch.device,
-    amp: bool,
+    amp: bool | str,
 ) -> None:
     """Write the taps that ``files`` lacks; an interrupted run goes on where it stopped.
 
@@ -109,7 +110,7 @@ def write_taps(
     idist.barrier()  # all have looked before one writes
     current = Dataset(missing[idist.get_rank() :: idist.get_world_size()], transform=Compose(list(load)))
     for batch in DataLoader(current, batch_size=batch_size):
-        with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
+        with torch.no_grad(), autocast(device, amp):
             taps = torch.stack(clip(batch["image"].to(device)), dim=1)
         for source, values in zip(batch["source"], taps, strict=True):
             files.write(source, values)

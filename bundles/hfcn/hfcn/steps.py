@@ -6,6 +6,7 @@ import torch
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from torch import nn
 
+from common.engine.precision import autocast
 from common.engine.steps import emit, emit_predictions, emit_training, take_step, to_device
 
 from .loss import branch_losses
@@ -19,7 +20,7 @@ def train_step(
     both: nn.Module,
     weights: dict[str, float],
     class_weights: list[float] | None,
-    amp: bool,
+    amp: bool | str,
 ) -> list[dict]:
     """Take one step; ``terms`` of the output names every loss.
 
@@ -31,7 +32,7 @@ def train_step(
     image, label = to_device(batch, engine.state.device, ("image", "malignancy")).values()
     balance = None if class_weights is None else torch.tensor(class_weights, device=image.device)
     engine.network.train()
-    with torch.autocast(image.device.type, dtype=torch.bfloat16, enabled=amp):
+    with autocast(image.device, amp):
         branches, fused = both(image)
     losses = branch_losses(branches, fused, label, balance)
     loss = torch.stack([weights[name] * term for name, term in losses.items()]).sum()
@@ -40,11 +41,11 @@ def train_step(
     return emit_training(engine, output, losses)
 
 
-def predict_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool) -> dict:
+def predict_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool | str) -> dict:
     """Classify: ``pred`` (B, 2) probabilities, ``prob`` (B, 1) of malignant, and what each branch says and sees."""
     (image,) = to_device(batch, engine.state.device, ["image"]).values()
     network: HFCN = engine.network.eval()  # type: ignore[assignment]
-    with torch.no_grad(), torch.autocast(image.device.type, dtype=torch.bfloat16, enabled=amp):
+    with torch.no_grad(), autocast(image.device, amp):
         branches = network.branches(image)
         fused = network.fuse(branches).float().exp()
     output = {

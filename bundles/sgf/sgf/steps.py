@@ -6,6 +6,7 @@ import torch
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from torch import nn
 
+from common.engine.precision import autocast
 from common.engine.steps import descend, emit_predictions, to_device, trim
 from common.text.tokenizer import SentenceTokenizer
 
@@ -22,7 +23,7 @@ def train_step(
     space: SemanticSpace,
     weights: dict[str, float],
     clip_value: float,
-    amp: bool,
+    amp: bool | str,
 ) -> list[dict]:
     """Take one step.
 
@@ -34,7 +35,7 @@ def train_step(
     device = engine.state.device
     data = to_device(trim(batch, pad_id=0), device, batch)
     engine.network.train()
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
+    with autocast(device, amp):
         forced = trained(data["image"], data["input_ids"], data["view_mask"])
     forced = type(forced)(*(part.float() for part in forced))
     terms = losses(forced, data, space=space.to(device), pad_id=0)
@@ -43,7 +44,7 @@ def train_step(
 
 
 def generate_step(
-    engine: SupervisedEvaluator, batch: dict, *, tokenizer: SentenceTokenizer, amp: bool, explain: bool = False
+    engine: SupervisedEvaluator, batch: dict, *, tokenizer: SentenceTokenizer, amp: bool | str, explain: bool = False
 ) -> dict:
     """Write each study's report: ``text``, ``score``, ``cluster`` (logits), and of the best hypothesis ``ids`` and
     ``log_probs`` (T,).
@@ -54,7 +55,7 @@ def generate_step(
     device = engine.state.device
     network: SGF = engine.network.eval()  # type: ignore[assignment]
     image, view_mask = to_device(batch, device, ("image", "view_mask")).values()
-    with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
+    with torch.no_grad(), autocast(device, amp):
         memory, visible, clusters = network.encode(image, view_mask)
         results = network.report(memory, visible)
         ids = results.ids[:, 0]

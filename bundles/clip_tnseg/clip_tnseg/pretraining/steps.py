@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from transformers import CLIPModel
 
+from common.engine.precision import autocast
 from common.engine.steps import as_tensor, clip_and_step, emit, emit_training
 
 logger = logging.getLogger(__name__)
@@ -38,19 +39,19 @@ def contrastive_loss(
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.t(), target)) / 2
 
 
-def pretrain_step(engine: SupervisedTrainer, batch: dict, *, amp: bool) -> list[dict]:
+def pretrain_step(engine: SupervisedTrainer, batch: dict, *, amp: bool | str) -> list[dict]:
     """One step of contrastive training."""
     device, clip = engine.state.device, engine.network.train()
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
+    with autocast(device, amp):
         image, text = embeddings(clip, batch, device)  # type: ignore[arg-type]
     loss = contrastive_loss(image, text, batch["input_ids"].to(device), clip.logit_scale)  # type: ignore[arg-type]
     clip_and_step(engine, loss, largest_norm=1.0)
     return emit_training(engine, {"loss": loss.detach()}, {"contrast": loss})
 
 
-def embed_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool) -> dict:
+def embed_step(engine: SupervisedEvaluator, batch: dict, *, amp: bool | str) -> dict:
     """Embeddings of a validation batch."""
     device, clip = engine.state.device, engine.network.eval()
-    with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
+    with torch.no_grad(), autocast(device, amp):
         image, text = embeddings(clip, batch, device)  # type: ignore[arg-type]
     return emit(engine, {"image_embedding": image, "text_embedding": text, "input_ids": batch["input_ids"].to(device)})

@@ -20,6 +20,7 @@ from monai.transforms import Compose, RandomizableTransform, Transform
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from common.cli.reading import visible
 from common.datasets.boxes import has_split, read_boxes, split_images
 from common.datasets.mimic import is_mimic
 from common.datasets.studies import is_annotation, read_studies
@@ -69,12 +70,12 @@ def _images(folder: str, check: bool) -> list[str]:
         raise FileNotFoundError(f"unlabelled_dir: no folder {folder!r}; pass an existing one")
     if has_split(folder, "unlabel"):
         images = split_images(folder, "unlabel")
-    elif is_mimic(Path(folder)) or any(is_annotation(file) for file in Path(folder).glob("*.json")):
+    elif is_mimic(Path(folder)) or any(map(is_annotation, visible(folder, "*.json"))):
         images = [path for study in read_studies(folder, "train", views=99, check=False) for path in study["images"]]
     else:
         images = sorted(str(path) for path in Path(folder).rglob("*") if path.suffix.lower() in WITH_DICOM)
     if check:
-        check_images(images)
+        check_images(images, root=folder)
     if not images:
         raise ValueError(f"unlabelled_dir: {folder!r} holds no image with any of {WITH_DICOM}")
     return images

@@ -10,6 +10,7 @@ import torch
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from torch import nn
 
+from common.engine.precision import autocast
 from common.engine.steps import descend, emit, place_in_group
 
 from .network import Detections, LesionDetector
@@ -23,7 +24,7 @@ def train_step(
     pair: TeacherAndStudent,
     learner: nn.Module,
     clip_value: float,
-    amp: bool,
+    amp: bool | str,
 ) -> list[dict]:
     """Take one step of the student, and let the teacher follow.
 
@@ -34,7 +35,7 @@ def train_step(
     """
     device, step = engine.state.device, engine.state.iteration - 1
     pair.train()
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
+    with autocast(device, amp):
         terms = learner(stack_batch(batch, device), step)
     output = descend(
         engine, terms, weights=dict.fromkeys(terms, 1.0), parameters=pair.student.parameters(), clip_value=clip_value
@@ -56,11 +57,11 @@ def stack_batch(batch: list[dict], device: torch.device) -> dict[str, Any]:
     return stacked
 
 
-def detect_step(engine: SupervisedEvaluator, batch: list[dict], *, amp: bool) -> list[dict]:
+def detect_step(engine: SupervisedEvaluator, batch: list[dict], *, amp: bool | str) -> list[dict]:
     """``predictions`` (boxes, labels, scores) and ``targets`` (boxes, labels) of each image, in its pixels."""
     device = engine.state.device
     images = torch.stack([case["image_tensor"] for case in batch]).to(device)
-    with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
+    with torch.no_grad(), autocast(device, amp):
         detections = engine.network.eval()(images)
     predictions = split_detections(detections, batch)
     targets = [(case["boxes"].numpy() / case["factor"], case["labels"].numpy()) for case in batch]

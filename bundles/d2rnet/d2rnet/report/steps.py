@@ -6,6 +6,7 @@ import torch
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from torch import nn
 
+from common.engine.precision import autocast
 from common.engine.steps import descend, emit_predictions, report_loss, to_device, trim
 from common.text.tokenizer import SentenceTokenizer
 
@@ -41,7 +42,7 @@ def train_step(
     trained: nn.Module,
     weights: dict[str, float],
     clip_value: float,
-    amp: bool,
+    amp: bool | str,
 ) -> list[dict]:
     """Take one step.
 
@@ -53,14 +54,14 @@ def train_step(
     device = engine.state.device
     data = to_device(trim(batch, pad_id=0), device, batch)
     trained.train()
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
+    with autocast(device, amp):
         forced, terms = trained(data)
     terms = {"report": report_loss(forced.log_probs.float(), data["target_ids"], data["target_ids"] != 0), **terms}
     return descend(engine, terms, weights=weights, parameters=trained.parameters(), clip_value=clip_value)
 
 
 def generate_step(
-    engine: SupervisedEvaluator, batch: dict, *, tokenizer: SentenceTokenizer, amp: bool, explain: bool = False
+    engine: SupervisedEvaluator, batch: dict, *, tokenizer: SentenceTokenizer, amp: bool | str, explain: bool = False
 ) -> dict:
     """Write each study's report: ``text``, ``score``, and of the best hypothesis ``ids`` and ``log_probs`` (T,).
 
@@ -70,7 +71,7 @@ def generate_step(
     device = engine.state.device
     network: D2RNet = engine.network.eval()  # type: ignore[assignment]
     seen = to_device(batch, device, SEEN)
-    with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
+    with torch.no_grad(), autocast(device, amp):
         _, memory, mask = network.encode(seen["image"], seen["regions"], seen["region_mask"], seen["view_mask"])
         results = network.report(memory, mask)
         ids = results.ids[:, 0]
