@@ -1,8 +1,10 @@
 """A training on a set of MIMIC-CXR's shape and size: start, memory, images a second, and how they grow.
 
 ``python -m benchmarks.scale --out FOLDER`` writes sets of 10^3 to 3.8 x 10^5 images, hard links to a few JPEG files of
-2544 x 3056 pixels (below 2 GB of disk), and trains D2R-Net on each for some steps in a process of its own; then the
-loader alone beside bare decoding, and the distiller on as many reports. ``--images`` names other sizes.
+2544 x 3056 pixels (below 2 GB of disk), and trains D2R-Net on each for some steps in a process of its own, without and
+with the manifest of a check; then the loader alone beside bare decoding, and the distiller on as many reports.
+``--images`` names other sizes. ``--pseudo_labels 1000 10000`` labels the studies of so many images by the detector that
+comes along, in place of all this.
 """
 
 from __future__ import annotations
@@ -28,9 +30,11 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import CountVectorizer
 
 from common.cli.atomic import write_json
+from common.cli.reading import MANIFEST
 from common.engine.caching import cached
 from common.engine.loaders import training_loader
 from common.images.files import open_image
+from common.images.manifest import manifest_of
 from common.synthetic.chest import ChestOptions, write_chests
 from common.text.distiller import Distiller
 from common.text.tokenizer import ReportTokenizer
@@ -65,6 +69,13 @@ def write_set(folder: Path, sizes: Sequence[int]) -> None:
         content[split].append({"id": f"s{50_000_000 + number}", "report": report, "image_path": names})
         for images in (images for images, count in zip(sizes, studies, strict=True) if count == number + 1):
             write_json(annotation_of(folder, images), content)
+
+
+def write_manifest(folder: Path) -> None:
+    """What ``python -m common.cli.check`` would write of all files, by their sizes and times alone."""
+    known = {"size": [WIDTH, HEIGHT], "sha256": ""}
+    files = {str(file): known for file in sorted((folder / "files").rglob("*.jpg"))}
+    write_json(folder / MANIFEST, manifest_of(str(folder), files, {}))
 
 
 def annotation_of(folder: Path, images: int) -> Path:
@@ -138,6 +149,19 @@ def measured(annotation: Path, out: Path, steps: int, workers: int) -> dict[str,
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def label(annotation: Path, out: Path) -> dict[str, float]:
+    """Seconds and largest memory of the pseudo-labels of the studies of ``annotation``."""
+    places = {"dataset_dir": annotation.parent, "annotation": annotation.name, "output": out / annotation.name,
+              "output_dir": out, "pages": 0, "overwrite": "true"}  # fmt: skip
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", "bundles/d2rnet/configs/pseudo_label.json"]
+    start = time.perf_counter()
+    process = subprocess.Popen([*command, *(f"--{name}={value}" for name, value in places.items())])
+    _, status, used = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(os.waitstatus_to_exitcode(status))
+    return {"seconds": time.perf_counter() - start, "memory": 1024 * used.ru_maxrss / 1e9}
+
+
 def decoding(annotation: Path, workers: int, count: int) -> str:
     """The loader of D2R-Net's images beside bare decoding of the same files, in as many processes."""
     entries, folder = json.loads(annotation.read_text(encoding="utf-8"))["train"][:count], annotation.parent
@@ -183,6 +207,15 @@ def distilled(folder: Path, count: int) -> str:
     )
 
 
+def tell(sizes: Sequence[int], rows: Sequence[dict[str, float]]) -> None:
+    """A line for each of ``sizes``, and how each figure grows from the first to the last."""
+    for images, row in zip(sizes, rows, strict=True):
+        logger.info("%d images: %s", images, ", ".join(f"{name} {value:.2f}" for name, value in row.items()))
+    for name in rows[0] if len(rows) > 1 else ():
+        slope = np.polyfit(np.log(sizes), np.log([row[name] for row in rows]), 1)[0]
+        logger.info("%s: grows with the number of images to the power of %.2f", name, slope)
+
+
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -191,23 +224,28 @@ def main() -> None:
     parser.add_argument("--reports", type=int, default=270_000, help="of the distiller; 0: none")
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--pseudo_labels", type=int, nargs="+", help="label the studies of so many images, and no more")
     parser.add_argument("--train", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.train:
         train(arguments.train, arguments.out, steps=arguments.steps, workers=arguments.workers)
         return
     arguments.out.mkdir(parents=True, exist_ok=True)
-    rows, annotations = [], [annotation_of(arguments.out / "set", images) for images in arguments.images]
+    sizes = arguments.pseudo_labels or arguments.images
+    folder = arguments.out / "set"
+    annotations = [annotation_of(folder, images) for images in sizes]
     if not all(file.is_file() for file in annotations):
-        shutil.rmtree(arguments.out / "set", ignore_errors=True)
-        write_set(arguments.out / "set", arguments.images)
-    for images, annotation in zip(arguments.images, annotations, strict=True):
-        rows.append(measured(annotation, arguments.out / "run", arguments.steps, arguments.workers))
-        logger.info("%d images: %s", images, ", ".join(f"{name} {value:.2f}" for name, value in rows[-1].items()))
-    if len(rows) > 1:
-        for name in ("start", "memory"):
-            slope = np.polyfit(np.log(arguments.images), np.log([row[name] for row in rows]), 1)[0]
-            logger.info("%s: grows with the number of images to the power of %.2f", name, slope)
+        shutil.rmtree(folder, ignore_errors=True)
+        write_set(folder, sizes)
+    if arguments.pseudo_labels:
+        tell(sizes, [label(annotation, arguments.out) for annotation in annotations])
+        return
+    for with_manifest in (False, True):
+        (folder / MANIFEST).unlink(missing_ok=True)
+        if with_manifest:
+            write_manifest(folder)
+            logger.info("with a manifest:")
+        tell(sizes, [measured(each, arguments.out / "run", arguments.steps, arguments.workers) for each in annotations])
     logger.info("%s", decoding(annotations[0], arguments.workers, 400))
     if arguments.reports:
         logger.info("distiller: %s", distilled(arguments.out / "reports", arguments.reports))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +20,13 @@ def trim(batch: dict[str, torch.Tensor], *, pad_id: int) -> dict[str, torch.Tens
     """The batch without the places that are padding in every report."""
     length = int((batch["target_ids"] != pad_id).sum(1).max())
     return {**batch, **{name: batch[name][:, :length] for name in ("input_ids", "target_ids")}}
+
+
+def trim_text(batch: dict[str, torch.Tensor], names: Sequence[str], *, mask: str) -> dict[str, torch.Tensor]:
+    """The batch whose tensors ``names`` (B, L) end with its longest text, which ``mask`` (B, L) tells: 1 at a token."""
+    places = batch[mask].any(dim=0).nonzero()
+    length = int(places[-1]) + 1 if len(places) else 1
+    return {**batch, **{name: batch[name][:, :length] for name in names}}
 
 
 def take_step(

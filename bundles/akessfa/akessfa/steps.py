@@ -7,7 +7,15 @@ from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from torch import nn
 
 from common.engine.precision import autocast
-from common.engine.steps import clip_and_step, emit, emit_predictions, emit_training, mean_of_logits, to_device
+from common.engine.steps import (
+    clip_and_step,
+    emit,
+    emit_predictions,
+    emit_training,
+    mean_of_logits,
+    to_device,
+    trim_text,
+)
 from common.text.sides import mirrored_text
 
 from .erasure import keyword_targets, random_keep
@@ -157,7 +165,7 @@ def train_step(
     :func:`akessfa.erasure.keyword_targets`; ``clip`` the largest gradient norm; ``amp`` of
     :func:`common.engine.precision.half_of`.
     """
-    data = to_device(batch, engine.state.device, TENSORS)
+    data = to_device(trim_text(batch, TEXT, mask="attention_mask"), engine.state.device, TENSORS)
     network: AKESSFA = engine.network  # type: ignore[assignment]
     half = autocast(data["image"].device, amp)
     terms, keywords = dict[str, torch.Tensor](), None

@@ -7,11 +7,11 @@ from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from torch import nn
 
 from common.engine.precision import autocast
-from common.engine.steps import descend, emit_predictions, report_loss, to_device, trim
+from common.engine.steps import descend, emit_predictions, report_loss, to_device, trim, trim_text
 from common.text.tokenizer import SentenceTokenizer
 
 from .alignment import Alignment
-from .data import SEEN
+from .data import SEEN, TEXT
 from .network import D2RNet, TeacherForced
 
 
@@ -52,7 +52,8 @@ def train_step(
         clip_value: largest absolute value of a gradient's entry (published: 0.1).
     """
     device = engine.state.device
-    data = to_device(trim(batch, pad_id=0), device, batch)
+    shorter = trim_text(trim(batch, pad_id=0), TEXT, mask="text_mask")
+    data = to_device(shorter, device, shorter)
     trained.train()
     with autocast(device, amp):
         forced, terms = trained(data)
