@@ -252,6 +252,24 @@ def test_with_less_memory_it_learns_the_same(made, bundle, tmp_path):
     assert plain.keys() == other.keys() and all(torch.equal(plain[name], other[name]) for name in plain)
 
 
+def test_the_best_two_are_models_of_their_own(made_of, tmp_path):
+    bundle = "sgf"
+    _, common = made_of(bundle)
+    best = tmp_path / "models" / "best" / "model"
+    options = [*common, *flags(TINY[bundle]["train"], ckpt_dir=tmp_path / "models", keep_best=2, epochs=2)]
+    monai("run", "--config_file", train_files(bundle), *options)
+    assert [path.name for path in sorted(best.iterdir())] == ["epoch_0001", "epoch_0002"]
+    last = [*common, *flags(ckpt_dir=best / "epoch_0002", output_dir=tmp_path / "eval")]
+    monai("run", "--config_file", train_files(bundle, "evaluate"), *last)
+    assert (tmp_path / "eval" / "metrics.json").is_file()
+    monai("run", "--config_file", train_files(bundle), *options, "--epochs", "3", "--resume", "true")
+    assert len(list(best.iterdir())) == 2
+    monai("run", "--config_file", train_files(bundle), *common, *flags(TINY[bundle]["train"], epochs=1,
+          ckpt_dir=tmp_path / "models"))  # fmt: skip
+    kept = list((tmp_path / "models" / "earlier").glob("*/best/model/epoch_*/model.pt"))
+    assert not best.exists() and len(kept) == 2
+
+
 def test_in_float16_it_trains_and_goes_on(made, bundle, tmp_path):
     _, common = made
     half = [*common, *flags(ckpt_dir=tmp_path, amp="float16")]

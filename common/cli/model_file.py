@@ -107,7 +107,7 @@ def keep_earlier(weights: str | Path, *, beside: Sequence[str] = ()) -> Path | N
     if Path(weights).is_file():
         digest = digest_of(Path(weights)).encode()
         fitted = [name for name in FITTED if (folder / name).is_file() and digest in (folder / name).read_bytes()]
-    names = dict.fromkeys([path.name, Path(weights).name, *_listed(path), *fitted, *beside])
+    names = dict.fromkeys([path.name, Path(weights).name, *listed(path), *fitted, *beside])
     found = [name for name in names if (folder / name).is_file()]
     if not set(found) - {path.name}:
         return None
@@ -122,7 +122,7 @@ def keep_earlier(weights: str | Path, *, beside: Sequence[str] = ()) -> Path | N
     return aside
 
 
-def _listed(path: Path) -> list[str]:
+def listed(path: Path) -> list[str]:
     """Names of files that the model of ``path`` says are its own, below its folder; none of a damaged one."""
     try:
         names = list(_read(path)["files"]) if path.is_file() else []

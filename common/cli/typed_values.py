@@ -21,7 +21,7 @@ from common.engine.precision import HALVES
 MANY = 1_000_000
 RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("epochs", "max_epochs", "val_interval", "batch_size", "accumulate", "val_studies"), (1, MANY)),
-    **dict.fromkeys(("views", "vocab_size", "min_count"), (1, MANY)),
+    **dict.fromkeys(("views", "vocab_size", "min_count", "keep_best"), (1, MANY)),
     **dict.fromkeys(("beams", "clusters", "regions", "slots", "studies", "depth", "dim", "width", "heads"), (1, MANY)),
     **dict.fromkeys(("image_size", "region_size"), (8, 8192)),
     **dict.fromkeys(("learning_rate", "visual_learning_rate", "encoder_learning_rate", "weight_decay"), (0, 10)),

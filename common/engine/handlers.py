@@ -110,6 +110,7 @@ class TrainingHandlers:
         accumulate: batches whose gradients make one step (:func:`common.engine.steps.take_step`).
         amp: as :func:`common.engine.precision.half_of` has it; what float16 needs is then part of the state.
         save_minutes: between two states saved within an epoch.
+        keep_best: of :class:`common.engine.state.TrainingState`.
         pretrained: folder of a trained network to start from, a file of the name of ``weights`` in it; None: none.
         companions: of :class:`common.engine.state.TrainingState`.
 
@@ -137,6 +138,7 @@ class TrainingHandlers:
         accumulate: int = 1,
         amp: bool | str = False,
         save_minutes: float = 15.0,
+        keep_best: int = 1,
         pretrained: str | None = None,
         companions: Sequence[Callable[[], Sequence[str | Path]]] = (),
     ) -> None:
@@ -164,6 +166,7 @@ class TrainingHandlers:
                 "best_path": weights,
                 "companions": companions,
             }
+            files["keep_best"] = keep_best
             when: dict[str, Any] = {"progress": line, "minutes": save_minutes, "resume": resume}
             network = state["network"] if best is None else best
             objects: dict[str, Any] = {"objects": dict(state), "evaluator": evaluator, "network": network}

@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from common.cli import model_file
 from common.cli.atomic import whole_file
 from common.cli.given import require_file
+from common.engine.best_models import BestModels
 from common.engine.distributed import gather
 from common.engine.folders import lock_while_running
 from common.engine.progress import EpochLine
@@ -46,6 +47,7 @@ class TrainingState:
         resume: go on from ``path``.
         settings: for ``model.json``.
         companions: each writes files that belong to the network, such as its tokenizer, and returns their paths.
+        keep_best: networks that are kept by their metric (:class:`common.engine.best_models.BestModels`).
     """
 
     def __init__(
@@ -61,11 +63,15 @@ class TrainingState:
         resume: bool = False,
         settings: Mapping[str, Any] | None = None,
         companions: Sequence[Callable[[], Sequence[str | Path]]] = (),
+        keep_best: int = 1,
     ) -> None:
         self.path, self.best_path, self.resume = path, best_path, resume
         self.objects, self.evaluator, self.network = objects, evaluator, network
         self.settings, self.companions = settings or {}, companions
         self.progress, self.seconds = progress, 60 * minutes
+        self.best = BestModels(best_path, count=keep_best)
+        if keep_best > 1:
+            self.objects = {**self.objects, "best_models": self.best}
         self.is_new = not resume  # nothing of this training was saved yet
         self.stop = StopRequest()
         self.saved_at = time.monotonic()
@@ -141,16 +147,25 @@ class TrainingState:
         at_best = not processes and best.best_metric_epoch == engine.state.epoch  # type: ignore[attr-defined]
         if self.is_new or at_best:
             self._save_model()
+        if not processes and self.evaluator.state.epoch == engine.state.epoch:  # which was validated
+            self._keep(engine)
         states = {name: item.state_dict() for name, item in self.objects.items()}
         states["best"] = (float(best.best_metric), best.best_metric_epoch)  # type: ignore[attr-defined]
         states["processes"] = processes
         with whole_file(self.path) as part:
             torch.save(states, part)
 
+    def _keep(self, engine: Engine) -> None:
+        known = self.evaluator.state
+        metric = known.metrics.get(getattr(known, "key_metric_name", "") or "")
+        if metric is not None:
+            self.best.offer(self.network, self.settings, metric=float(metric), epoch=engine.state.epoch)
+
     def _save_model(self) -> None:
         files: dict[str, Path] = {}
         if self.is_new:
-            model_file.keep_earlier(self.best_path, beside=[Path(self.path).name])
+            model_file.keep_earlier(self.best_path, beside=[Path(self.path).name, *self.best.files()])
+            self.best.clear()
             model_file.path_of(self.best_path).unlink(missing_ok=True)
             files = {name: path for write in self.companions for name, path in self._beside(write())}
         with whole_file(self.best_path) as part:

@@ -48,6 +48,8 @@ class LERA(nn.Module):
     two patch branches normalise a single value and do not depend on the input: ``channels`` is wider by default.
     """
 
+    recomputable = True
+
     def __init__(self, channels: int = 16, *, inside: int = 3, dropout: float = 0.1) -> None:
         super().__init__()
         self.skip = conv_norm(inside, channels, 1, relu=False)
@@ -74,6 +76,12 @@ class LERA(nn.Module):
         return self.norm(self.dropout(total * attention)).relu()
 
 
+class Convolutions(nn.Sequential):
+    """Those that make a vector's channels of LERA's."""
+
+    recomputable = True
+
+
 class RegionEncoder(nn.Module):
     """Regions to vectors: LERA, five convolutions without padding, mean.
 
@@ -94,7 +102,7 @@ class RegionEncoder(nn.Module):
         layers: list[nn.Module] = []
         for index, (inside, outside) in enumerate(zip((channels, *widths[:-1]), widths, strict=True)):
             layers += [nn.Conv2d(inside, outside, 3, stride=1 if index == 0 else 2), nn.BatchNorm2d(outside), nn.ReLU()]
-        self.layers, self.width = nn.Sequential(*layers), widths[-1]
+        self.layers, self.width = Convolutions(*layers), widths[-1]
         self.corners = nn.Linear(4, widths[-1]) if coordinates else None
         accept_former_names(self, {"place.": "corners."})
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third of the time less on CPUs

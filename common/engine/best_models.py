@@ -1,0 +1,75 @@
+"""The best models of a training besides the best one, each in a folder that evaluation and inference take as it is."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from common.cli import model_file
+from common.cli.atomic import whole_file
+
+FOLDER = "best"  # beside the weights
+
+
+class BestModels:
+    """Keeps the networks of the ``count`` epochs with the highest metric: ``best/model/epoch_0007/model.pt``.
+
+    Beside each lie ``model.json`` and the files that belong to the network, such as its tokenizer, so that its folder
+    is a ``--ckpt_dir``.
+
+    Args:
+        weights: file of the best network of all, from whose folder those files come.
+        count: 1: none but that one is kept.
+    """
+
+    def __init__(self, weights: str | Path, *, count: int) -> None:
+        self.weights, self.count = Path(weights), count
+        self.folder = self.weights.parent / FOLDER / self.weights.stem
+        self.kept: list[tuple[float, int]] = []  # metric and epoch
+
+    def offer(self, network: torch.nn.Module, settings: Mapping[str, Any], *, metric: float, epoch: int) -> None:
+        """Keep ``network`` if it is among the best, in the place of the worst; of equal ones the earlier stays."""
+        if self.count == 1 or math.isnan(metric):
+            return
+        ranked = sorted([*self.kept, (metric, epoch)], key=lambda entry: (-entry[0], entry[1]))
+        self.kept, left = ranked[: self.count], ranked[self.count :]
+        if (metric, epoch) in self.kept:
+            self._write(network, settings, self._place(epoch))
+        for _, other in left:
+            shutil.rmtree(self._place(other), ignore_errors=True)
+
+    def _place(self, epoch: int) -> Path:
+        return self.folder / f"epoch_{epoch:04d}"
+
+    def _write(self, network: torch.nn.Module, settings: Mapping[str, Any], place: Path) -> None:
+        shutil.rmtree(place, ignore_errors=True)  # of a run that was killed here, which saved no state of it
+        files = {}
+        for name in model_file.listed(model_file.path_of(self.weights)):
+            if name != self.weights.name and (self.weights.parent / name).is_file():
+                files[name] = place / name
+                files[name].parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(self.weights.parent / name, files[name])
+        with whole_file(place / self.weights.name) as part:
+            torch.save(network.state_dict(), part)
+            model_file.write(place / self.weights.name, settings, files={**files, self.weights.name: part})
+
+    def files(self) -> Sequence[str]:
+        """Names, from the folder of the weights, of what lies there of this or an earlier training."""
+        found = sorted(path for path in self.folder.rglob("*") if path.is_file())
+        return [os.fspath(path.relative_to(self.weights.parent)) for path in found]
+
+    def clear(self) -> None:
+        """Remove what an earlier training left there."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"kept": [list(entry) for entry in self.kept]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.kept = [(float(metric), int(epoch)) for metric, epoch in state["kept"]]
