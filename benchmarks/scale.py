@@ -73,8 +73,10 @@ def write_set(folder: Path, sizes: Sequence[int]) -> None:
 
 def write_manifest(folder: Path) -> None:
     """What ``python -m common.cli.check`` would write of all files, by their sizes and times alone."""
-    known = {"size": [WIDTH, HEIGHT], "sha256": ""}
-    files = {str(file): known for file in sorted((folder / "files").rglob("*.jpg"))}
+    files = {}
+    for file in sorted((folder / "files").rglob("*.jpg")):
+        known = file.stat()
+        files[str(file)] = {"bytes": known.st_size, "mtime": known.st_mtime, "size": [WIDTH, HEIGHT], "sha256": ""}
     write_json(folder / MANIFEST, manifest_of(str(folder), files, {}))
 
 

@@ -1,6 +1,7 @@
 """The best k models: each a folder that evaluation and inference take, kept through an interruption, never mixed."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -26,6 +27,7 @@ def offered(best, metrics, start=1):
         network = nn.Linear(1, 1)
         nn.init.constant_(network.weight, epoch)
         best.offer(network, {"image_size": 64}, metric=metric, epoch=epoch)
+        best.prune()
 
 
 def there(weights):
@@ -58,3 +60,22 @@ def test_it_goes_on_where_it_was(weights):
     assert [name.split("/")[2] for name in other.files()] == ["epoch_0001"] * 3 + ["epoch_0004"] * 3
     other.clear()
     assert not there(weights)
+
+
+def test_a_kill_before_the_state_is_saved_loses_none_that_it_names(weights):
+    first = BestModels(weights, count=2)
+    offered(first, [0.5, 0.4])
+    saved = first.state_dict()
+    first.offer(nn.Linear(1, 1), {}, metric=0.6, epoch=3)  # and the process ends here
+    other = BestModels(weights, count=2)
+    other.load_state_dict(saved)
+    offered(other, [0.3], start=3)
+    assert there(weights) == ["epoch_0001", "epoch_0002"]
+
+
+def test_one_that_was_removed_by_hand_is_told(weights, caplog):
+    first = BestModels(weights, count=2)
+    offered(first, [0.5, 0.4])
+    shutil.rmtree(first.folder / "epoch_0001")
+    first.load_state_dict(first.state_dict())
+    assert first.kept == [(0.4, 2)] and "1 of 2 models are gone" in caplog.text

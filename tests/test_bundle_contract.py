@@ -16,6 +16,7 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, create_workflow
 from PIL import Image
 
+from common.nn import recomputation
 from common.pack import CLIP, pack
 from tests.dicom_files import SECRETS, dicom_file, read
 from tests.warm import alone, monai_bundle, on_ranks
@@ -247,7 +248,13 @@ def test_too_few_cases_for_one_batch_is_one_line(made, bundle):
 def test_with_less_memory_it_learns_the_same(made, bundle, tmp_path):
     folder, common = made
     options = flags(TINY[bundle]["train"], ckpt_dir=tmp_path, gradient_checkpointing="true")
-    monai("run", "--config_file", train_files(bundle), *common, *options)
+
+    def counted():
+        real = recomputation.checkpoint
+        recomputation.checkpoint = lambda *a, **k: ((tmp_path / "recomputed").touch(), real(*a, **k))[1]
+
+    checked(monai_bundle("run", "--config_file", train_files(bundle), *common, *options, before=counted), 0)
+    assert (tmp_path / "recomputed").is_file()
     plain, other = (torch.load(place / "model.pt", weights_only=True) for place in (folder / "models", tmp_path))
     assert plain.keys() == other.keys() and all(torch.equal(plain[name], other[name]) for name in plain)
 
@@ -274,13 +281,29 @@ def test_in_float16_it_trains_and_goes_on(made, bundle, tmp_path):
     _, common = made
     half = [*common, *flags(ckpt_dir=tmp_path, amp="float16")]
     monai("run", "--config_file", train_files(bundle), *half, *flags(TINY[bundle]["train"], epochs=1))
-    first = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["scaler"]
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    saved["scaler"]["scale"] *= 3  # as no scale becomes of itself
+    torch.save(saved, tmp_path / "checkpoint.pt")
     done = monai("run", "--config_file", train_files(bundle), *half, *flags(TINY[bundle]["train"]), "--resume", "true")
     assert re.search(r"epoch 2/2 \| loss ", done.stdout)
     saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert saved["optimizer"]["state"]  # a step was taken
     assert all(value.isfinite().all() for value in saved["network"].values())
-    assert saved["scaler"]["scale"] <= first["scale"] <= 2**16  # it went on from there
+    assert float(np.log2(saved["scaler"]["scale"] / 3)).is_integer()
+
+
+def test_compiled_it_trains(made_of, tmp_path):
+    _, common = made_of("hfcn")
+
+    def traced():  # and not made a program of, which takes minutes
+        real = torch.compile
+        torch.compile = lambda module: ((tmp_path / "compiled").touch(), real(module, backend="eager"))[1]
+
+    options = [*common, *flags(TINY["hfcn"]["train"], epochs=1, ckpt_dir=tmp_path, compile="true")]
+    checked(monai_bundle("run", "--config_file", train_files("hfcn"), *options, before=traced), 0)
+    assert (tmp_path / "compiled").is_file()
+    plain = torch.load(made_of("hfcn")[0] / "models" / "model.pt", weights_only=True)
+    assert torch.load(tmp_path / "model.pt", weights_only=True).keys() == plain.keys()
 
 
 def test_finetuning_starts_from_the_pretrained_network(made, bundle):

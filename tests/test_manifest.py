@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from common.cli.check import main
+from common.datasets import inspection
 from common.datasets.layouts import read_dataset
 from common.datasets.studies import read_studies
 from common.images import files
@@ -22,8 +23,8 @@ def ratn(synthetic, tmp_path):
 
 
 def checked(folder, bundle):
-    code = main([str(folder), "--bundle", bundle, "--manifest", str(folder / "manifest.json")])
-    return code, json.loads((folder / "manifest.json").read_text())
+    code = main([str(folder), "--bundle", bundle, "--manifest", str(folder / "checked_files.json")])
+    return code, json.loads((folder / "checked_files.json").read_text())
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_nobody_looks_again(ratn, looked, caplog):
     looked.clear()
     caplog.set_level("INFO")
     assert read_dataset(str(ratn), "train") == expected and not looked
-    assert "sound when they were checked on" in caplog.text
+    assert "size and time of" in caplog.text
 
 
 def test_names_are_those_of_any_way_to_the_folder(ratn, looked, monkeypatch):
@@ -73,9 +74,9 @@ def test_what_the_check_found_ends_a_training_at_its_start(ratn):
         file.truncate(60)
     Image.new("L", (5, 5)).save(cases[-2]["label"])
     code, content = checked(ratn, "akessfa")
-    assert code == 1 and len(content["damaged"]) == 2
+    assert code == 1 and len(content["damaged"]) == 3
     with pytest.raises(
-        ValueError, match=r"manifest\.json: 2 of \d+ files cannot be used, such as .* --skip_damaged true"
+        ValueError, match=r"checked_files\.json: 3 of \d+ files cannot be used, such as .* --skip_damaged true"
     ):
         read_dataset(str(ratn), "train")
     assert len(read_dataset(str(ratn), "train", check=False)) == len(cases)
@@ -92,10 +93,10 @@ def test_one_that_is_out_of_date_is_not_trusted(ratn, looked, caplog, change):
     elif change == "gone":
         os.remove(case["image"])
     else:
-        content = json.loads((ratn / "manifest.json").read_text())
+        content = json.loads((ratn / "checked_files.json").read_text())
         content["files"].popitem()
         del content["files"][os.path.relpath(case["image"], ratn)]
-        (ratn / "manifest.json").write_text(json.dumps(content))
+        (ratn / "checked_files.json").write_text(json.dumps(content))
     looked.clear()
     if change == "gone":
         with pytest.raises(FileNotFoundError, match="no file"):
@@ -105,9 +106,39 @@ def test_one_that_is_out_of_date_is_not_trusted(ratn, looked, caplog, change):
     assert looked and "not trusted" in caplog.text
 
 
-def test_a_file_of_that_name_that_is_none_is_one_line(ratn):
-    (ratn / "manifest.json").write_text('{"name": "my app"}')
-    with pytest.raises(
-        ValueError, match=r"manifest: .*manifest\.json' is none that python -m common\.cli\.check writes"
-    ):
+@pytest.mark.parametrize("content", ['{"name": "my app"}', "no JSON", '{"files": {"a": 1}}', '{"files": {}}', "[]"])
+def test_another_programs_file_is_neither_trusted_nor_overwritten(ratn, caplog, content):
+    (ratn / "checked_files.json").write_text(content)
+    assert read_dataset(str(ratn), "train")
+    assert "not trusted, it is none that python -m common.cli.check writes" in caplog.text
+    assert main([str(ratn), "--bundle", "akessfa", "--manifest", str(ratn / "checked_files.json")]) == 2
+    assert "is there and no manifest" in caplog.text and (ratn / "checked_files.json").read_text() == content
+
+
+@pytest.mark.parametrize("fault", ["damaged", "missing", "size"])
+def test_what_was_mended_is_not_refused(ratn, fault, caplog):
+    case = read_dataset(str(ratn), "train")[-1]
+    whole = shutil.copy(case["image"], ratn.parent / "whole.png")
+    if fault == "damaged":
+        with open(case["image"], "r+b") as file:
+            file.truncate(60)
+    elif fault == "missing":
+        os.remove(case["image"])
+    else:
+        Image.new("L", (5, 5)).save(case["image"])
+    checked(ratn, "akessfa")
+    with pytest.raises(ValueError, match=r"cannot be used"):
         read_dataset(str(ratn), "train")
+    shutil.copy(whole, case["image"])
+    assert read_dataset(str(ratn), "train")
+    assert "is another file by now; run python -m common.cli.check again" in caplog.text
+
+
+def test_the_time_is_that_of_the_look(ratn, monkeypatch):
+    """A file that takes another's place while the check goes on is not told as sound."""
+    case = read_dataset(str(ratn), "train")[0]
+    before = os.stat(case["image"]).st_mtime
+    real = inspection.find_copies
+    monkeypatch.setattr(inspection, "find_copies", lambda *a: (os.utime(case["image"], (9, 9)), real(*a)))
+    _, content = checked(ratn, "akessfa")
+    assert content["files"][os.path.relpath(case["image"], ratn)]["mtime"] == before

@@ -12,7 +12,7 @@ from torch import nn
 
 from common.cli.typed_values import typed_values
 from common.engine.handlers import TrainingHandlers
-from common.engine.precision import autocast, half_of, scaler_of
+from common.engine.precision import ScaledLoss, autocast, half_of, scaled_loss
 from common.engine.steps import clip_and_step
 
 CONFIGS = list((Path(__file__).resolve().parents[1] / "bundles").glob("*/configs/*.json"))
@@ -28,7 +28,7 @@ def test_the_words_of_amp():
     for amp, dtype in ((False, torch.float32), (True, torch.bfloat16), ("float16", torch.float16)):
         with autocast("cpu", amp):
             assert product(torch.rand(1, 2)).dtype == dtype
-    assert scaler_of("cpu", True) is None and scaler_of("cpu", "float16").is_enabled()
+    assert scaled_loss("cpu", True) is None and scaled_loss("cpu", "float16").scaler.is_enabled()
 
 
 def test_words_on_the_command_line():
@@ -39,7 +39,13 @@ def test_words_on_the_command_line():
         typed_values({"amp": "fp8"}, parser)
 
 
-def trained(scaler, losses, *, clip=1e9, start=1.0):
+def scaled(scale=2.0**16):
+    loss = ScaledLoss("cpu")
+    loss.scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=3)
+    return loss
+
+
+def trained(scaling, losses, *, clip=1e9, start=1.0, accumulate=1):
     """Weights after a step down each of ``losses``, functions of the network; ``start``: how large they begin."""
     torch.manual_seed(0)
     network = nn.Linear(3, 1)
@@ -52,17 +58,26 @@ def trained(scaler, losses, *, clip=1e9, start=1.0):
 
     trainer = Engine(step)
     trainer.optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
-    trainer.state.scaler = scaler
+    trainer.state.accumulate = accumulate
+    if scaling is not None:
+        scaling.attach(trainer)
     trainer.run(losses, max_epochs=1)
     return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
 
 
-def test_a_scaled_step_is_the_plain_one_clipped_at_its_true_norm():
-    losses = [lambda network: network(torch.tensor([[1.0, 2.0, 3.0]])).square().sum()] * 3
+def plain(network):
+    return network(torch.tensor([[1.0, 2.0, 3.0]])).square().sum()
+
+
+def overflow(network):
+    return network(torch.ones(1, 3)).sum() * float("inf")
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_scaled_step_is_the_plain_one_clipped_at_its_true_norm(accumulate):
     for clip in (1e9, 0.1):
-        torch.testing.assert_close(
-            trained(torch.amp.GradScaler("cpu"), losses, clip=clip), trained(None, losses, clip=clip)
-        )
+        options = {"clip": clip, "accumulate": accumulate}
+        torch.testing.assert_close(trained(scaled(), [plain] * 5, **options), trained(None, [plain] * 5, **options))
 
 
 def test_small_gradients_do_not_vanish():
@@ -72,18 +87,42 @@ def test_small_gradients_do_not_vanish():
         return 1e-9 * logits.float().sum()
 
     assert not trained(None, [loss], start=0.0).any()  # each gradient is below float16's least number
-    assert trained(torch.amp.GradScaler("cpu"), [loss], start=0.0).tolist() == pytest.approx([-1e-10] * 4, rel=0.01)
+    assert trained(scaled(), [loss], start=0.0).tolist() == pytest.approx([-1e-10] * 4, rel=0.01)
 
 
-def test_an_overflow_takes_no_step_and_the_next_one_is_taken():
-    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+def test_an_overflow_takes_no_step_and_the_next_one_is_taken(caplog):
+    caplog.set_level("INFO")
+    scaling, before = scaled(2.0**10), trained(None, [lambda network: 0.0 * plain(network)])
+    assert torch.equal(trained(scaling, [overflow]), before) and scaling.scaler.get_scale() == 2.0**9
+    assert "float16: 1 steps left out" in caplog.text
+    torch.testing.assert_close(trained(scaled(2.0**10), [overflow, plain]), trained(None, [plain]))
+    with pytest.raises(ValueError, match="amp: 'float16' gives no finite gradient; pass --amp false"):
+        trained(scaled(2.0**-19), [overflow] * 3)
 
-    def overflow(network):
-        return network(torch.ones(1, 3)).sum() * float("inf")
 
-    before = trained(None, [lambda network: 0.0 * network(torch.ones(1, 3)).sum()])
-    assert torch.equal(trained(scaler, [overflow]), before) and scaler.get_scale() == 2.0**9
-    assert not torch.equal(trained(scaler, [overflow, lambda network: network(torch.ones(1, 3)).sum()]), before)
+def test_two_optimizers_of_a_step_share_one_scale():
+    """As in akessfa's game: the first one's overflow changes the scale, under which the second has gathered already."""
+
+    def seconds_weights(scaling, broken):
+        torch.manual_seed(0)
+        first, second = nn.Linear(3, 1), nn.Linear(3, 1)
+        optimizers = [torch.optim.SGD(network.parameters(), lr=0.1) for network in (first, second)]
+
+        def step(engine, number):
+            clip_and_step(engine, (overflow if broken and number else plain)(first), largest_norm=1e9,
+                          optimizer=optimizers[0])  # fmt: skip
+            clip_and_step(engine, plain(second), largest_norm=1e9, optimizer=optimizers[1])
+
+        trainer = Engine(step)
+        trainer.state.accumulate = 2
+        if scaling is not None:
+            scaling.attach(trainer)
+        trainer.run([0, 1, 2, 3], max_epochs=1)
+        return second.weight.detach()
+
+    expected = seconds_weights(None, False)
+    torch.testing.assert_close(seconds_weights(scaled(), False), expected)
+    torch.testing.assert_close(seconds_weights(scaled(), True), expected)
 
 
 def test_the_scale_is_part_of_the_state(tmp_path):

@@ -15,7 +15,9 @@ from common.nn.efficientnet import EfficientNetLite0
 from common.nn.recomputation import recompute
 from common.nn.report_decoder import ReportDecoder
 
-CONFIGS = (Path(__file__).resolve().parents[1] / "bundles").glob("*/configs/train*.json")
+CONFIGS = sorted((Path(__file__).resolve().parents[1] / "bundles").glob("*/configs/train*.json"))
+
+LEARNER = "common.engine.learner.learner"
 
 
 class Encoder(nn.Module):
@@ -108,7 +110,10 @@ def test_compiled_it_learns_the_same(monkeypatch):
 
 
 def test_every_training_has_both_switches():
+    assert len(CONFIGS) == 6
     for file in CONFIGS:
         content = json.loads(file.read_text())
+        learners = [item for item in content.values() if isinstance(item, dict) and item.get("_target_") == LEARNER]
+        switches = [(item["compiled"], item["checkpointing"]) for item in learners]
+        assert switches == [("@compile", "@gradient_checkpointing")], file
         assert content["compile"] is False and content["gradient_checkpointing"] is False, file
-        assert "common.engine.learner.learner" in file.read_text(), file

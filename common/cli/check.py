@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--manifest",
         type=Path,
-        help="JSON file for size, time and SHA-256 of every file; trainings trust DATASET_DIR/manifest.json",
+        help="JSON file for size, time and SHA-256 of every file; trainings trust DATASET_DIR/checked_files.json",
     )
     parser.add_argument("--table", type=Path, help="write the data set as a table, to lie in DATASET_DIR as cases.csv")
     complete(parser)
@@ -52,9 +52,12 @@ def check(options: argparse.Namespace) -> int:
     from common.datasets.inspection_report import manifest, report, table_of
     from common.datasets.table import write_table
     from common.engine.failures import line_of
+    from common.images.manifest import is_own
 
     try:
         found = inspect(options.dataset_dir, options.bundle, options.annotation)
+        if options.manifest is not None and not is_own(options.manifest):
+            raise ValueError(f"--manifest: {str(options.manifest)!r} is there and no manifest; pass another name")
         if options.table is not None and options.table.exists():
             raise ValueError(f"--table: {str(options.table)!r} is there already; pass another name")
         if options.table is not None:

@@ -18,7 +18,7 @@ from typing import Any
 MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 SEPARATORS = ",;\t"
 NOTHING = ("", "nan", "null", "none", "n/a", "na", "<na>")  # what programs write where a text is missing
-MANIFEST = "manifest.json"  # of a check (common.images.manifest), in a data set's folder
+MANIFEST = "checked_files.json"  # of a check (common.images.manifest), in a data set's folder
 MOST_CELL = 2**24  # characters of a cell
 
 

@@ -133,7 +133,7 @@ def _choice(id: str, given: object, choices: tuple[str, ...]) -> str:
 def _amp(id: str, given: object) -> bool | str:
     text = str(given).strip().lower()
     if text not in SWITCHES and text not in HALVES:
-        raise SystemExit(f"--{id}: {given!r} is none of true, false, {', '.join(HALVES)}")
+        raise SystemExit(f"--{id}: {given!r} is none of true, false, {', '.join(HALVES)}; pass such as --{id} float16")
     return SWITCHES.get(text, text)
 
 

@@ -32,12 +32,16 @@ SEGMENTERS, GENERATORS = ("akessfa", "clip_tnseg", "hfcn"), ("sgf", "d2rnet")
 
 @dataclass
 class Seen:
-    """What is known of an image file: width and height in pixels, digest of its bytes; or the error."""
+    """What is known of an image file: width and height in pixels, digest of its bytes, or the error.
+
+    Size in bytes and time of change are None where it is missing.
+    """
 
     size: tuple[int, int] | None = None
     digest: str = ""
     error: str = ""
-    bytes: int = 0
+    bytes: int | None = None
+    mtime: float | None = None
     empty: bool = False
 
 
@@ -115,14 +119,16 @@ def look(name: str, is_mask: bool) -> Seen:
     source = Path(path)
     if not source.is_file():
         return Seen(error="missing")
+    known = source.stat()  # before it is read: what takes its place meanwhile is another file
+    there: dict[str, Any] = {"bytes": known.st_size, "mtime": known.st_mtime}
     try:
         picture = open_image(name)
         pixels = np.asarray(read_mask(name) if is_mask else to_grey(picture))
     except Exception as error:  # whatever decoders make of damaged bytes
-        return Seen(error=line_of(error))
+        return Seen(error=line_of(error), **there)
     content = source.read_bytes()
     digest = hashlib.sha256(content + (b"" if name == path else f"#{frame}".encode())).hexdigest()  # of a clip a frame
-    return Seen(picture.size, digest, bytes=len(content), empty=is_mask and not pixels.any())
+    return Seen(picture.size, digest, empty=is_mask and not pixels.any(), **there)
 
 
 def with_time_left(items: Iterable[Item], count: int) -> Iterator[Item]:

@@ -105,7 +105,13 @@ def table_of(found: Found, root: Path) -> list[dict[str, str]]:
 
 def manifest(found: Found, root: str) -> dict[str, Any]:
     """Bytes, time of change, decoded size and SHA-256 of every file of ``root``, and what is wrong with the others."""
-    sound = {name: {"size": seen.size, "sha256": seen.digest} for name, seen in found.files.items() if not seen.error}
-    damaged = {name: seen.error for name, seen in found.files.items() if seen.error}
-    damaged |= {mask: f"a mask of another size than {image}" for image, mask in unlike_pairs(found)}
+    there = {name: {"bytes": seen.bytes, "mtime": seen.mtime} for name, seen in found.files.items()}
+    reasons = {name: seen.error for name, seen in found.files.items() if seen.error}
+    for pair in unlike_pairs(found):
+        reasons |= dict.fromkeys(pair, "mask and image of different sizes")
+    sound = {
+        name: {**there[name], "size": seen.size, "sha256": seen.digest}
+        for name, seen in found.files.items() if not seen.error
+    }  # fmt: skip
+    damaged = {name: {"reason": reason, **there[name]} for name, reason in reasons.items()}
     return {"layout": found.layout, **manifest_of(root, sound, damaged)}

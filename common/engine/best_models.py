@@ -1,7 +1,8 @@
-"""The best models of a training besides the best one, each in a folder that evaluation and inference take as it is."""
+"""The best models of a training besides the very best, each in a folder of its own."""
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import shutil
@@ -14,18 +15,20 @@ import torch
 from common.cli import model_file
 from common.cli.atomic import whole_file
 
+logger = logging.getLogger(__name__)
 FOLDER = "best"  # beside the weights
 
 
 class BestModels:
     """Keeps the networks of the ``count`` epochs with the highest metric: ``best/model/epoch_0007/model.pt``.
 
-    Beside each lie ``model.json`` and the files that belong to the network, such as its tokenizer, so that its folder
-    is a ``--ckpt_dir``.
+    Beside each lie ``model.json`` and the files that belong to the network, such as its tokenizer, so that an
+    evaluation takes its folder as ``--ckpt_dir``. What is fitted as a training ends (familiarity, calibration) belongs
+    to the very best network alone, and another network, such as d2rnet's detector, is not copied.
 
     Args:
-        weights: file of the best network of all, from whose folder those files come.
-        count: 1: none but that one is kept.
+        weights: file of the very best network, from whose folder those files come.
+        count: 1: nothing is kept besides that file.
     """
 
     def __init__(self, weights: str | Path, *, count: int) -> None:
@@ -34,15 +37,20 @@ class BestModels:
         self.kept: list[tuple[float, int]] = []  # metric and epoch
 
     def offer(self, network: torch.nn.Module, settings: Mapping[str, Any], *, metric: float, epoch: int) -> None:
-        """Keep ``network`` if it is among the best, in the place of the worst; of equal ones the earlier stays."""
+        """Keep ``network`` if it is among the best, of equals the earlier. :meth:`prune` removes the worst."""
         if self.count == 1 or math.isnan(metric):
             return
         ranked = sorted([*self.kept, (metric, epoch)], key=lambda entry: (-entry[0], entry[1]))
-        self.kept, left = ranked[: self.count], ranked[self.count :]
+        self.kept = ranked[: self.count]
         if (metric, epoch) in self.kept:
             self._write(network, settings, self._place(epoch))
-        for _, other in left:
-            shutil.rmtree(self._place(other), ignore_errors=True)
+
+    def prune(self) -> None:
+        """Remove those that others took the place of; after the state was saved, which must not name what is gone."""
+        kept = {self._place(epoch) for _, epoch in self.kept}
+        for place in self.folder.glob("epoch_*") if self.count > 1 else ():
+            if place not in kept:
+                shutil.rmtree(place, ignore_errors=True)
 
     def _place(self, epoch: int) -> Path:
         return self.folder / f"epoch_{epoch:04d}"
@@ -72,4 +80,7 @@ class BestModels:
         return {"kept": [list(entry) for entry in self.kept]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.kept = [(float(metric), int(epoch)) for metric, epoch in state["kept"]]
+        told = [(float(metric), int(epoch)) for metric, epoch in state["kept"]]
+        self.kept = [entry for entry in told if (self._place(entry[1]) / self.weights.name).is_file()]
+        if len(self.kept) < len(told):
+            logger.warning("%s: %d of %d models are gone", self.folder, len(told) - len(self.kept), len(told))

@@ -18,7 +18,7 @@ from common.cli.running import running_parser
 from common.engine.averaging import AveragedWeights
 from common.engine.distributed import EqualBuffers
 from common.engine.familiarity import FitFamiliarity
-from common.engine.precision import scaler_of
+from common.engine.precision import scaled_loss
 from common.engine.progress import BestLine, EpochLine
 from common.engine.schedules import StepSchedule
 from common.engine.seeds import Seeds
@@ -144,14 +144,15 @@ class TrainingHandlers:
     ) -> None:
         _check(schedule, accumulate)
         self.accumulate = accumulate
-        self.scaler = scaler_of(getattr(evaluator.state, "device", "cpu"), amp)
-        if self.scaler is not None:
-            state = {**state, "scaler": self.scaler}
+        scaled = scaled_loss(getattr(evaluator.state, "device", "cpu"), amp)
+        if scaled is not None:
+            state = {**state, "scaler": scaled.scaler}
         schedules = [item for item in state.values() if isinstance(item, LRScheduler)]
         averages, state, best = _averaged(state, best, evaluator, ema_decay)
         line = EpochLine(evaluator=evaluator, path=f"{folder}/{prefix}history.csv")
         start = [] if resume else _from_pretrained(pretrained, weights, state["network"])
         self.handlers: list[Any] = [
+            *([] if scaled is None else [scaled]),
             *start,
             *averages,
             Seeds(seed=seed, dataset=dataset, deterministic=deterministic),
@@ -176,6 +177,6 @@ class TrainingHandlers:
             self.handlers += [self.familiarity] if self.familiarity is not None else []
 
     def attach(self, engine: Engine) -> None:
-        engine.state.accumulate, engine.state.scaler = self.accumulate, self.scaler  # type: ignore[attr-defined]
+        engine.state.accumulate = self.accumulate  # type: ignore[attr-defined]
         for handler in self.handlers:
             handler.attach(engine)

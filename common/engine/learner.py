@@ -11,7 +11,7 @@ from torch import nn
 from common.engine.distributed import parallel
 from common.nn.recomputation import recompute
 
-COMPILERS = ("c++", "g++", "clang++")
+COMPILERS = ("c++", "g++", "clang++", "gcc", "cc", "clang", "cl")
 
 
 def learner(
@@ -42,8 +42,9 @@ def learner(
 
 
 def _require_compiler() -> None:
-    if "CXX" not in os.environ and not any(map(shutil.which, COMPILERS)):
+    names = [os.environ["CXX"].split()[0]] if os.environ.get("CXX", "").strip() else COMPILERS
+    if not any(map(shutil.which, names)):
         raise ValueError(
-            f"compile: torch.compile needs a C++ compiler, and none of {', '.join(COMPILERS)} is here; install one, "
+            f"compile: torch.compile needs a C++ compiler, and none of {', '.join(names)} is here; install one, "
             "or train without --compile"
         )

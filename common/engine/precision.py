@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
+from ignite.engine import Engine, Events
+
+from common.engine.steps import place_in_group
+
+logger = logging.getLogger(__name__)
+LEAST = 2.0**-20  # a scale below which it is not the numbers' range that makes gradients infinite
 
 HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -11,7 +19,7 @@ def half_of(amp: bool | str) -> torch.dtype | None:
     """The half float that ``amp`` names; None: float32.
 
     Args:
-        amp: false, "bfloat16" (or true), or "float16", whose small gradients need :func:`scaler_of`.
+        amp: false, "bfloat16" (or true), or "float16", whose small gradients need :class:`ScaledLoss`.
 
     Raises:
         ValueError: another word.
@@ -19,7 +27,7 @@ def half_of(amp: bool | str) -> torch.dtype | None:
     if isinstance(amp, bool):
         return torch.bfloat16 if amp else None
     if amp not in HALVES:
-        raise ValueError(f"amp: {amp!r} is none of true, false, {', '.join(HALVES)}")
+        raise ValueError(f"amp: {amp!r} is none of true, false, {', '.join(HALVES)}; pass one of them")
     return HALVES[amp]
 
 
@@ -29,6 +37,44 @@ def autocast(device: torch.device | str, amp: bool | str) -> torch.autocast:
     return torch.autocast(torch.device(device).type, dtype=half or torch.bfloat16, enabled=half is not None)
 
 
-def scaler_of(device: torch.device | str, amp: bool | str) -> torch.amp.GradScaler | None:
-    """What scales a loss so that its gradients are no zeros in float16; None where there is no need to."""
-    return torch.amp.GradScaler(torch.device(device).type) if half_of(amp) == torch.float16 else None
+class ScaledLoss:
+    """Handler of a training in float16: the loss is scaled, so that small gradients are no zeros.
+
+    A step whose gradients overflow is left out, and the scale is halved; how many they were is told after each epoch.
+    Attach it before what saves the state, of which ``scaler`` is a part.
+    """
+
+    def __init__(self, device: torch.device | str) -> None:
+        self.scaler = torch.amp.GradScaler(torch.device(device).type)
+        self.left_out = 0
+
+    def attach(self, engine: Engine) -> None:
+        engine.state.scaler = self.scaler  # type: ignore[attr-defined]  # which take_step uses
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._update)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._tell)
+
+    def _update(self, engine: Engine) -> None:
+        """Once for all optimizers of a step: their gradients were scaled alike.
+
+        Raises:
+            ValueError: the gradients are infinite at any scale.
+        """
+        if not place_in_group(engine)[1]:
+            return
+        before = self.scaler.get_scale()
+        self.scaler.update()
+        self.left_out += self.scaler.get_scale() < before
+        if self.scaler.get_scale() < LEAST:
+            raise ValueError(
+                "amp: 'float16' gives no finite gradient; pass --amp false, and look whether the loss is a number"
+            )
+
+    def _tell(self, _: Engine) -> None:
+        if self.left_out:
+            logger.info("float16: %d steps left out, whose gradients overflowed", self.left_out)
+        self.left_out = 0
+
+
+def scaled_loss(device: torch.device | str, amp: bool | str) -> ScaledLoss | None:
+    """What ``amp`` needs in training; None where nothing."""
+    return ScaledLoss(device) if half_of(amp) == torch.float16 else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ from common.engine.schedules import go_to, length_of
 from common.engine.steps import accumulated, place_in_group
 from common.engine.stopping import StopRequest
 
+logger = logging.getLogger(__name__)
+ANEW = ("scaler", "best_models")  # may be missing in a state: another --amp, or an earlier version
 AGREE = 5  # steps after which several processes ask each other whether to save
 LONG = 60.0  # seconds of an epoch, after which its end is saved before it is validated
 
@@ -70,8 +73,7 @@ class TrainingState:
         self.settings, self.companions = settings or {}, companions
         self.progress, self.seconds = progress, 60 * minutes
         self.best = BestModels(best_path, count=keep_best)
-        if keep_best > 1:
-            self.objects = {**self.objects, "best_models": self.best}
+        self.objects = {**self.objects, "best_models": self.best}
         self.is_new = not resume  # nothing of this training was saved yet
         self.stop = StopRequest()
         self.saved_at = time.monotonic()
@@ -154,6 +156,7 @@ class TrainingState:
         states["processes"] = processes
         with whole_file(self.path) as part:
             torch.save(states, part)
+        self.best.prune()
 
     def _keep(self, engine: Engine) -> None:
         known = self.evaluator.state
@@ -191,14 +194,17 @@ class TrainingState:
             )
         if epochs is not None and reached > epochs:
             raise ValueError(f"epochs: {epochs}; {self.path!r} has reached {reached}; pass --epochs {reached} or more")
-        lacking = next((name for name in self.objects if name not in states), None)
+        begun = [name for name in ANEW if name in self.objects and name not in states]
+        lacking = next((name for name in self.objects if name not in states and name not in begun), None)
         if lacking is not None:
             raise ValueError(
                 f"resume: {self.path!r} holds no {lacking!r}, so that it was begun with other options or an earlier "
                 "version; pass those options, or train without --resume"
             )
         for name, item in self.objects.items():
-            if isinstance(item, LRScheduler) and length_of(item.state_dict()) != length_of(states[name]):
+            if name in begun:
+                logger.info("%s: holds no %s, which begins anew", self.path, name)
+            elif isinstance(item, LRScheduler) and length_of(item.state_dict()) != length_of(states[name]):
                 go_to(item, int(states[name]["last_epoch"]))
             else:
                 item.load_state_dict(states[name])

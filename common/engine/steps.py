@@ -23,7 +23,10 @@ def trim(batch: dict[str, torch.Tensor], *, pad_id: int) -> dict[str, torch.Tens
 
 
 def trim_text(batch: dict[str, torch.Tensor], names: Sequence[str], *, mask: str) -> dict[str, torch.Tensor]:
-    """The batch whose tensors ``names`` (B, L) end with its longest text, which ``mask`` (B, L) tells: 1 at a token."""
+    """The batch whose tensors ``names`` (B, L) end with its longest text, which ``mask`` (B, L) tells: 1 at a token.
+
+    One place stays of texts without any token.
+    """
     places = batch[mask].any(dim=0).nonzero()
     length = int(places[-1]) + 1 if len(places) else 1
     return {**batch, **{name: batch[name][:, :length] for name in names}}
@@ -35,7 +38,7 @@ def take_step(
     """Add the gradient of ``loss``; at the end of a group of ``accumulate`` batches, and of an epoch, take a step.
 
     The step goes down the group's mean, as that of one batch of ``accumulate`` times the size would, but for norms that
-    see the batch. In float16 it is left out where the gradient overflows (:func:`common.engine.precision.scaler_of`).
+    see the batch. In float16 it is left out where the gradient overflows (:class:`common.engine.precision.ScaledLoss`).
 
     Args:
         clip: called before the step, on gradients of their true size.
@@ -56,8 +59,7 @@ def take_step(
     if scaler is None:
         optimizer.step()
     else:
-        scaler.step(optimizer)
-        scaler.update()
+        scaler.step(optimizer)  # the scale changes after all optimizers: common.engine.precision
 
 
 def accumulated(engine: Engine) -> int:

@@ -19,18 +19,22 @@ from common.images.dicom import source_of
 logger = logging.getLogger(__name__)
 SAMPLED = 64  # files whose size and time are compared
 UNKNOWN = -1  # size of a damaged file
+DAMAGED = ("reason", "bytes", "mtime")  # what is known of one
 
 
 class Manifest(NamedTuple):
-    """Attributes:
-    digests: ``hash`` of the files' names in rising order; ``sizes`` (bytes) and ``times`` (seconds) stand beside them.
-    damaged: what is wrong with each file that cannot be used, by name.
+    """What a manifest tells of its files.
+
+    Attributes:
+        digests: ``hash`` of the files' names in rising order.
+        sizes, times: bytes and seconds of each.
+        damaged: of each file that cannot be used, by name: ``reason``, ``bytes``, ``mtime``.
     """
 
     digests: np.ndarray
     sizes: np.ndarray
     times: np.ndarray
-    damaged: Mapping[str, str]
+    damaged: Mapping[str, Mapping[str, Any]]
 
 
 def names_within(root: str, paths: Iterable[str]) -> Iterator[str]:
@@ -42,7 +46,10 @@ def names_within(root: str, paths: Iterable[str]) -> Iterator[str]:
 
 
 def is_trusted(root: str, paths: Sequence[str]) -> bool:
-    """Whether the manifest in ``root`` tells of all ``paths``, and :data:`SAMPLED` of them are as it has them.
+    """Whether the manifest in ``root`` tells of all ``paths``, and those that are compared are as it has them.
+
+    Compared are size and time of :data:`SAMPLED` of them, and of those that it says are damaged. A file of that name
+    that the check did not write is left alone.
 
     Raises:
         ValueError: by a manifest that is trusted, some of ``paths`` are damaged or missing.
@@ -51,6 +58,9 @@ def is_trusted(root: str, paths: Sequence[str]) -> bool:
     if not file.is_file() or not paths:
         return False
     manifest = _read(str(file), file.stat().st_mtime_ns)
+    if manifest is None:
+        logger.warning("%s: not trusted, it is none that python -m common.cli.check writes", file)
+        return False
     names = list(names_within(root, paths))
     reason = _out_of_date(manifest, names, paths)
     if reason:
@@ -60,25 +70,26 @@ def is_trusted(root: str, paths: Sequence[str]) -> bool:
     if damaged:
         raise ValueError(
             f"{file}: {len(damaged)} of {len(paths)} files cannot be used, such as {min(damaged)!r} "
-            f"({manifest.damaged[min(damaged)]}); mend or remove them, or pass --skip_damaged true"
+            f"({manifest.damaged[min(damaged)]['reason']}); mend or remove them, or pass --skip_damaged true"
         )
     checked = time.strftime("%Y-%m-%d %H:%M", time.localtime(file.stat().st_mtime))
-    logger.info("%s: %d files, sound when they were checked on %s", file, len(paths), checked)
+    compared = min(SAMPLED, len(paths))
+    logger.info("%s: %d files, sound on %s; size and time of %d compared", file, len(paths), checked, compared)
     return True
 
 
 @functools.lru_cache(maxsize=2)
-def _read(file: str, _: int) -> Manifest:
+def _read(file: str, _: int) -> Manifest | None:
+    """None: another program's file."""
     collects = gc.isenabled()
     try:
         gc.disable()  # it would look through millions of new objects again and again
         content = read_json(file, what="manifest")
-        files, damaged = content["files"], dict(content["damaged"])
+        files = content["files"]
+        damaged = {name: {key: known[key] for key in DAMAGED} for name, known in content["damaged"].items()}
         sizes = [(hash(name), int(known["bytes"]), float(known["mtime"])) for name, known in files.items()]
-    except (TypeError, KeyError, ValueError, AttributeError) as error:
-        raise ValueError(
-            f"manifest: {file!r} is none that python -m common.cli.check writes; write it again, or remove it"
-        ) from error
+    except (TypeError, KeyError, ValueError, AttributeError):
+        return None
     finally:
         if collects:
             gc.enable()
@@ -99,26 +110,33 @@ def _out_of_date(manifest: Manifest, names: Sequence[str], paths: Sequence[str])
         size, mtime = int(manifest.sizes[places[index]]), float(manifest.times[places[index]])
         if size != UNKNOWN and _size_and_time(paths[index]) != (size, mtime):
             return f"{paths[index]!r} is another file by now"
+    for name, path in zip(names, paths, strict=True) if manifest.damaged else ():
+        known = manifest.damaged.get(name)
+        if known is not None and _size_and_time(path) != (known["bytes"], known["mtime"]):
+            return f"{path!r} is another file by now"
     return ""
 
 
-def _size_and_time(path: str) -> tuple[int, float] | None:
+def _size_and_time(path: str) -> tuple[int, float] | tuple[None, None]:
     try:
         found = os.stat(source_of(path)[0])
     except OSError:
-        return None
+        return None, None
     return found.st_size, found.st_mtime
 
 
-def manifest_of(root: str, files: Mapping[str, Mapping[str, Any]], damaged: Mapping[str, str]) -> dict[str, Any]:
-    """Content of a manifest: of each path in ``files`` what is known, with ``bytes`` and ``mtime`` added.
+def manifest_of(
+    root: str, sound: Mapping[str, Mapping[str, Any]], damaged: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Content of a manifest, of what is known of each path: ``bytes``, ``mtime``, and what else shall stand there.
 
     Args:
-        damaged: what is wrong with the paths that cannot be used.
+        damaged: with ``reason``, and None as bytes and time of a file that is missing.
     """
-    entries = {}
-    for name, (path, known) in zip(names_within(root, files), files.items(), strict=True):
-        found = _size_and_time(path)
-        if found is not None:
-            entries[name] = {"bytes": found[0], "mtime": found[1], **known}
-    return {"files": entries, "damaged": dict(zip(names_within(root, damaged), damaged.values(), strict=True))}
+    parts = {"files": sound, "damaged": damaged}
+    return {key: dict(zip(names_within(root, part), part.values(), strict=True)) for key, part in parts.items()}
+
+
+def is_own(file: Path) -> bool:
+    """Whether ``file`` may be written: a manifest, or none yet."""
+    return not file.exists() or _read(str(file), file.stat().st_mtime_ns) is not None

@@ -19,12 +19,12 @@ MONAIS = (ResNetBlock, ResNetBottleneck)
 class _Recomputed:
     """Mixed into the class of a block: its ``forward`` keeps what goes in, and nothing else, for the way back."""
 
-    def forward(self, *inputs: Any) -> Any:
+    def forward(self, *inputs: Any, **named: Any) -> Any:
         forward = super().forward  # type: ignore[misc]
         if not torch.is_grad_enabled():
-            return forward(*inputs)
+            return forward(*inputs, **named)
         contexts = functools.partial(_contexts, self)
-        return checkpoint(forward, *inputs, use_reentrant=False, context_fn=contexts)
+        return checkpoint(forward, *inputs, use_reentrant=False, context_fn=contexts, **named)
 
 
 def recompute(network: nn.Module) -> nn.Module:
@@ -40,14 +40,22 @@ def recompute(network: nn.Module) -> nn.Module:
     models = [module for module in network.modules() if isinstance(module, PreTrainedModel)]
     models = [model for model in models if model.supports_gradient_checkpointing]
     for block in blocks:
-        known = type(block)
-        if not issubclass(known, _Recomputed):
-            block.__class__ = type(known.__name__, (_Recomputed, known), {"__module__": known.__module__})
+        block.__class__ = _recomputed(type(block))  # type: ignore[arg-type]
     for model in models:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     if not blocks and not models:
-        raise ValueError(f"gradient_checkpointing: {type(network).__name__} has no block that could be computed again")
+        raise ValueError(
+            f"gradient_checkpointing: {type(network).__name__} has no block to compute again; train without it"
+        )
     return network
+
+
+@functools.cache
+def _recomputed(known: type) -> type:
+    """The class ``known``, mixed with :class:`_Recomputed` once."""
+    if issubclass(known, _Recomputed):
+        return known
+    return type(known.__name__, (_Recomputed, known), {"__module__": known.__module__})
 
 
 def _is_block(module: nn.Module) -> bool:
@@ -55,12 +63,13 @@ def _is_block(module: nn.Module) -> bool:
 
 
 def _contexts(block: Any) -> tuple[Any, Any]:
-    """Of the first time, and of the second, which moves no running mean again."""
+    """What surrounds the first computation, and the second, in which running means stay as they are."""
     return contextlib.nullcontext(), _still(block)
 
 
 @contextlib.contextmanager
 def _still(block: nn.Module) -> Iterator[None]:
+    """Leave the running means of the batch norms in ``block`` as they are."""
     norms = [module for module in block.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     counts = [None if norm.num_batches_tracked is None else norm.num_batches_tracked.clone() for norm in norms]

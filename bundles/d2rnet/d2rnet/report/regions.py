@@ -77,7 +77,7 @@ class LERA(nn.Module):
 
 
 class Convolutions(nn.Sequential):
-    """Those that make a vector's channels of LERA's."""
+    """The convolutions of :class:`RegionEncoder`, one block of gradient checkpointing."""
 
     recomputable = True
 
