@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from d2rnet.report import boxes as boxes_of_reports
 from d2rnet.report.boxes import CropRegionsd, StandardiseRegionsd, read_boxed_studies
 from monai.transforms import Compose
 from PIL import Image
+
+from common.transforms import views
 
 
 @pytest.fixture
@@ -110,3 +113,41 @@ def test_a_region_knows_where_it_lies(folder):
     plain = regions_of(1, 48, coordinates=False)(study)["regions"][0]
     torch.testing.assert_close(plain[0], region[0])
     assert torch.equal(plain[0], plain[2])
+
+
+@pytest.fixture
+def large(tmp_path):
+    """A smooth JPEG file of an X-ray's size, 1.3 MB of one, with two boxes."""
+    rows, columns = np.mgrid[:3056, :2544]
+    waves = 120 + 60 * np.sin(rows / 90) * np.cos(columns / 70) + 40 * np.sin((rows + columns) / 45)
+    Image.fromarray(waves.clip(0, 255).astype(np.uint8)).save(tmp_path / "large.jpg", quality=90)
+    return str(tmp_path / "large.jpg")
+
+
+@pytest.mark.parametrize(("boxes", "scale"), [([[300, 400, 900, 1100], [1500, 200, 2100, 600]], 4),
+                                              ([[300, 400, 900, 1100], [1500, 200, 1900, 500]], 2),
+                                              ([[300, 400, 900, 1100], [1500, 200, 1600, 300]], 1)])  # fmt: skip
+def test_a_large_file_is_decoded_once_and_no_finer_than_its_regions_need(large, monkeypatch, boxes, scale):
+    sizes = []
+    for module in (boxes_of_reports, views):
+
+        def counted(path, real=module.open_image, **options):
+            sizes.append(real(path, **options).size)
+            return real(path, **options)
+
+        monkeypatch.setattr(module, "open_image", counted)
+    study = {"images": [large], "boxes": np.array(boxes, dtype=np.float32), "scores": np.array([0.9, 0.8])}
+    found = Compose([CropRegionsd(count=2, size=64, views=96), views.LoadViewsd(views=1, side=96)])(study)
+    assert sizes == [(2544 // scale, 3056 // scale)] and "opened" not in found
+    whole = np.asarray(Image.open(large), dtype=np.float32)
+    for crop, extent, (x1, y1, x2, y2) in zip(found["crops"], found["extents"], boxes, strict=True):
+        side = max(x2 - x1, y2 - y1)
+        square = np.full((side, side), whole[y1:y2, x1:x2].mean(), dtype=np.float32)
+        top, left = (side - (y2 - y1)) // 2, (side - (x2 - x1)) // 2
+        square[top : top + y2 - y1, left : left + x2 - x1] = whole[y1:y2, x1:x2]
+        exact = np.asarray(Image.fromarray(square).resize((64, 64), Image.Resampling.BILINEAR))
+        assert np.abs(crop.numpy() - exact)[2:-2, 2:-2].mean() < 1.5
+        corners = [(x1 - left) / 2544, (y1 - top) / 3056, (x1 - left + side) / 2544, (y1 - top + side) / 3056]
+        np.testing.assert_allclose(extent, corners, atol=2 * scale / 2544)
+    alone = views.LoadViewsd(views=1, side=96)({"images": [large]})
+    assert (found["image"].float() - alone["image"].float()).abs().mean() < 0.3

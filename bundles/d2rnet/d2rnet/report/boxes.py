@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,12 +18,14 @@ from common.datasets.boxes import SLACK, as_corners, size_if_any
 from common.datasets.packed import packed
 from common.datasets.studies import read_studies
 from common.images.files import image_size, open_image, to_grey
+from common.transforms.views import FINER, OPENED
 
 from .metrics import side_of
 
 logger = logging.getLogger(__name__)
 EXTRAS = ("boxes", "scores", "box_labels", "width", "height")
 WITHOUT = {"box_labels": [], "lesions": "", "boxes": np.zeros((0, 4), np.float32), "scores": np.zeros(0, np.float32)}
+JPEG = (".jpg", ".jpeg")  # which may be decoded at a half, a quarter or an eighth of its size
 NO_SIZE = (0, 0)  # of an image without boxes, which nobody asks for
 
 
@@ -121,22 +125,39 @@ class CropRegionsd(Transform):
     first of ``images``; M may be 0.
 
     A region is cut from the image as stored and padded with its own mean to a square. ``extents`` are the square's
-    corners, x1, y1, x2, y2, as shares of the image, 0 to 1; the padding may reach beyond.
+    corners, x1, y1, x2, y2, as shares of the image, 0 to 1; the padding may reach beyond. A JPEG file is decoded once for
+    regions and views, and no finer than they need: it is handed on as :data:`common.transforms.views.OPENED`.
+
+    Args:
+        size: of a region, in pixels. views: side of the views that are loaded next.
     """
 
-    def __init__(self, *, count: int, size: int) -> None:
+    def __init__(self, *, count: int, size: int, views: int = 0) -> None:
         if size % 4 or size < 48:
             raise ValueError(f"region_size: {size} must be a multiple of 4, 48 at least")
-        self.count, self.size = count, size
+        self.count, self.size, self.views = count, size, views
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         top = np.argsort(-data["scores"], kind="stable")[: self.count]
         crops, extents = np.zeros((len(top), self.size, self.size), np.uint8), np.zeros((len(top), 4), np.float32)
+        opened = {}
         if len(top):
-            pixels = np.asarray(to_grey(open_image(data["images"][0])))
-            for position, index in enumerate(top):
-                crops[position], extents[position] = self._cut(pixels, data["boxes"][index])
-        return {**data, "crops": torch.from_numpy(crops), "extents": torch.from_numpy(extents)}
+            path, boxes = data["images"][0], data["boxes"][top]
+            opened[path], boxes = self._open(path, boxes)
+            pixels = np.asarray(to_grey(opened[path]))
+            for position, box in enumerate(boxes):
+                crops[position], extents[position] = self._cut(pixels, box)
+        return {**data, OPENED: opened, "crops": torch.from_numpy(crops), "extents": torch.from_numpy(extents)}
+
+    def _open(self, path: str, boxes: np.ndarray) -> tuple[Image.Image, np.ndarray]:
+        """The picture, and ``boxes`` (M, 4) in its pixels, which are fewer than the file's where that suffices."""
+        if Path(path).suffix.lower() not in JPEG:
+            return open_image(path), boxes
+        size = image_size(path)
+        longest = np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]).min()
+        spare = max(1.0, float(longest) / (FINER * self.size))
+        picture = open_image(path, least=max(FINER * self.views, math.ceil(min(size) / spare)))
+        return picture, boxes * np.tile(np.array(picture.size) / size, 2)
 
     def _cut(self, pixels: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         limit = np.array(pixels.shape[::-1])

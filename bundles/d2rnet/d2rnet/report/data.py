@@ -47,8 +47,8 @@ def training_transforms(
     check_size(size)
     return Compose(
         [
+            CropRegionsd(count=regions, size=region_size, views=round(size * MARGIN)),
             LoadViewsd(views=views, side=round(size * MARGIN)),
-            CropRegionsd(count=regions, size=region_size),
             TokenizeReportd(text_tokenizer, max_length=max_length),
             CopyItemsd(keys=["input_ids", "attention_mask"], names=["text_ids", "text_mask"]),
             TokenizeTargetd(tokenizer, max_length=max_length, begin_id=begin_id, end_id=end_id),
@@ -98,5 +98,5 @@ def inference_cases(*, image: str | None, data_dir: str | None, views: int, anno
 
 def _whole(*, views: int, size: int, regions: int, region_size: int, coordinates: bool) -> list:
     check_size(size)
-    crops = [LoadViewsd(views=views, side=size), CropRegionsd(count=regions, size=region_size)]
+    crops = [CropRegionsd(count=regions, size=region_size, views=size), LoadViewsd(views=views, side=size)]
     return [*crops, StandardiseRegionsd(count=regions, coordinates=coordinates), StandardiseViewsd()]
