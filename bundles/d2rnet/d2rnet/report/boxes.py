@@ -125,11 +125,14 @@ class CropRegionsd(Transform):
     first of ``images``; M may be 0.
 
     A region is cut from the image as stored and padded with its own mean to a square. ``extents`` are the square's
-    corners, x1, y1, x2, y2, as shares of the image, 0 to 1; the padding may reach beyond. A JPEG file is decoded once for
-    regions and views, and no finer than they need: it is handed on as :data:`common.transforms.views.OPENED`.
+    corners, x1, y1, x2, y2, as shares of the image, 0 to 1; the padding may reach beyond.
+
+    The picture is handed on as :data:`common.transforms.views.OPENED`, so that regions and views decode it once; a JPEG
+    file comes no finer than they need.
 
     Args:
-        size: of a region, in pixels. views: side of the views that are loaded next.
+        size: of a region, in pixels.
+        views: side of the views that are loaded next, in pixels.
     """
 
     def __init__(self, *, count: int, size: int, views: int = 0) -> None:
