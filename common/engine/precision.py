@@ -10,9 +10,8 @@ from ignite.engine import Engine, Events
 from common.engine.steps import place_in_group
 
 logger = logging.getLogger(__name__)
-LEAST = 2.0**-20  # a scale below which it is not the numbers' range that makes gradients infinite
-
 HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+LEAST = 2.0**-20  # a scale below which it is not the numbers' range that makes gradients infinite
 
 
 def half_of(amp: bool | str) -> torch.dtype | None:
