@@ -11,9 +11,9 @@ import torch
 from monai.networks.nets.resnet import ResNetBlock, ResNetBottleneck
 from torch import nn
 from torch.utils.checkpoint import checkpoint
-from transformers import PreTrainedModel
 
 MONAIS = (ResNetBlock, ResNetBottleneck)
+SWITCH = "supports_gradient_checkpointing"  # of models of transformers, which not every bundle needs
 
 
 class _Recomputed:
@@ -37,8 +37,7 @@ def recompute(network: nn.Module) -> nn.Module:
         ValueError: ``network`` has no such block.
     """
     blocks = [module for module in network.modules() if _is_block(module)]
-    models = [module for module in network.modules() if isinstance(module, PreTrainedModel)]
-    models = [model for model in models if model.supports_gradient_checkpointing]
+    models: list[Any] = [module for module in network.modules() if getattr(module, SWITCH, False)]
     for block in blocks:
         block.__class__ = _recomputed(type(block))  # type: ignore[arg-type]
     for model in models:
