@@ -18,7 +18,7 @@ from common.cli.running import running_parser
 from common.engine.averaging import AveragedWeights
 from common.engine.distributed import EqualBuffers
 from common.engine.familiarity import FitFamiliarity
-from common.engine.precision import scaled_loss
+from common.engine.precision import ScaledLoss, scaled_loss
 from common.engine.progress import BestLine, EpochLine
 from common.engine.schedules import StepSchedule
 from common.engine.seeds import Seeds
@@ -76,6 +76,14 @@ def _averaged(
     average = AveragedWeights(network=state["network"], evaluator=evaluator, decay=decay)
     network = average.averaged.module
     return [average, EqualBuffers(network=network)], {**state, "averaged": average.averaged}, network
+
+
+def _scaled(
+    state: Mapping[str, Any], evaluator: Evaluator, amp: bool | str
+) -> tuple[list[ScaledLoss], Mapping[str, Any]]:
+    """What scales the loss where ``amp`` needs it, and the state with its scale."""
+    scaled = scaled_loss(getattr(evaluator.state, "device", "cpu"), amp)
+    return ([], state) if scaled is None else ([scaled], {**state, "scaler": scaled.scaler})
 
 
 def _familiarity(network: torch.nn.Module, dataset: Any, evaluator: Evaluator, weights: str) -> FitFamiliarity | None:
@@ -144,15 +152,13 @@ class TrainingHandlers:
     ) -> None:
         _check(schedule, accumulate)
         self.accumulate = accumulate
-        scaled = scaled_loss(getattr(evaluator.state, "device", "cpu"), amp)
-        if scaled is not None:
-            state = {**state, "scaler": scaled.scaler}
+        scaled, state = _scaled(state, evaluator, amp)
         schedules = [item for item in state.values() if isinstance(item, LRScheduler)]
         averages, state, best = _averaged(state, best, evaluator, ema_decay)
         line = EpochLine(evaluator=evaluator, path=f"{folder}/{prefix}history.csv")
         start = [] if resume else _from_pretrained(pretrained, weights, state["network"])
         self.handlers: list[Any] = [
-            *([] if scaled is None else [scaled]),
+            *scaled,
             *start,
             *averages,
             Seeds(seed=seed, dataset=dataset, deterministic=deterministic),
@@ -162,12 +168,8 @@ class TrainingHandlers:
             *(StepSchedule(lr_scheduler=item, epoch_level=schedule == "epoch") for item in schedules),
         ]
         if weights is not None:
-            files: dict[str, Any] = {
-                "path": f"{folder}/{prefix}checkpoint.pt",
-                "best_path": weights,
-                "companions": companions,
-            }
-            files["keep_best"] = keep_best
+            files: dict[str, Any] = {"path": f"{folder}/{prefix}checkpoint.pt", "best_path": weights}
+            files |= {"companions": companions, "keep_best": keep_best}
             when: dict[str, Any] = {"progress": line, "minutes": save_minutes, "resume": resume}
             network = state["network"] if best is None else best
             objects: dict[str, Any] = {"objects": dict(state), "evaluator": evaluator, "network": network}
