@@ -11,6 +11,7 @@ from common.engine.steps import place_in_group
 
 logger = logging.getLogger(__name__)
 HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+EVERY = 100  # steps between two looks at the scale
 LEAST = 2.0**-20  # a scale below which it is not the numbers' range that makes gradients infinite
 
 
@@ -39,39 +40,38 @@ def autocast(device: torch.device | str, amp: bool | str) -> torch.autocast:
 class ScaledLoss:
     """Handler of a training in float16: the loss is scaled, so that small gradients are no zeros.
 
-    A step whose gradients overflow is left out, and the scale is halved; how many they were is told after each epoch.
-    Attach it before what saves the state, of which ``scaler`` is a part.
+    A step whose gradients overflow is left out, and the scale is halved. Attach it before what saves the state, which
+    holds ``scaler``.
     """
 
     def __init__(self, device: torch.device | str) -> None:
         self.scaler = torch.amp.GradScaler(torch.device(device).type)
-        self.left_out = 0
+        self.told = self.scaler.get_scale()
 
     def attach(self, engine: Engine) -> None:
         engine.state.scaler = self.scaler  # type: ignore[attr-defined]  # which take_step uses
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._update)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._tell)
+        engine.add_event_handler(Events.ITERATION_COMPLETED(every=EVERY) | Events.EPOCH_COMPLETED, self._look)
 
     def _update(self, engine: Engine) -> None:
-        """Once for all optimizers of a step: their gradients were scaled alike.
+        """Once for all optimizers of a step: their gradients were scaled alike."""
+        if place_in_group(engine)[1]:
+            self.scaler.update()
+
+    def _look(self, _: Engine) -> None:
+        """Now and then, since the scale lies on the device: tell a smaller one.
 
         Raises:
             ValueError: the gradients are infinite at any scale.
         """
-        if not place_in_group(engine)[1]:
-            return
-        before = self.scaler.get_scale()
-        self.scaler.update()
-        self.left_out += self.scaler.get_scale() < before
-        if self.scaler.get_scale() < LEAST:
+        scale = self.scaler.get_scale()
+        if scale < LEAST:
             raise ValueError(
                 "amp: 'float16' gives no finite gradient; pass --amp false, and look whether the loss is a number"
             )
-
-    def _tell(self, _: Engine) -> None:
-        if self.left_out:
-            logger.info("float16: %d steps left out, whose gradients overflowed", self.left_out)
-        self.left_out = 0
+        if scale < self.told:
+            logger.info("float16: steps whose gradients overflowed were left out; the loss is now scaled by %g", scale)
+        self.told = scale
 
 
 def scaled_loss(device: torch.device | str, amp: bool | str) -> ScaledLoss | None:
