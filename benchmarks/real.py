@@ -39,7 +39,7 @@ TUNING = {
 ALONE = {"epochs": 40, "batch_size": 8}
 READING_PHRASES = {"synthetic#reports": 500, "synthetic#size": 160, "epochs": 4}
 TUNING_PHRASES = {"epochs": 30, "batch_size": 8, "learning_rate": 0.0005, "encoder_learning_rate": 0.0002}
-CROPS = {"all branches": {"epochs": 10}, "published branches": {"epochs": 10, "network_def#mask_weight": 0.0}}
+CROPS = {"all branches": {"epochs": 6}, "published branches": {"epochs": 10, "network_def#mask_weight": 0.0}}
 LESIONS: dict[str, tuple[list[str], dict[str, object], dict[str, object]]] = {
     "akessfa": (
         ["train.json", "ablations/image_only.json"], {"epochs": 25, "batch_size": 8}, {"reports": "empty"},

@@ -330,7 +330,7 @@ def test_the_fitted_branch_tells_apart_what_only_the_mask_shows():
     for label in (0, 1) * 6:
         image = with_masks(0.1 * torch.rand(1, 1, 64, 64), 1)
         image[:, 0] += torch.where(image[:, 1] == label, 0.8, 0.2)
-        cases.append({"image": MetaTensor(image[0]), "malignancy": label})
+        cases.append({"image": MetaTensor(image[0]), "malignancy": label, "case": str(len(cases))})
     trainer = Engine(lambda *_: None)
     FitMaskBranch(network=network, dataset=Dataset(cases)).attach(trainer)
     trainer.run([0])
@@ -343,11 +343,34 @@ def test_a_fitted_branch_stays_where_nothing_can_be_fitted():
     network = HFCN(depth=18, width=8, mask_weight=0.7, train_trunk=False).eval()
     network.mask_branch.fitted.fill_(True)
     before = network.mask_branch.linear.weight.clone()
-    cases = [{"image": MetaTensor(torch.ones(2, 64, 64)), "malignancy": label} for label in (0, 1)]
+    cases = [{"image": MetaTensor(torch.ones(2, 64, 64)), "malignancy": label, "case": "1"} for label in (0, 1)]
     trainer = Engine(lambda *_: None)
     FitMaskBranch(network=network, dataset=Dataset(cases)).attach(trainer)
     trainer.run([0])
     assert bool(network.mask_branch.fitted) and torch.equal(network.mask_branch.linear.weight, before)
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_a_cross_fitted_probability_knows_no_image_of_the_patient(tells):
+    """Three images a patient that are alike: a branch that saw one would know the others, whatever they show."""
+    torch.manual_seed(0)
+    network = HFCN(depth=18, width=8, mask_weight=0.7, train_trunk=False).eval()
+    cases = []
+    for patient, label in enumerate(torch.randperm(40).remainder(2).tolist()):
+        image = with_masks(torch.rand(1, 1, 64, 64), 1)
+        image[:, 0] += 0.5 * label * tells * image[:, 1]
+        cases += 3 * [{"image": MetaTensor(image[0]), "malignancy": label, "case": str(patient)}]
+    cases.insert(1, {"image": MetaTensor(torch.ones(2, 64, 64)), "malignancy": 0, "case": "no mask"})
+    branch, trainer = FitMaskBranch(network=network, dataset=Dataset(cases), strength=1.0), Engine(lambda *_: None)
+    branch.attach(trainer)
+    trainer.run([0])
+    label, prob = branch.cross_fitted(network)
+    seen = torch.cat([network(case["image"].as_tensor()[None])[:, 1].exp() for case in cases if case["case"].isdigit()])
+    area, seen_area = roc_auc_score(label, prob), roc_auc_score(label, seen.detach().numpy())
+    assert len(label) == 120 and seen_area > 0.95
+    assert area > 0.95 if tells else 0.25 < area < 0.75
+    branch.dataset = Dataset(cases[:10])
+    assert not len(branch.cross_fitted(network)[0])  # three patients cannot be parted
 
 
 def test_a_mask_branch_needs_features_that_stay():

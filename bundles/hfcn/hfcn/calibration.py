@@ -21,8 +21,11 @@ from common.metrics.classification import classification_metrics
 from common.metrics.intervals import area_interval
 from common.metrics.platt import Platt
 
+from .mask_branch import FitMaskBranch
+
 logger = logging.getLogger(__name__)
 FEWEST = 5  # images of either class
+ENOUGH = 500  # images kept back, to do without those of the training
 SHARE = 0.95  # sensitivity at the band's lower end, specificity at its upper end
 ANEW = "--run_id fit_calibration of train.json with evaluate.json merged over it, --split validation"
 
@@ -98,10 +101,14 @@ class FitCalibration:
         network: of the training.
         evaluator: its images were kept back.
         weights: file of the best network.
+        mask_branch: where fewer than :data:`ENOUGH` images were kept back, those of the training help, as its branches
+            that did not see them answer.
     """
 
-    def __init__(self, *, network: torch.nn.Module, evaluator: Any, weights: str) -> None:
-        self.network, self.evaluator, self.weights = network, evaluator, weights
+    def __init__(
+        self, *, network: torch.nn.Module, evaluator: Any, weights: str, mask_branch: FitMaskBranch | None = None
+    ) -> None:
+        self.network, self.evaluator, self.weights, self.mask_branch = network, evaluator, weights, mask_branch
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.COMPLETED, lambda _: self._try())
@@ -109,7 +116,7 @@ class FitCalibration:
     def _try(self) -> None:
         """A training that is done stays so, whatever its images are."""
         try:
-            self.fit()
+            self._fit(self.mask_branch)
         except ValueError as error:
             logger.warning("%s", error)
 
@@ -121,20 +128,32 @@ class FitCalibration:
         """
         if split == "test":
             raise ValueError("split: 'test' is what evaluations measure; calibrate by --split validation")
+        self._fit(None)
+
+    def _fit(self, mask_branch: FitMaskBranch | None) -> None:
         if idist.get_rank() > 0 or not Path(self.weights).is_file():
             return
+        network: Any = copy.deepcopy(self.network).eval()
+        network.load_state_dict(torch.load(self.weights, map_location="cpu", weights_only=True))
+        label, prob = self._answers(network)
+        kept_back = len(label)
+        if mask_branch is not None and network.mask_branch is not None and kept_back < ENOUGH:
+            more = mask_branch.cross_fitted(network)
+            label, prob = np.concatenate([label, more[0]]), np.concatenate([prob, more[1]])
         try:
-            calibration = Calibration.fit(*self._answers())
+            calibration = Calibration.fit(label, prob)
         except ValueError as error:
             raise ValueError(f"calibration: not fitted ({error})") from error
         save_calibration(self.weights, calibration)
-        logger.info("calibration: fitted to %d images kept back", calibration.images)
+        logger.info(
+            "calibration: fitted to %d images kept back and %d of the training, cross-fitted",
+            kept_back,
+            len(label) - kept_back,
+        )
 
     @torch.no_grad()
-    def _answers(self) -> tuple[np.ndarray, np.ndarray]:
+    def _answers(self, network: Any) -> tuple[np.ndarray, np.ndarray]:
         """Label and probability of the kept-back images that have a mask; of all where the network asks for none."""
-        network: Any = copy.deepcopy(self.network).eval()
-        network.load_state_dict(torch.load(self.weights, map_location="cpu", weights_only=True))
         device = next(network.parameters()).device
         label, prob = [], []
         for batch in DataLoader(self.evaluator.data_loader.dataset, batch_size=8):

@@ -7,17 +7,29 @@ branches, whose averages over a crop mix the nodule with the tissue around it (f
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.data import DataLoader, Dataset
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.preprocessing import StandardScaler
 
 from .network import HFCN
 
 logger = logging.getLogger(__name__)
+FOLDS = 5  # of the cross-fitted probabilities
+
+
+class Pooled(NamedTuple):
+    """What the branch reads of the images with a mask, and whose they are."""
+
+    features: np.ndarray  # (N, 2, F), of each image as it is and mirrored
+    labels: np.ndarray  # (N,)
+    patients: np.ndarray  # (N,)
 
 
 class FitMaskBranch:
@@ -43,30 +55,71 @@ class FitMaskBranch:
         if branch is None:
             return
         fitted: torch.Tensor = branch.fitted  # type: ignore[assignment]
-        features, labels = self._features()
-        if len(set(labels.tolist())) < 2:
-            logger.warning("mask branch: not fitted; it needs masks of both classes, %d images have one", len(labels))
+        pooled = self._pooled()
+        if len(set(pooled.labels.tolist())) < 2:
+            logger.warning(
+                "mask branch: not fitted; it needs masks of both classes, %d images have one", len(pooled.labels)
+            )
             return
-        scaler = StandardScaler().fit(features)
-        classifier = LogisticRegression(C=self.strength, class_weight="balanced", max_iter=3000)
-        classifier.fit(scaler.transform(features), labels)
-        weight = classifier.coef_[0] / scaler.scale_
-        bias = classifier.intercept_[0] - float(weight @ scaler.mean_)
+        weight, bias = self._classifier(pooled.features, pooled.labels)
         with torch.no_grad():
             branch.linear.weight.copy_(torch.from_numpy(weight)[None])
             branch.linear.bias.fill_(bias)
             fitted.fill_(1)
-        logger.info("mask branch: fitted to %d images with a mask", len(labels))
+        logger.info("mask branch: fitted to %d images with a mask", len(pooled.labels))
+
+    def cross_fitted(self, network: HFCN) -> tuple[np.ndarray, np.ndarray]:
+        """Label and fused probability (N,) of the images, by mask branches that saw no image of their patients.
+
+        The published branches are those of ``network``; where ``1 - mask_weight`` is small, as it is by default, that
+        they know these images hardly shows. Nothing where there are too few patients of a class to part them.
+        """
+        pooled = self._pooled()
+        fewest = min((len(set(pooled.patients[pooled.labels == label])) for label in (0, 1)), default=0)
+        if not bool(network.mask_branch.fitted) or fewest < FOLDS:  # type: ignore[union-attr]
+            return np.zeros(0), np.zeros(0)
+        odds = np.zeros(len(pooled.labels))
+        parts = StratifiedGroupKFold(FOLDS).split(pooled.labels, pooled.labels, pooled.patients)
+        for others, part in parts:
+            weight, bias = self._classifier(pooled.features[others], pooled.labels[others])
+            odds[part] = pooled.features[part, 0] @ weight + bias
+        return pooled.labels, self._fused(network, torch.from_numpy(odds).float())
+
+    def _classifier(self, features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, float]:
+        """Weight (F,) and bias of the logit, fitted to both views of ``features`` (n, 2, F)."""
+        views, labels = features.reshape(-1, features.shape[2]), labels.repeat(features.shape[1])
+        scaler = StandardScaler().fit(views)
+        classifier = LogisticRegression(C=self.strength, class_weight="balanced", max_iter=3000)
+        classifier.fit(scaler.transform(views), labels)
+        weight = classifier.coef_[0] / scaler.scale_
+        return weight, classifier.intercept_[0] - float(weight @ scaler.mean_)
 
     @torch.no_grad()
-    def _features(self) -> tuple[np.ndarray, np.ndarray]:
-        """Features (N, F) of the images with a mask, each as it is and mirrored, and their labels (N,)."""
+    def _pooled(self) -> Pooled:
+        parts = []
+        for image, batch in self._batches():
+            views = [self.network.mask_features(view) for view in (image, image.flip(3))]
+            known = views[0][1].cpu().numpy()
+            features = torch.stack([pooled for pooled, _ in views], dim=1).float().cpu().numpy()
+            parts.append(Pooled(features[known], batch["malignancy"].numpy()[known], np.array(batch["case"])[known]))
+        return Pooled(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+
+    @torch.no_grad()
+    def _fused(self, network: HFCN, odds: torch.Tensor) -> np.ndarray:
+        """Probabilities (N,) of ``network`` where its mask branch says ``odds`` (N,), logits of the images with one."""
+        prob, done = [], 0
+        for image, _ in self._batches():
+            branches = network.branches(image)
+            known = branches.asks_mask
+            logit = odds[done : done + int(known.sum())].to(image.device)[:, None]
+            done += len(logit)
+            mask = branches.mask.clone()
+            mask[known] = torch.nn.functional.logsigmoid(torch.cat([-logit, logit], dim=1))
+            prob.append(network.fuse(branches._replace(mask=mask))[known, 1].float().exp().cpu().numpy())
+        return np.concatenate(prob).astype(np.float64)
+
+    def _batches(self) -> Iterator[tuple[torch.Tensor, dict]]:
+        """Images (B, 2, H, W) on the network's device, and the batches that they are of."""
         device = next(self.network.parameters()).device
-        features, labels = [], []
         for batch in DataLoader(self.dataset, batch_size=self.batch_size):
-            image = batch["image"].as_tensor().to(device)
-            for view in (image, image.flip(3)):
-                pooled, known = self.network.mask_features(view)
-                features.append(pooled[known].float().cpu().numpy())
-                labels.append(batch["malignancy"].to(device)[known].cpu().numpy())
-        return np.concatenate(features), np.concatenate(labels)
+            yield batch["image"].as_tensor().to(device), batch

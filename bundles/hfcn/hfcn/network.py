@@ -52,7 +52,7 @@ class MaskBranch(nn.Module):
     """A linear classifier of means and deviations of features inside a mask, and of means outside it.
 
     Args:
-        channels: of the maps at strides 8 and 16.
+        channels: of the maps at strides 4, 8 and 16.
     """
 
     def __init__(self, channels: Sequence[int]) -> None:
@@ -126,7 +126,7 @@ class HFCN(nn.Module):
         *trunk, last = encoder.stages()  # type: ignore[operator]
         self.trunk = nn.Sequential(*trunk).requires_grad_(train_trunk)
         self.train_trunk, self.mask_weight = train_trunk, mask_weight
-        self.mask_branch = MaskBranch(encoder.channels[1:3]) if mask_weight > 0 else None  # type: ignore[index]
+        self.mask_branch = MaskBranch(encoder.channels[:3]) if mask_weight > 0 else None  # type: ignore[index]
         self.whole = Classifier(last, channels=encoder.channels[3], dropout=dropout)  # type: ignore[index, arg-type]
         self.local = self.whole if share_classifier else copy.deepcopy(self.whole)
         self.mean, self.std = 0.449, 0.226  # ImageNet's, of grey values: the means over its three channels
@@ -148,7 +148,8 @@ class HFCN(nn.Module):
     @torch.jit.export
     def branches(self, image: torch.Tensor) -> Branches:
         """What all branches say of ``image``, as of :meth:`forward`."""
-        finer, features = self.maps(image)
+        pyramid = self.maps(image)
+        features = pyramid[-1]
         logits, maps = self.whole(features)
         windows = self.choose_windows(features)
         crops = self.crop(features, windows)  # (B*N, C, h, w)
@@ -161,26 +162,24 @@ class HFCN(nn.Module):
         if self.mask_branch is not None:
             known = known & self.mask_branch.fitted
             if image.shape[1] > 1:
-                mask = self.mask_branch(self.pool(finer, features, image[:, 1:2]))
+                mask = self.mask_branch(self.pool(pyramid, image[:, 1:2]))
         return Branches(whole, F.log_softmax(local.float(), dim=2), windows, activation, mask, known)
 
-    def maps(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The trunk's maps at strides 8 and 16."""
-        features = (image[:, :1] - self.mean) / self.std
-        finer = features
+    def maps(self, image: torch.Tensor) -> list[torch.Tensor]:
+        """The trunk's maps at strides 4, 8 and 16."""
+        maps = [(image[:, :1] - self.mean) / self.std]
         for stage in self.trunk:
-            finer, features = features, stage(features)
-        return finer, features
+            maps.append(stage(maps[-1]))
+        return maps[-3:]
 
-    def pool(self, finer: torch.Tensor, features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """What the mask branch reads of the maps."""
-        return torch.cat([inside_and_outside(finer, mask), inside_and_outside(features, mask)], dim=1)
+    def pool(self, maps: list[torch.Tensor], mask: torch.Tensor) -> torch.Tensor:
+        """What the mask branch reads of the trunk's ``maps``."""
+        return torch.cat([inside_and_outside(level, mask) for level in maps], dim=1)
 
     @torch.jit.unused
     def mask_features(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Features (B, F) of ``image`` (B, 2, H, W) that the mask branch reads, and which images have a mask, (B,)."""
-        finer, features = self.eval().maps(image)
-        return self.pool(finer, features, image[:, 1:2]), has_mask(image)
+        return self.pool(self.eval().maps(image), image[:, 1:2]), has_mask(image)
 
     @torch.jit.unused
     def image_features(self) -> tuple[nn.Module, Callable[[torch.Tensor], object]]:
