@@ -148,7 +148,7 @@ class Model:
         assert probabilities is not None
         sizes = {key: value for key, value in entry.items() if key.endswith(("_mm", "_mm2"))}
         words = {"keywords": entry.get("keywords", ()), "sentence": entry.get("sentence")}
-        words["report_fit"] = entry.get("report_fit")
+        words |= {key: entry.get(key) for key in ("report_fit", "report_doubt")}
         words |= {"area_share": entry["nodule_area_share"], "confidence": entry["confidence"]}
         mask = np.asarray(answer.shown.pictures["mask"]()) > 0
         return Segmentation(**common, mask=mask, probability=probabilities, size_mm=sizes, **words)

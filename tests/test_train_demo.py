@@ -102,7 +102,9 @@ def score(network, batches, *, shift=0):
         data = to_device(batch, torch.device("cpu"), TENSORS)
         data["image"] = data["image"].roll(shift, 0)
         with torch.no_grad():
-            scores = word_scores(network.eval(), data)["generator"].numpy()
+            segmenter = network.eval().segmenter
+            evidence = segmenter.examine(segmenter.encode_image(data["image"]), *(data[key] for key in TEXT))
+            scores = word_scores(network, data, evidence)["generator"].numpy()
         for row, case in enumerate(batch["case"]):
             word = batch["attention_mask"][row].numpy() > 0
             flags = {name: batch[name][row].numpy()[word] > 0 for name in ("about_image", "about_nodule", "attribute")}

@@ -58,6 +58,8 @@ def case_section(
     blocks = [block for block in (*ordered, reference_block(entry, organ)) if block]
     if left_out := unreported(entry):
         blocks.append({"kind": "warning", "text": left_out})
+    if doubt := entry.get("report_doubt"):
+        blocks.insert(0, {"kind": "warning", "text": f"{doubt[0].upper()}{doubt[1:]}"})
     if entry.get("warning"):
         blocks.insert(0, {"kind": "warning", "text": f"{entry['warning'].capitalize()}: trust no answer."})
     order: dict[str, str | float] = {"name": Path(_name(entry)).name}

@@ -112,6 +112,7 @@ class Segmentation(Result):
         sentence: of the report, that is about this image; None without a report.
         report_fit: how well the report's sentences fit the nodule, a log score: of the own report it is higher than of
             another patient's in 77 of 100 pairs; None without a report.
+        report_doubt: that the report may be another patient's; None where it fits, or nothing was fitted to tell it by.
     """
 
     mask: np.ndarray = field(repr=False)
@@ -122,12 +123,14 @@ class Segmentation(Result):
     keywords: Sequence[str] = ()
     sentence: str | None = None
     report_fit: float | None = None
+    report_doubt: str | None = None
 
     def summary(self) -> str:
         axes = {key.removesuffix("_mm").replace("_", " "): v for key, v in self.size_mm.items() if key.endswith("_mm")}
         sizes = "".join(f", {axis} {value:g} mm" for axis, value in axes.items())
         sure = "" if self.confidence is None else f", confidence {self.confidence:.2f}"
-        return f"nodule on {self.area_share:.1%} of the image{sizes}{sure}"
+        doubt = f"; {self.report_doubt}" if self.report_doubt else ""
+        return f"nodule on {self.area_share:.1%} of the image{sizes}{sure}{doubt}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -204,6 +204,13 @@ class Segmenter(nn.Module):
             attention.append(weight[:, :, 1:].reshape(weight.shape[0], height, width, -1))  # (B, h, w, L)
         return Evidence(logits.float(), words, features[2].flatten(2).transpose(1, 2), mass, attention)
 
+    def fit(
+        self, features: list[torch.Tensor], evidence: Evidence, is_word: torch.Tensor, sentence_ids: torch.Tensor
+    ) -> torch.Tensor:
+        """Affinity (B,) of each predicted nodule to its own report, of what :meth:`examine` found."""
+        foreground = torch.sigmoid(evidence.logits)
+        return self.affinity(features, evidence.words, is_word, sentence_ids, foreground).diagonal()
+
 
 def from_minus_one_to_one(count: int, like: torch.Tensor) -> torch.Tensor:
     """``count`` even steps from -1 to 1; exporters keep ``count`` free, as they do not for ``linspace``."""
@@ -267,6 +274,5 @@ class AKESSFA(nn.Module):
         is_word = self.segmenter.is_word(input_ids, attention_mask)
         scores = self.generator(evidence.words, evidence.pixels, evidence.mass, is_word, sentence_ids)
         keywords = keyword_probabilities(scores / self.temperature, is_word)
-        foreground = torch.sigmoid(evidence.logits)
-        fit = self.segmenter.affinity(features, evidence.words, is_word, sentence_ids, foreground).diagonal()
+        fit = self.segmenter.fit(features, evidence, is_word, sentence_ids)
         return Explanation(evidence.logits, keywords, evidence.attention, fit)

@@ -18,6 +18,8 @@ from common.results.predictions import PredictionFiles, Shown, mask_picture, pro
 from common.text.encoding import encode_report, split_sentences
 from common.text.tokenizer import SentenceTokenizer
 
+from .report_fit import DOUBT, ReportFit, read_report_fit
+
 
 def prediction_files(
     *,
@@ -27,18 +29,21 @@ def prediction_files(
     dicom: bool = False,
     probabilities: bool = False,
     familiarity: TellFamiliarity | None = None,
+    weights: str | None = None,
 ) -> PredictionFiles:
     """The handler of inference: overlay, attention of the top keyword, and the shaded report for each image.
 
     Args:
         probabilities: write each pixel's probability, too, as a grey picture.
+        weights: file of the network, beside which :mod:`akessfa.report_fit` keeps its limit.
     """
+    known = None if weights is None else read_report_fit(weights)
 
     def show(name: str, item: dict, data: dict) -> Shown:
         grey, mask = np.asarray(to_grey(open_image(name))), rows_first_mask(item["pred"])
         sizes, prob_map = measured(name, mask), rows_first(item["prob_map"])
         entry = {
-            **describe(data["report"], item, tokenizer, max_length),
+            **describe(data["report"], item, tokenizer, max_length, known),
             **sizes,
             "confidence": confidence_of(mask, prob_map),
             **truth_named(data),
@@ -61,8 +66,10 @@ def prediction_files(
     )
 
 
-def describe(report: str, item: dict, tokenizer: SentenceTokenizer, max_length: int) -> dict:
-    """An entry of ``predictions.json``: the sentence and the words about this image."""
+def describe(
+    report: str, item: dict, tokenizer: SentenceTokenizer, max_length: int, known: ReportFit | None = None
+) -> dict:
+    """An entry of ``predictions.json``: the sentence and the words about this image, and whether the report fits."""
     spans = encode_report(tokenizer, report, max_length).spans
     keywords = item["keywords"].float().cpu().tolist()
     words = [
@@ -70,6 +77,7 @@ def describe(report: str, item: dict, tokenizer: SentenceTokenizer, max_length: 
         for i, ((start, end), probability) in enumerate(zip(spans, keywords, strict=False))
         if end > start
     ]
+    fit = float(item["fit"])
     limit = 0.5 * max(keywords[: len(spans)], default=1.0)
     return {
         "nodule_area_share": float(np.asarray(item["pred"]).astype(bool).mean()),
@@ -77,7 +85,8 @@ def describe(report: str, item: dict, tokenizer: SentenceTokenizer, max_length: 
         "sentence": _top_sentence(report, spans, item["sentence_score"]),
         "keywords": [word["word"] for word in words if word["probability"] > limit and _is_term(word)],
         "words": words,
-        "report_fit": round(float(item["fit"]), 2) if words else None,
+        "report_fit": round(fit, 2) if words else None,
+        **({"report_doubt": DOUBT} if words and known is not None and known.doubts(fit) else {}),
     }
 
 

@@ -21,7 +21,7 @@ from common.text.sides import mirrored_text
 from .erasure import keyword_targets, random_keep
 from .generator import keyword_probabilities, sum_by_sentence
 from .loss import alignment_loss, keyword_loss, segmentation_loss
-from .network import AKESSFA
+from .network import AKESSFA, Evidence
 from .phases import Phase, PhaseSchedule
 
 
@@ -33,7 +33,8 @@ def evaluate_step(
     Returns:
         ``pred``, ``pred_without_report``, ``pred_without_keywords`` (the ``top_k`` highest keywords of nodule
         sentences erased), ``pred_without_others`` (as many attribute words of other images' sentences erased), logits
-        (B, 1, H, W); ``is_word`` and ``score_generator``, ``score_attention_mass``, ``score_leave_one_out``, (B, L).
+        (B, 1, H, W); ``is_word`` and ``score_generator``, ``score_attention_mass``, ``score_leave_one_out``, (B, L);
+        ``fit`` (B,) as of :func:`infer_step`.
     """
     data = to_device(batch, engine.state.device, TENSORS)
     truth = to_device(batch, engine.state.device, TRUTH)
@@ -41,8 +42,11 @@ def evaluate_step(
     network.eval()
     text = [data[key] for key in TEXT]
     with torch.no_grad(), autocast(data["image"].device, amp):
-        scores = word_scores(network, data)
+        features = network.segmenter.encode_image(data["image"])
+        evidence = network.segmenter.examine(features, *text)
+        scores = word_scores(network, data, evidence)
         is_word = network.segmenter.is_word(*text[:2])
+        fit = network.segmenter.fit(features, evidence, is_word, text[2])
         others = truth["attribute"] * truth["about_nodule"] * (1 - truth["about_image"])
         versions = {
             "pred": torch.ones_like(is_word),
@@ -57,6 +61,7 @@ def evaluate_step(
         "label": data["label"],
         **{name: logits[:, index : index + 1] for index, name in enumerate(versions)},
         "is_word": is_word,
+        "fit": fit.float(),
         **{f"score_{name}": value for name, value in scores.items()},
     }
     return emit(engine, output)
@@ -79,10 +84,9 @@ def segment(
     return mean_of_logits(logits, other.flip(-2))
 
 
-def word_scores(network: AKESSFA, data: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def word_scores(network: AKESSFA, data: dict[str, torch.Tensor], evidence: Evidence) -> dict[str, torch.Tensor]:
     """Scores over words, (B, L), by the keyword generator, by attention mass, and by leaving each sentence out."""
     text = [data[key] for key in TEXT]
-    evidence = network.segmenter.examine(network.segmenter.encode_image(data["image"]), *text)
     is_word = network.segmenter.is_word(*text[:2])
     logits = network.generator(evidence.words, evidence.pixels, evidence.mass, is_word, text[2])
     return {

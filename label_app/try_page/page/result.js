@@ -36,6 +36,7 @@ function said(answer, viewers) {
 function warnings({ entry, fault }) {
   const told = [
     entry.warning && text("unfamiliar"),
+    entry.report_doubt && text("reportDoubt"),
     "burned_in_text" in entry && entry.burned_in_text !== false && text("burned"),
     fault && text("noObjects", { reason: fault }),
   ];

@@ -1,0 +1,115 @@
+"""Below which fit a report is doubted: told of images that were kept back from the training, with their own reports.
+
+Kept beside the weights, apart from them: another hospital's reports give the same network another limit.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from ignite.engine import Engine, Events
+
+from common.engine.beside_weights import read_numbers, save_numbers
+from common.engine.distributed import gather, is_first
+
+logger = logging.getLogger(__name__)
+SHARE = 0.05  # of own reports, that fit less well than the limit
+FEWEST = 20  # reports, of which the least fitting one is that share
+DOUBT = "the report fits this image less well than 19 of 20 kept-back reports fit theirs: is it this patient's?"
+ANEW = "--run_id fit_reports of train.json with evaluate.json merged over it, --split validation"
+
+
+class ReportFit(NamedTuple):
+    """The fit that :data:`SHARE` of ``reports`` own reports stayed below."""
+
+    limit: float
+    reports: int
+
+    @classmethod
+    def of(cls, fits: np.ndarray) -> ReportFit:
+        """The limit of the fits (n,) of kept-back images to their own reports.
+
+        Raises:
+            ValueError: fewer than :data:`FEWEST`.
+        """
+        if len(fits) < FEWEST:
+            raise ValueError(f"{len(fits)} images with a report; it takes {FEWEST}")
+        return cls(float(np.quantile(fits, SHARE)), len(fits))
+
+    def doubts(self, fit: float) -> bool:
+        """Whether a report of this ``fit`` may be another patient's."""
+        return fit < self.limit
+
+
+def file_of(weights: str | Path) -> Path:
+    """Where the limit of the network ``weights`` lies."""
+    return Path(weights).with_name("report_fit.json")
+
+
+def read_report_fit(weights: str) -> ReportFit | None:
+    """The limit beside ``weights``; None where there is none, or one of other weights, with a warning.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    names = set(ReportFit._fields)
+    numbers = read_numbers(file_of(weights), weights=weights, anew=ANEW, valid=lambda known: known.keys() == names)
+    return None if numbers is None else ReportFit(**numbers)  # type: ignore[arg-type]
+
+
+class ReportFits:
+    """Handler of the evaluation: how well the reports fit, ``report_fit``, and the share doubted, ``report_doubted``.
+
+    Images without a report count for neither; ``report_doubted`` is there where the limit beside ``weights`` is known.
+    """
+
+    def __init__(self, *, weights: str) -> None:
+        self.weights = weights
+        self.current: list[float] = []
+        self.fits = np.zeros(0)
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, lambda _: self.current.clear())
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.COMPLETED, self._tell)
+
+    def _collect(self, engine: Engine) -> None:
+        items: list[dict] = engine.state.output  # type: ignore[assignment]
+        self.current += [float(item["fit"]) for item in items if bool(item["is_word"].any())]
+
+    def _tell(self, engine: Engine) -> None:
+        self.fits = np.array(gather(self.current))
+        if len(self.fits):
+            engine.state.metrics["report_fit"] = float(self.fits.mean())
+            known = read_report_fit(self.weights)
+            if known is not None:
+                engine.state.metrics["report_doubted"] = float((self.fits < known.limit).mean())
+
+    def require_own(self, split: str, reports: str) -> None:
+        """Refuse, before anything is evaluated, what gives no limit.
+
+        Raises:
+            ValueError: the images are not kept back, or of the test, or the reports not their own.
+        """
+        if split != "validation":
+            raise ValueError(f"split: {split!r} is no split that was kept back for this; pass --split validation")
+        if reports != "own":
+            raise ValueError(f"reports: {reports!r} are not the images' own; leave it out")
+
+    def fit(self) -> None:
+        """Write the limit of the reports that the evaluation saw; what is there stays if it fails.
+
+        Raises:
+            ValueError: there are too few.
+        """
+        if not is_first():
+            return
+        try:
+            known = ReportFit.of(self.fits)
+        except ValueError as error:
+            raise ValueError(f"report fit: no limit ({error})") from error
+        save_numbers(file_of(self.weights), known._asdict(), weights=self.weights)
+        logger.info("report fit: limit %.2f, by %d reports kept back", known.limit, known.reports)
