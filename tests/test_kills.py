@@ -16,7 +16,7 @@ from PIL import Image
 from tests.test_bundle_contract import BUNDLES, PLACES, TINY, checked, flags, smallest, train_files
 from tests.warm import Running, monai_bundle, on_ranks
 
-MOMENTS = int(os.environ.get("MOMENTS", "2"))  # kills of each command, between its start and its usual end
+MOMENTS = int(os.environ.get("MOMENTS", "1"))  # kills of each command, between its start and its usual end
 
 
 def whole(folder):
