@@ -27,7 +27,7 @@ from common.text.tokenizer import ReportTokenizer
 logger = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = {"image_size": 64}
-DATA = {"synthetic#reports": 150, "synthetic#size": 96}
+DATA = {"synthetic#reports": 200, "synthetic#size": 96}
 TRAINING = {
     "epochs": 3,
     "learning_rate": 0.001,

@@ -11,11 +11,11 @@ from monai.bundle import ConfigParser
 from PIL import Image
 
 from common.cli.code import check_code
+from common.cli.model_file import FITTED
 from common.predict import Model, load
 from common.results.typed import Result
 
 TEXTS = ("report", "phrase")  # ids of inference.json that a text beside the image goes to
-BESIDE = ("familiarity.safetensors", "calibration.json")  # of the weights
 FILES = ("image", "images", "study")  # names of files are the server's own
 
 
@@ -35,7 +35,7 @@ class ServedBundle:
         self.config = ConfigParser.load_config_file(folder / "configs" / "inference.json")
         self.text = next((name for name in TEXTS if name in self.config), None)
         self.lock = threading.Lock()
-        self.loaded: tuple[list[float], Model] | None = None
+        self.loaded: tuple[dict[str, float], Model] | None = None
 
     @property
     def weights(self) -> Path:
@@ -76,8 +76,8 @@ class ServedBundle:
             ValueError, FileNotFoundError: the image cannot be read, or has no such frame.
         """
         with self.lock:
-            files = (self.weights, *(self.weights.with_name(name) for name in BESIDE))
-            changed = [file.stat().st_mtime for file in files if file.is_file()]
+            files = (self.weights, *(self.weights.with_name(name) for name in FITTED))
+            changed = {file.name: file.stat().st_mtime for file in files if file.is_file()}
             if self.loaded is None or self.loaded[0] != changed:
                 self.loaded = (changed, load(self.folder, batch_size=1))
             model = self.loaded[1]

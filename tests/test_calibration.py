@@ -1,6 +1,7 @@
 """Calibrated probabilities of HFCN, the band in which no class is sure, and the file that holds both."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -135,3 +136,17 @@ def test_it_is_fitted_to_validation_alone_and_a_failure_leaves_what_is_there(tra
     fitted = file_of(weights).read_text() != "{"
     assert (done.returncode == 0) == fitted
     assert fitted or "calibration: not fitted" in done.stderr
+
+
+def test_it_needs_no_training_images(trained, synthetic, tmp_path):
+    """A hospital's own images, all of them kept back."""
+    for name in ("images", "masks"):
+        shutil.copytree(synthetic / name, tmp_path / name)
+    names = sorted(path.name for path in (synthetic / "images").glob("*.png"))[:12]
+    rows = [f"images/{name},masks/{name},{('benign', 'malignant')[index % 2]},{index},validation"
+            for index, name in enumerate(names)]  # fmt: skip
+    (tmp_path / "cases.csv").write_text("\n".join(["image,mask,label,patient_id,split", *rows]))
+    fit = ["run", "--run_id", "fit_calibration", "--config_file", train_files("hfcn", "evaluate"), *trained[1]]
+    done = monai_bundle(*fit, "--split", "validation", "--dataset_dir", tmp_path)
+    told = done.stdout + done.stderr
+    assert "calibration: not fitted (malignant images" in told or "fitted to 12 images kept back" in told, told[-900:]

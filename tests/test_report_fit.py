@@ -48,6 +48,7 @@ def test_an_evaluation_counts_images_with_a_report(tmp_path):
     items = [{"fit": torch.tensor(fit), "is_word": torch.tensor([word])} for fit, word in ((0, 1), (3, 1), (-9, 0))]
     engine = SimpleNamespace(state=SimpleNamespace(output=items, metrics={}))
     handler = ReportFits(weights=str(weights))
+    handler._begin()
     handler._collect(engine)
     handler._tell(engine)
     assert engine.state.metrics == {"report_fit": 1.5, "report_doubted": 0.5}
@@ -59,13 +60,16 @@ def test_an_evaluation_counts_images_with_a_report(tmp_path):
 def test_the_command_fits_and_every_answer_tells_a_doubt(tmp_path):
     shutil.copytree(ROOT / "bundles" / "akessfa" / "models", tmp_path / "models")
     weights = tmp_path / "models" / "model.pt"
-    file_of(weights).unlink()
     write_synthetic(str(tmp_path / "drawn"), Options(reports=60, size=96, seed=5))
     files = "['bundles/akessfa/configs/train.json','bundles/akessfa/configs/evaluate.json']"
     given = ["--run_id", "fit_reports", "--config_file", files, "--ckpt_dir", tmp_path / "models",
              "--dataset_dir", tmp_path / "drawn", "--output_dir", tmp_path / "out"]  # fmt: skip
+    file_of(weights).write_text("{")
+    evaluation = monai_bundle("run", *given[2:])
+    assert evaluation.returncode != 0 and "is damaged; make it anew: --run_id fit_reports" in evaluation.stderr
     refused = monai_bundle("run", *given)
-    assert refused.returncode != 0 and "pass --split validation" in refused.stderr and not file_of(weights).exists()
+    assert refused.returncode != 0 and "pass --split validation" in refused.stderr
+    assert file_of(weights).read_text() == "{"  # which the command that its error names mends
     done = checked(monai_bundle("run", *given, "--split", "validation"), 0)
     known = read_report_fit(str(weights))
     assert f"report fit: limit {known.limit:.2f}, by {known.reports} reports kept back" in done.stdout + done.stderr

@@ -100,13 +100,20 @@ class SentenceMetrics:
 
     def __init__(self, *, tokenizer: SentenceTokenizer, weights: str, organ: str) -> None:
         self.tokenizer, self.weights, self.organ = tokenizer, weights, organ
+        self.fitting = False
+        self.known: SentenceCalibration | None = None
         self.cases: list[tuple[str, list[tuple[str, float]]]] = []
         self.right, self.prob = np.zeros(0), np.zeros(0)
 
     def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.STARTED, lambda _: self.cases.clear())
+        engine.add_event_handler(Events.STARTED, lambda _: self._begin())
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
         engine.add_event_handler(Events.COMPLETED, self._tell)
+
+    def _begin(self) -> None:
+        """Read the calibration before anything is evaluated: a damaged file ends an evaluation that did nothing yet."""
+        self.cases.clear()
+        self.known = None if self.fitting else read_calibration(self.weights)
 
     def _collect(self, engine: Engine) -> None:
         items: list[dict] = engine.state.output  # type: ignore[assignment]
@@ -129,11 +136,9 @@ class SentenceMetrics:
         if len(self.right):
             engine.state.metrics["sentences_right"] = float(self.right.mean())
             engine.state.metrics["sentence_error"] = calibration_error(self.right, self.prob)
-            calibration = read_calibration(self.weights)
-            if calibration is not None:
-                engine.state.metrics["calibrated_sentence_error"] = calibration_error(
-                    self.right, calibration(self.prob)
-                )
+            if self.known is not None:
+                error = calibration_error(self.right, self.known(self.prob))
+                engine.state.metrics["calibrated_sentence_error"] = error
 
     def require_kept_back(self, split: str) -> None:
         """Refuse the test split, before anything is evaluated.
@@ -145,6 +150,7 @@ class SentenceMetrics:
             raise ValueError("split: 'test' is what evaluations measure; calibrate by --split validation")
         if split == "train":
             logger.warning("split: of studies that the network was trained on, sentences are surer than of others")
+        self.fitting = True
 
     def fit(self) -> None:
         """Write the calibration of the sentences that the evaluation saw; what is there stays if it fails.

@@ -56,6 +56,8 @@ WORDS = {
     "sentences_right": Words("Sentences right", "share of those that state or deny something and fit the reference"),
     "sentence_error": Words("Calibration error, words", "how far the words' probability is from being right", "lower"),
     "calibrated_sentence_error": Words("Calibration error, sentences", "the same of the calibrated one", "lower"),
+    "report_fit": Words("Report's fit", "mean log score of the reports' sentences on the outlined nodules"),
+    "report_doubted": Words("Reports doubted", "share that fits less well than 19 of 20 kept-back ones", ""),
     "lesion_f1": Words("Lesions (F1)", "whether both reports name the same lesions"),
     "cluster_accuracy": Words("Topics right", "share of studies whose topic is predicted"),
     "distinct_reports": Words("Distinct reports", "different reports among those generated; one for all is collapse"),

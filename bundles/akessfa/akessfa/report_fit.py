@@ -67,14 +67,20 @@ class ReportFits:
     """
 
     def __init__(self, *, weights: str) -> None:
-        self.weights = weights
+        self.weights, self.fitting = weights, False
+        self.known: ReportFit | None = None
         self.current: list[float] = []
         self.fits = np.zeros(0)
 
     def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.STARTED, lambda _: self.current.clear())
+        engine.add_event_handler(Events.STARTED, lambda _: self._begin())
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
         engine.add_event_handler(Events.COMPLETED, self._tell)
+
+    def _begin(self) -> None:
+        """Read the limit before anything is evaluated: a damaged file ends an evaluation that did nothing yet."""
+        self.current.clear()
+        self.known = None if self.fitting else read_report_fit(self.weights)
 
     def _collect(self, engine: Engine) -> None:
         items: list[dict] = engine.state.output  # type: ignore[assignment]
@@ -84,9 +90,8 @@ class ReportFits:
         self.fits = np.array(gather(self.current))
         if len(self.fits):
             engine.state.metrics["report_fit"] = float(self.fits.mean())
-            known = read_report_fit(self.weights)
-            if known is not None:
-                engine.state.metrics["report_doubted"] = float((self.fits < known.limit).mean())
+            if self.known is not None:
+                engine.state.metrics["report_doubted"] = float((self.fits < self.known.limit).mean())
 
     def require_own(self, split: str, reports: str) -> None:
         """Refuse, before anything is evaluated, what gives no limit.
@@ -98,6 +103,7 @@ class ReportFits:
             raise ValueError(f"split: {split!r} is no split that was kept back for this; pass --split validation")
         if reports != "own":
             raise ValueError(f"reports: {reports!r} are not the images' own; leave it out")
+        self.fitting = True
 
     def fit(self) -> None:
         """Write the limit of the reports that the evaluation saw; what is there stays if it fails.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,9 +22,8 @@ from common.metrics.classification import classification_metrics
 from common.metrics.intervals import area_interval
 from common.metrics.platt import Platt
 
-from .mask_branch import FitMaskBranch
-
 logger = logging.getLogger(__name__)
+CrossFitted = Callable[[torch.nn.Module], tuple[np.ndarray, np.ndarray]]
 FEWEST = 5  # images of either class
 ENOUGH = 500  # images kept back, to do without those of the training
 SHARE = 0.95  # sensitivity at the band's lower end, specificity at its upper end
@@ -101,14 +101,15 @@ class FitCalibration:
         network: of the training.
         evaluator: its images were kept back.
         weights: file of the best network.
-        mask_branch: where fewer than :data:`ENOUGH` images were kept back, those of the training help, as its branches
-            that did not see them answer.
+
+    Attributes:
+        cross_fitted: label and probability (N,) of the training's images by networks that did not see them, of a
+            network; they help at the training's end, where fewer than :data:`ENOUGH` images were kept back.
     """
 
-    def __init__(
-        self, *, network: torch.nn.Module, evaluator: Any, weights: str, mask_branch: FitMaskBranch | None = None
-    ) -> None:
-        self.network, self.evaluator, self.weights, self.mask_branch = network, evaluator, weights, mask_branch
+    def __init__(self, *, network: torch.nn.Module, evaluator: Any, weights: str) -> None:
+        self.network, self.evaluator, self.weights = network, evaluator, weights
+        self.cross_fitted: CrossFitted | None = None
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.COMPLETED, lambda _: self._try())
@@ -116,12 +117,12 @@ class FitCalibration:
     def _try(self) -> None:
         """A training that is done stays so, whatever its images are."""
         try:
-            self._fit(self.mask_branch)
+            self._fit(self.cross_fitted)
         except ValueError as error:
             logger.warning("%s", error)
 
     def fit(self, split: str = "validation") -> None:
-        """Fit to the evaluator's images, of ``split``; what is there stays where that fails.
+        """Fit to the evaluator's images alone, of ``split``; what is there stays where that fails.
 
         Raises:
             ValueError: the images are those of a test, or cannot be calibrated.
@@ -130,26 +131,26 @@ class FitCalibration:
             raise ValueError("split: 'test' is what evaluations measure; calibrate by --split validation")
         self._fit(None)
 
-    def _fit(self, mask_branch: FitMaskBranch | None) -> None:
+    def _fit(self, cross_fitted: CrossFitted | None) -> None:
         if idist.get_rank() > 0 or not Path(self.weights).is_file():
             return
         network: Any = copy.deepcopy(self.network).eval()
         network.load_state_dict(torch.load(self.weights, map_location="cpu", weights_only=True))
         label, prob = self._answers(network)
-        kept_back = len(label)
-        if mask_branch is not None and network.mask_branch is not None and kept_back < ENOUGH:
-            more = mask_branch.cross_fitted(network)
-            label, prob = np.concatenate([label, more[0]]), np.concatenate([prob, more[1]])
+        more = np.zeros(0), np.zeros(0)
+        if cross_fitted is not None and len(label) < ENOUGH:
+            try:
+                more = cross_fitted(network)
+            except (ValueError, RuntimeError, OSError) as error:
+                logger.warning("calibration: without the images of the training, which cannot be read (%s)", error)
+        label, prob = (np.concatenate(values) for values in zip((label, prob), more, strict=True))
         try:
             calibration = Calibration.fit(label, prob)
         except ValueError as error:
             raise ValueError(f"calibration: not fitted ({error})") from error
         save_calibration(self.weights, calibration)
-        logger.info(
-            "calibration: fitted to %d images kept back and %d of the training, cross-fitted",
-            kept_back,
-            len(label) - kept_back,
-        )
+        told = f" and {len(more[0])} of the training, cross-fitted" if len(more[0]) else ""
+        logger.info("calibration: fitted to %d images kept back%s", len(label) - len(more[0]), told)
 
     @torch.no_grad()
     def _answers(self, network: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -18,10 +18,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.preprocessing import StandardScaler
 
+from .calibration import FitCalibration
 from .network import HFCN
 
 logger = logging.getLogger(__name__)
 FOLDS = 5  # of the cross-fitted probabilities
+DECIDES = 0.8  # share of the mask branch in the fusion, from which on what the others say hardly counts
 
 
 class Pooled(NamedTuple):
@@ -41,11 +43,22 @@ class FitMaskBranch:
 
     Args:
         dataset: cases with ``image`` (2, H, W), the second channel the mask, and ``malignancy``.
+        calibration: of the training, which these images help to fit, as :meth:`cross_fitted` has them.
         strength: inverse of the ridge penalty, scikit-learn's ``C``.
     """
 
-    def __init__(self, *, network: HFCN, dataset: Dataset, strength: float = 0.01, batch_size: int = 16) -> None:
+    def __init__(
+        self,
+        *,
+        network: HFCN,
+        dataset: Dataset,
+        calibration: FitCalibration | None = None,
+        strength: float = 0.01,
+        batch_size: int = 16,
+    ) -> None:
         self.network, self.dataset, self.strength, self.batch_size = network, dataset, strength, batch_size
+        if calibration is not None:
+            calibration.cross_fitted = self.cross_fitted
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self._fit)
@@ -68,15 +81,18 @@ class FitMaskBranch:
             fitted.fill_(1)
         logger.info("mask branch: fitted to %d images with a mask", len(pooled.labels))
 
-    def cross_fitted(self, network: HFCN) -> tuple[np.ndarray, np.ndarray]:
+    def cross_fitted(self, network: torch.nn.Module) -> tuple[np.ndarray, np.ndarray]:
         """Label and fused probability (N,) of the images, by mask branches that saw no image of their patients.
 
-        The published branches are those of ``network``; where ``1 - mask_weight`` is small, as it is by default, that
-        they know these images hardly shows. Nothing where there are too few patients of a class to part them.
+        The published branches are those of ``network``, and know these images: hence nothing where the mask branch has
+        a share below :data:`DECIDES` in the fusion, nor where there are too few patients of a class to part them.
         """
+        assert isinstance(network, HFCN)
+        if network.mask_branch is None or network.mask_weight < DECIDES:
+            return np.zeros(0), np.zeros(0)
         pooled = self._pooled()
         fewest = min((len(set(pooled.patients[pooled.labels == label])) for label in (0, 1)), default=0)
-        if not bool(network.mask_branch.fitted) or fewest < FOLDS:  # type: ignore[union-attr]
+        if not bool(network.mask_branch.fitted) or fewest < FOLDS:
             return np.zeros(0), np.zeros(0)
         odds = np.zeros(len(pooled.labels))
         parts = StratifiedGroupKFold(FOLDS).split(pooled.labels, pooled.labels, pooled.patients)
