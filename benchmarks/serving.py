@@ -20,11 +20,13 @@ import requests
 
 logger = logging.getLogger(__name__)
 REPORT = '{"report": "A hypoechoic round nodule is seen in the upper left part."}'
+ANOTHER = '{"report": "Both lobes are of normal size and even texture. No nodule is seen."}'
 CALLS = (
     ("What is served", "/info/", []),
     ("The images", "/datastore/?output=all", []),
     ("A mask as a picture", "/infer/akessfa?image=thyroid0&output=image", ["-F", f"params={REPORT}", "-o", "mask.png"]),
     ("What the network says of it", "/infer/akessfa?image=thyroid0&output=json", ["-F", f"params={REPORT}"]),
+    ("With another patient's report", "/infer/akessfa?image=thyroid0&output=json", ["-F", f"params={ANOTHER}"]),
     ("By a phrase", "/infer/clip_tnseg?image=thyroid0&output=json", ["-F", 'params={"phrase": "hypoechoic nodule"}']),
     ("Benign or malignant", "/infer/hfcn?image=thyroid0&output=json", ["-X", "POST"]),
     ("A report of an ultrasound image", "/infer/sgf?image=thyroid0&output=json", ["-X", "POST"]),

@@ -82,11 +82,11 @@ def describe(
     return {
         "nodule_area_share": float(np.asarray(item["pred"]).astype(bool).mean()),
         "report": report,
+        "report_fit": round(fit, 2) if words else None,
+        **({"report_doubt": DOUBT} if words and known is not None and known.doubts(fit) else {}),
         "sentence": _top_sentence(report, spans, item["sentence_score"]),
         "keywords": [word["word"] for word in words if word["probability"] > limit and _is_term(word)],
         "words": words,
-        "report_fit": round(fit, 2) if words else None,
-        **({"report_doubt": DOUBT} if words and known is not None and known.doubts(fit) else {}),
     }
 
 
