@@ -114,17 +114,23 @@ def segment_by_phrase(data: Path, out: Path, seed: int) -> str:
     return "\n".join([*rows, f"own phrase less the plain one | {seed} | {paired_gain(own, plain)}"])
 
 
+def over_folds(bundle: str, data: Path, out: Path, variant: str, own: dict[str, object]) -> list[dict]:
+    """Metrics of the five networks, each trained without one fold of ``data`` and evaluated on it."""
+    results = []
+    for fold in range(5):
+        folder = folder_of(out, f"{bundle} {data.name} {variant}", fold)
+        options = {"dataset_dir": data, "test_fold": fold, "seed": fold}
+        train(bundle, folder, ["train.json"], {**options, **own})
+        results.append(evaluate(bundle, folder, ["train.json"], folder / "test", options))
+    return results
+
+
 def classify(data: Path, out: Path, name: str) -> str:
     """Rows of HFCN on the data set ``name``, mean and interval over five folds."""
     columns = ("roc_auc", "average_precision", "case_roc_auc")
     rows = [" | ".join([f"hfcn, {name}", *columns])]
     for variant, own in CROPS.items():
-        results = []
-        for fold in range(5):
-            folder = folder_of(out, f"hfcn {name} {variant}", fold)
-            options = {"dataset_dir": data / name, "test_fold": fold, "seed": fold}
-            train("hfcn", folder, ["train.json"], {**options, **own})
-            results.append(evaluate("hfcn", folder, ["train.json"], folder / "test", options))
+        results = over_folds("hfcn", data / name, out, variant, own)
         rows.append(" | ".join([variant, *(interval([metrics[column] for metrics in results]) for column in columns)]))
     return "\n".join(rows)
 
