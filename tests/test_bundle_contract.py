@@ -186,8 +186,9 @@ def test_an_inference_runs_twice(made, bundle, tmp_path):
     (tmp_path / "twice.json").write_text(json.dumps({"+run": ["$@evaluator.run()"]}))
     config = str([f"bundles/{bundle}/configs/inference.json", str(tmp_path / "twice.json")])
     arguments = inference_flags(bundle, folder, output_dir=tmp_path / "out", **TINY[bundle]["infer"])
-    monai("run", "--config_file", config, *arguments)
+    done = monai("run", "--config_file", config, *arguments)
     assert len(json.loads((tmp_path / "out" / "predictions.json").read_text())) == 1
+    assert (done.stdout + done.stderr).count("replaced where names are the same") == 1
 
 
 def test_a_dicom_image_is_seen_as_its_picture_and_answered_in_dicom(made, inferred, bundle, tmp_path):

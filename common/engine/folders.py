@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 from ignite import distributed as idist
@@ -10,9 +12,18 @@ from ignite.engine import Engine, Events
 
 from common.cli.lock import FolderLock
 
+logger = logging.getLogger(__name__)
+
 
 def _nothing() -> None:
     """What there is to release beside the lock, in most runs."""
+
+
+def tell_replaced(file: Path) -> None:
+    """Say whose results take the place of others: ``file`` is what every run of its kind writes."""
+    if idist.get_rank() == 0 and file.is_file():
+        made = datetime.fromtimestamp(file.stat().st_mtime).strftime("%Y-%m-%d %H:%M")
+        logger.info("results of %s in %s: replaced where names are the same", made, file.parent)
 
 
 def lock_while_running(engine: Engine, folder: str | Path, *, release: Callable[[], None] = _nothing) -> None:

@@ -16,7 +16,7 @@ from monai.utils import ImageMetaKey
 from common.cli.atomic import write_json, write_rows
 from common.cli.running import running_parser
 from common.engine.distributed import data_order, gather, is_first
-from common.engine.folders import lock_while_running
+from common.engine.folders import lock_while_running, tell_replaced
 from common.engine.progress import StepLine
 from common.metrics.intervals import intervals_of
 from common.results.metric_words import headlines
@@ -52,6 +52,7 @@ class ResultFiles:
 
     def _forget(self, _: Engine) -> None:
         self.names, self.patients, self.levels = [], [], []
+        tell_replaced(Path(self.output_dir) / "metrics.json")
 
     def _remember_names(self, engine: Engine) -> None:
         batch: list[dict] = engine.state.batch  # type: ignore[assignment]

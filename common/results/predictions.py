@@ -19,7 +19,7 @@ from common.cli.given import import_package
 from common.engine.distributed import data_order, gather, is_first
 from common.engine.failures import FAILURES, line_of
 from common.engine.familiarity import TellFamiliarity
-from common.engine.folders import lock_while_running
+from common.engine.folders import lock_while_running, tell_replaced
 from common.engine.progress import StepLine
 from common.images.dicom import burned_in, is_dicom
 from common.images.nifti import AsSliced
@@ -154,6 +154,7 @@ class PredictionFiles:
         self.names = result_names([name_of(case[self.key]) for case in cases], are_files=are_files)
         if self.files:
             self.check(images)
+            tell_replaced(self.folder / "predictions.json")
 
     def check(self, images: Sequence[str]) -> None:
         """Refuse a folder that holds the images, and images that no DICOM object can refer to.
