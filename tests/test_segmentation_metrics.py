@@ -1,7 +1,12 @@
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from ignite.engine import Engine
+from monai.metrics import compute_dice, compute_iou
+from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import cdist
 
 from common.metrics.segmentation import count_nodules, hausdorff95, mask_metrics, surface_dice
@@ -51,6 +56,28 @@ def test_nodules_are_counted_one_by_one():
     prediction[35:38, 2:5] = True
     assert count_nodules(prediction, truth) == (1, 2, 2)
     assert count_nodules(truth, truth) == (2, 2, 0) and count_nodules(~truth & False, truth) == (0, 2, 0)
+
+
+def pieces(seed):
+    """Prediction and truth (64, 64) of some pieces each, alike by chance: cut from smoothed noise."""
+    generator = np.random.default_rng(seed)
+    noise, other = (gaussian_filter(generator.normal(size=(64, 64)), 4) for _ in range(2))
+    truth = noise > np.quantile(noise, generator.uniform(0.85, 0.97))
+    share = generator.uniform(0, 0.8)
+    mixed = (1 - share) * noise + share * other
+    return mixed > np.quantile(mixed, generator.uniform(0.85, 0.97)), truth
+
+
+def test_a_hundred_random_masks_are_scored_as_panoptica_scores_them():
+    """Its 2.1.7, given the pieces that touch at corners, too, as one, and IoU above a half."""
+    rows = json.loads((Path(__file__).parent / "golden" / "panoptica.json").read_text())
+    assert len(rows) == 100 and sum(row[0] for row in rows) > 150
+    for seed, (hits, nodules, false_positives, dice, iou) in enumerate(rows):
+        prediction, truth = pieces(seed)
+        assert count_nodules(prediction, truth) == (hits, nodules, false_positives), seed
+        given = [torch.from_numpy(mask)[None, None].float() for mask in (prediction, truth)]
+        assert compute_dice(*given).item() == pytest.approx(dice, abs=1e-5)
+        assert compute_iou(*given).item() == pytest.approx(iou, abs=1e-5)
 
 
 def test_the_evaluations_metrics_are_those_of_all_images():
