@@ -343,8 +343,13 @@ def test_a_frame_of_a_clip_is_named_by_its_number(tmp_path, speckle):
     named = seg.PerFrameFunctionalGroupsSequence[0].DerivationImageSequence[0].SourceImageSequence[0]
     assert (named.ReferencedFrameNumber, named.ReferencedSOPClassUID) == (3, read(clip).SOPClassUID)
     assert all(valid(tmp_path / name) for name in written.values())
-    nothing = results.write_findings(frame_names(str(clip))[0], [Finding({}, mask=np.zeros(SHAPE, dtype=bool))])
+    empty = Finding({}, mask=np.zeros(SHAPE, dtype=bool), doubted=True)
+    nothing = results.write_findings(frame_names(str(clip))[0], [empty])
     assert nothing == {"dicom_sr": "clip.frame0001_sr.dcm"}
+    meanings = [
+        str(item.value) for item in read(tmp_path / nothing["dicom_sr"]).iterall() if item.keyword == "CodeMeaning"
+    ]
+    assert "The report may be another patient's" in meanings
     assert valid(tmp_path / nothing["dicom_sr"])
 
 

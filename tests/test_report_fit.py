@@ -12,7 +12,6 @@ from PIL import Image
 from akessfa.report_fit import DOUBT, ReportFit, ReportFits, file_of, read_report_fit
 from common import predict
 from common.cli.trained import digest_of
-from common.results.remarks import remarks
 from common.synthetic.thyroid import Options, write_synthetic
 from tests.test_bundle_contract import checked
 from tests.warm import ROOT, monai_bundle
@@ -80,6 +79,6 @@ def test_the_command_fits_and_every_answer_tells_a_doubt(tmp_path):
         file_of(weights).write_text(json.dumps({"weights": digest_of(weights), "limit": limit, "reports": 83}))
         result = predict.load(tmp_path)(image, report="A round nodule on the left.")
         assert (result.report_doubt == DOUBT) == doubted == (DOUBT in result.line())
-        assert (DOUBT in remarks(result.entry)) == doubted
+        assert [finding.doubted for finding in result.answer.shown.findings] == [doubted]
         page = (result.save(tmp_path / f"page_{doubted}") / "index.html").read_text()
         assert ("less well than 19 of 20" in page) == doubted

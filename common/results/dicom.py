@@ -41,6 +41,7 @@ SIZES = {
 NOTE = CodedConcept("ALGORITHM_NOTE", SCHEME, "Note of the algorithm")
 UNLIKE_TRAINING = CodedConcept("UNLIKE", SCHEME, UNLIKE.capitalize())
 UNSURE = CodedConcept("UNSURE", SCHEME, "Neither class is sure")
+DOUBTED = CodedConcept("DOUBTED", SCHEME, "The report may be another patient's")
 CLASSES = {
     "benign": CodedConcept("30807003", "SCT", "Benign"),
     "malignant": CodedConcept("21594007", "SCT", "Malignant"),
@@ -167,7 +168,7 @@ class DicomResults:
 def _absent(finding: Finding) -> Finding:
     """What stands for a mask that covers no pixel; what is known of the image stays."""
     known = {name: value for name, value in finding.values.items() if name == "familiarity"}
-    return Finding(known, label="lesion", category="absent", unlike=finding.unlike)
+    return Finding(known, label="lesion", category="absent", unlike=finding.unlike, doubted=finding.doubted)
 
 
 def _group(finding: Finding, header: Dataset, seg: Dataset | None, frame: int | None) -> Template:
@@ -182,8 +183,8 @@ def _group(finding: Finding, header: Dataset, seg: Dataset | None, frame: int | 
         for category in [finding.category]
         if category is not None
     ]
-    notes = [note for note, holds in ((UNLIKE_TRAINING, finding.unlike), (UNSURE, finding.unsure)) if holds]
-    said += [hd.sr.QualitativeEvaluation(NOTE, note) for note in notes]
+    notes = ((UNLIKE_TRAINING, finding.unlike), (UNSURE, finding.unsure), (DOUBTED, finding.doubted))
+    said += [hd.sr.QualitativeEvaluation(NOTE, note) for note, holds in notes if holds]
     common: dict[str, Any] = {
         "tracking_identifier": tracking,
         "measurements": measured,

@@ -25,6 +25,7 @@ class Finding(NamedTuple):
         category: "benign", "malignant" or "absent".
         unsure: neither category is sure.
         unlike: the image is unlike the training images (:mod:`common.metrics.familiarity`).
+        doubted: the report that guided the network may be another patient's.
     """
 
     values: Mapping[str, float] = {}
@@ -34,6 +35,7 @@ class Finding(NamedTuple):
     category: str | None = None
     unsure: bool = False
     unlike: bool = False
+    doubted: bool = False
 
 
 def measured(image: str, mask: np.ndarray) -> dict[str, float]:

@@ -26,7 +26,7 @@ def unreported(entry: Mapping[str, Any]) -> str:
 
 
 def remarks(entry: Mapping[str, Any]) -> list[str]:
-    """All of it in sentences, that a given report may be another patient's, and that the image is unfamiliar."""
+    """All of it in sentences, and that the image is unlike the training images."""
     sentences = [(sentence["text"], against(sentence, entry)) for sentence in entry.get("sentences", ())]
     lines = [f'"{text}": {told}.' for text, told in sentences if told]
-    return [line for line in (*lines, unreported(entry), entry.get("report_doubt"), entry.get("warning")) if line]
+    return [line for line in (*lines, unreported(entry), entry.get("warning")) if line]

@@ -57,7 +57,8 @@ def prediction_files(
         if probabilities:
             pictures["probability"] = partial(probability_picture, prob_map)
         attention = [_attention_of(word, item["attention"])[None] for word in entry["words"]]
-        return Shown(entry, pictures, [Finding(sizes, mask=mask)], probabilities=prob_map, attention=attention)
+        finding = Finding(sizes, mask=mask, doubted="report_doubt" in entry)
+        return Shown(entry, pictures, [finding], probabilities=prob_map, attention=attention)
 
     title = "AKE-SSFA: thyroid nodules, guided by the report"
     shading = "Shading: probability that a word is about this image."
