@@ -22,9 +22,13 @@ from math import isfinite
 from pathlib import Path
 from statistics import mean
 
+import numpy as np
+from hfcn.calibration import read_calibration
+
 from benchmarks.ablations import by_patient, folder_of, paired_gain, patients, run
 from benchmarks.hfcn import interval
 from common.datasets.phrases import PLAIN
+from common.metrics.classification import calibration_error
 from common.metrics.intervals import mean_interval
 
 logger = logging.getLogger(__name__)
@@ -132,7 +136,29 @@ def classify(data: Path, out: Path, name: str) -> str:
     for variant, own in CROPS.items():
         results = over_folds("hfcn", data / name, out, variant, own)
         rows.append(" | ".join([variant, *(interval([metrics[column] for metrics in results]) for column in columns)]))
+        folders = [folder_of(out, f"hfcn {name} {variant}", fold) for fold in range(5)]
+        rows += [row for row in [calibration_over_folds(folders)] if row]
     return "\n".join(rows)
+
+
+def calibration_over_folds(folders: list[Path]) -> str:
+    """Row of the calibration errors of all folds' test images together, and of what perfect probabilities would show.
+
+    Nothing where a fold's training could not be calibrated.
+    """
+    label, prob, calibrated = (np.zeros(0) for _ in range(3))
+    for folder in folders:
+        known = read_calibration(str(folder / "model.pt"))
+        if known is None:
+            return ""
+        with open(folder / "test" / "per_case.csv", newline="") as file:
+            told = np.array([(float(row["malignancy"]), float(row["prob"])) for row in csv.DictReader(file)])
+        label, prob = np.concatenate([label, told[:, 0]]), np.concatenate([prob, told[:, 1]])
+        calibrated = np.concatenate([calibrated, known(told[:, 1])])
+    draws = np.random.default_rng(0).random((400, len(label))) < calibrated
+    chance = mean(calibration_error(draw.astype(int), calibrated) for draw in draws)
+    errors = [calibration_error(label, values) for values in (prob, calibrated)]
+    return f"calibration error | prob {errors[0]:.3f} | prob_calibrated {errors[1]:.3f} | by chance {chance:.3f}"
 
 
 def segment_lesions(data: Path, out: Path, bundle: str) -> str:
