@@ -153,7 +153,7 @@ def test_without_regions_it_is_the_published_r2gen(name, views):
     image = of(case["inputs"]["images"]).unflatten(0, [-1, 1]) if views == 1 else of(case["inputs"]["images"])
     ids = torch.tensor(case["inputs"]["token_ids"])[:, :-1]
     with torch.no_grad():
-        seen, memory, there = network.encode(image)
+        seen, memory, there, _ = network.encode(image)
         published_numbers.check(seen.patches, outputs["patch_features"])
         published_numbers.check(memory, outputs["encoder_memory"])
         forced = outputs["log_probs (teacher forcing; position k predicts token k+1)"]

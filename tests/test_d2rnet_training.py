@@ -13,12 +13,14 @@ from d2rnet.report.visual import VisualEncoder
 from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 
+from common.engine.stated_findings import StatedFindings
 from common.synthetic.chest import ChestOptions, write_chests
 from common.text.encoders import TransformerTextEncoder
 from common.text.tokenizer import ReportTokenizer
 
 SIZES = {"views": 1, "size": 64, "regions": 2, "region_size": 64, "coordinates": True}
-WEIGHTS = {"report": 1.0, "global": 1.0, "local": 1.0}
+WEIGHTS = {"report": 1.0, "global": 1.0, "local": 1.0, "findings": 1.0}
+FINDINGS = 3
 
 
 @pytest.fixture(scope="module")
@@ -37,18 +39,17 @@ def tokenizer(studies):
 def teaching(tokenizer):
     torch.manual_seed(0)
     visual = VisualEncoder(depth=18, resnet_width=8, region_channels=4, region_widths=(4, 8, 8, 8, 16))
-    network = D2RNet(
-        visual=visual, vocab_size=len(tokenizer), dim=32, hidden=32, heads=4, layers=1, slot_heads=4, max_length=40
-    )
+    sizes = {"dim": 32, "hidden": 32, "heads": 4, "layers": 1, "slot_heads": 4, "max_length": 40}
+    network = D2RNet(visual=visual, vocab_size=len(tokenizer), findings=FINDINGS, **sizes)
     encoder = TransformerTextEncoder(vocab_size=len(tokenizer), width=16, layers=1, heads=4)
     return TeacherForcing(network, Alignment(encoder, width=16))
 
 
 @pytest.fixture
-def loader(studies, tokenizer):
-    transforms = training_transforms(
-        tokenizer=tokenizer, text_tokenizer=tokenizer, max_length=40, begin_id=2, end_id=3, **SIZES
-    )
+def loader(studies, tokenizer, tmp_path):
+    common = {"tokenizer": tokenizer, "max_length": 40}
+    stated = StatedFindings(studies=studies["train"], count=FINDINGS, folder=str(tmp_path), **common)
+    transforms = training_transforms(text_tokenizer=tokenizer, findings=stated, **common, **SIZES)
     return DataLoader(Dataset(studies["train"], transforms), batch_size=4, drop_last=True)
 
 
@@ -88,9 +89,9 @@ def test_training_lowers_the_loss_and_reports_are_written(teaching, loader, stud
 
 def test_without_alignment_only_the_report_teaches(teaching, loader):
     alone = TeacherForcing(teaching.network, None)
-    engine = trainer(alone, loader, {"report": 1.0}, 1)
+    engine = trainer(alone, loader, {"report": 1.0, "findings": 1.0}, 1)
     engine.run()
-    assert set(engine.state.output[0]["terms"]) == {"report"}
+    assert set(engine.state.output[0]["terms"]) == {"report", "findings"}
 
 
 def test_inference_keeps_the_names_of_the_images(studies):

@@ -7,7 +7,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from common.text.encoding import encode_report, split_sentences
-from common.text.tokenizer import HuggingFaceTokenizer, ReportTokenizer, fit_or_load, save_tokenizer
+from common.text.tokenizer import HuggingFaceTokenizer, ReportTokenizer, fit_or_load
 from common.transforms.reports import TokenizeReportd
 
 ENGLISH = "A hypoechoic nodule, 1.2 x 0.8 cm, is taller-than-wide. No lymph node! Follow-up?"
@@ -72,7 +72,7 @@ def test_a_base_keeps_its_ids_and_new_words_follow(tmp_path):
     (tmp_path / "model.pt").touch()  # the network of another training
     fit_or_load(path=str(tmp_path / "new.json"), cases=[{"report": "other words"}], fit=True)
     assert again.vocabulary == ReportTokenizer.load(tmp_path / "new.json").vocabulary
-    assert save_tokenizer(tokenizer=again, path=str(tmp_path / "new.json")) == [str(tmp_path / "new.json")]
+    assert again.saver(str(tmp_path / "new.json"))() == [str(tmp_path / "new.json")]
     assert ReportTokenizer.load(tmp_path / "new.json").vocabulary == again.vocabulary
 
 

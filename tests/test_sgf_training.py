@@ -34,6 +34,7 @@ from torch.utils.data import default_collate
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from common.datasets.studies import list_studies, load_annotation, read_studies
+from common.engine.stated_findings import StatedFindings
 from common.engine.steps import report_loss, trim
 from common.metrics.reports import Bleu4
 from common.synthetic.studies import KINDS, StudyOptions, studies_or_synthetic, write_studies
@@ -44,6 +45,7 @@ from common.transforms.reports import TokenizeTargetd
 from common.transforms.views import LoadViewsd
 
 ROOT = Path(__file__).resolve().parents[1]
+FINDINGS = 4
 SIZES = {"vocab_size": 128, "clusters": 3, "depth": 18, "width": 8, "dim": 16, "hidden": 16, "heads": 4, "layers": 1}
 
 
@@ -75,10 +77,12 @@ def make_distiller(clusters=3):
 
 
 @pytest.fixture(scope="module")
-def batch(studies, tokenizer, space):
+def batch(studies, tokenizer, space, tmp_path_factory):
+    folder = str(tmp_path_factory.mktemp("findings"))
+    stated = StatedFindings(studies=studies, count=FINDINGS, tokenizer=tokenizer, max_length=96, folder=folder)
     known = labelled(studies=studies[:4], distiller=make_distiller(), clusters=3, fit=True)
-    options = {"views": 2, "size": 64, "max_length": 96, "begin_id": 2, "end_id": 3, "mirror": 0.0}
-    transforms = training_transforms(tokenizer=tokenizer, **options)
+    options = {"views": 2, "size": 64, "max_length": 96, "mirror": 0.0}
+    transforms = training_transforms(tokenizer=tokenizer, findings=stated, **options)
     return default_collate([transforms(study) for study in space.with_embeddings(known)])
 
 
@@ -97,11 +101,11 @@ def test_synthetic_studies_say_what_their_kind_is(root):
         studies_or_synthetic(dataset_dir=None, synthetic_dir=str(root), options={"studies": 9, "size": 64, "seed": 1})
 
 
-@pytest.mark.parametrize("term", ["report", "cluster", "comparison"])
+@pytest.mark.parametrize("term", ["report", "cluster", "comparison", "findings"])
 def test_each_term_moves_the_visual_extractor(term, batch, space):
-    network = SGF(**SIZES, max_length=96)
+    network = SGF(**SIZES, findings=FINDINGS, max_length=96)
     data = trim(batch, pad_id=0)
-    forced = TeacherForcing(network)(data["image"], data["input_ids"], data["view_mask"])
+    forced = TeacherForcing(network)(data["image"], data["input_ids"], data["view_mask"], data["stated"])
     losses(forced, data, space=space, pad_id=0)[term].backward()
     gradients = [p.grad for p in network.visual.features.parameters() if p.grad is not None]
     assert gradients and sum(float(g.abs().sum()) for g in gradients) > 0
@@ -168,12 +172,12 @@ def test_inference_takes_studies_of_one_and_two_views_in_a_batch(tmp_path):
 
 def test_a_cut_report_ends_after_a_sentence(tokenizer, caplog):
     text = "The thyroid is normal in size. No enlarged lymph node is seen. CDFI shows no increased flow."
-    data = TokenizeTargetd(tokenizer, max_length=18, begin_id=2, end_id=3)({"report": text})
+    data = TokenizeTargetd(tokenizer, max_length=18)({"report": text})
     written = data["target_ids"][data["target_ids"] != 0]
     assert tokenizer.decode(written.tolist()).endswith("lymph node is seen.") and written[-1] == 3
     assert data["input_ids"][0] == 2 and torch.equal(data["input_ids"][1 : len(written)], written[:-1])
     assert "report longer than max_length=18 tokens: cut before ' CDFI shows" in caplog.text
-    unseen = TokenizeTargetd(tokenizer, max_length=18, begin_id=2, end_id=3)({"report": "Zygote."})
+    unseen = TokenizeTargetd(tokenizer, max_length=18)({"report": "Zygote."})
     assert unseen["target_ids"][:3].tolist()[0] == 1
 
 
@@ -258,7 +262,7 @@ def test_writing_tells_where_each_token_looks(batch, tokenizer):
 def test_a_token_looks_where_its_value_matters():
     torch.manual_seed(3)
     network = SGF(**SIZES, max_length=6).eval()
-    memory, visible, _ = network.encode(torch.randn(1, 2, 3, 64, 64))
+    memory, visible, *_ = network.encode(torch.randn(1, 2, 3, 64, 64))
     ids = torch.tensor([[4, 5, 6]])
     weights = network.attention(ids, memory, visible, torch.zeros(1, 2, 3, 64, 64)).flatten(2)
     layer = network.report.decoder.layers[-1].cross_attention

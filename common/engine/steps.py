@@ -12,14 +12,19 @@ from monai.engines.utils import IterationEvents
 
 
 def report_loss(log_probs: torch.Tensor, target_ids: torch.Tensor, written: torch.Tensor) -> torch.Tensor:
-    """Negative log-likelihood of a token, mean over all tokens of the batch, the end included."""
+    """Negative log-likelihood of a token, mean over all tokens of the batch, the end included, each by its weight.
+
+    Args:
+        written: (B, T) 0 or False where there is no token; else its weight.
+    """
     return -(log_probs.gather(2, target_ids[:, :, None])[:, :, 0] * written).sum() / written.sum()
 
 
 def trim(batch: dict[str, torch.Tensor], *, pad_id: int) -> dict[str, torch.Tensor]:
     """The batch without the places that are padding in every report."""
     length = int((batch["target_ids"] != pad_id).sum(1).max())
-    return {**batch, **{name: batch[name][:, :length] for name in ("input_ids", "target_ids")}}
+    names = ("input_ids", "target_ids", "word_weights")
+    return {**batch, **{name: batch[name][:, :length] for name in names if name in batch}}
 
 
 def trim_text(batch: dict[str, torch.Tensor], names: Sequence[str], *, mask: str) -> dict[str, torch.Tensor]:

@@ -13,8 +13,8 @@ import os
 import re
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -30,6 +30,7 @@ from common.text.cache import LRUCache
 logger = logging.getLogger(__name__)
 PHRASES = 32_768  # runs of Chinese whose words are kept: reports repeat them
 PAD, UNKNOWN, BEGIN, END = "[PAD]", "[UNK]", "[BOS]", "[EOS]"  # ids 0, 1, 2, 3
+BEGIN_ID, END_ID = 2, 3
 ONE_AT_A_TIME = threading.Lock()  # Hugging Face's tokenizers refuse a second thread
 _CHINESE = r"[\u3400-\u4dbf\u4e00-\u9fff]"
 WORD = re.compile(
@@ -119,10 +120,15 @@ class ReportTokenizer:
         """A tokenizer that splits into words and knows none."""
         return cls(_backend([]), user_words=_read_words(user_dictionary) if user_dictionary else ())
 
-    def save(self, path: str | Path) -> None:
-        """Write the tokenizer to one JSON file, whole or not at all."""
+    def save(self, path: str | Path) -> list[str | Path]:
+        """Write the tokenizer to one JSON file, whole or not at all; return its path."""
         content = {"user_words": self.user_words, "tokenizer": json.loads(self.backend.backend_tokenizer.to_str())}
         write_json(path, content)
+        return [path]
+
+    def saver(self, path: str) -> Callable[[], list[str | Path]]:
+        """:meth:`save` to ``path``, as a companion of a network's weights."""
+        return partial(self.save, path)
 
     @classmethod
     def load(cls, path: str | Path) -> ReportTokenizer:
@@ -168,7 +174,7 @@ class ReportTokenizer:
     @property
     def special_ids(self) -> list[int]:
         """Ids that are no words: pad, begin, end. An unknown word is a word."""
-        return [0, 2, 3]
+        return [0, BEGIN_ID, END_ID]
 
     def __len__(self) -> int:
         return len(self.backend)
@@ -225,6 +231,10 @@ class HuggingFaceTokenizer:
     def special_ids(self) -> list[int]:
         return [i for i in self.backend.all_special_ids if i != self.backend.unk_token_id]
 
+    def saver(self, _: str) -> Callable[[], list[str | Path]]:
+        """As :meth:`ReportTokenizer.saver`; it stays in the folder that it came from."""
+        return list
+
     def __len__(self) -> int:
         return len(self.backend)
 
@@ -241,7 +251,7 @@ def fit_or_load(
 ) -> ReportTokenizer:
     """Fit a tokenizer on each ``report`` of ``cases``; or, to resume, load that of ``path``.
 
-    It is saved at once where no network lies beside ``path``; else with the new one (:func:`save_tokenizer`).
+    It is saved at once where no network lies beside ``path``; else with the new one (:meth:`ReportTokenizer.saver`).
 
     Cases without reports, as MONAI Label gives them, leave the tokenizer of ``path`` as it is.
 
@@ -264,17 +274,6 @@ def fit_or_load(
     if is_first() and not Path(path).with_name("model.pt").is_file():
         tokenizer.save(path)
     return tokenizer
-
-
-def save_tokenizer(*, tokenizer: SentenceTokenizer, path: str) -> list[str]:
-    """Write ``tokenizer`` to ``path``, which is returned: a companion of a network's weights.
-
-    One of transformers stays in the folder that it came from.
-    """
-    if not isinstance(tokenizer, ReportTokenizer):
-        return []
-    tokenizer.save(path)
-    return [path]
 
 
 def _of_text(content: str, words: list[str]) -> ReportTokenizer:

@@ -11,7 +11,7 @@ from monai.transforms import Transform
 
 from common.text.cache import LRUCache
 from common.text.encoding import EncodedReport, encode_report
-from common.text.tokenizer import WORD, SentenceTokenizer
+from common.text.tokenizer import BEGIN_ID, END_ID, WORD, SentenceTokenizer
 
 logger = logging.getLogger(__name__)
 KEPT = 4096  # encoded reports in memory
@@ -81,8 +81,8 @@ class TokenizeTargetd(Transform):
     too long alone is cut where the places end. The first cut is logged.
     """
 
-    def __init__(self, tokenizer: SentenceTokenizer, *, max_length: int, begin_id: int, end_id: int) -> None:
-        self.tokenizer, self.max_length, self.begin_id, self.end_id = tokenizer, max_length, begin_id, end_id
+    def __init__(self, tokenizer: SentenceTokenizer, *, max_length: int) -> None:
+        self.tokenizer, self.max_length = tokenizer, max_length
         self.warned = False
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -97,6 +97,6 @@ class TokenizeTargetd(Transform):
         padding = [0] * (self.max_length - 1 - len(ids))
         return {
             **data,
-            "input_ids": torch.tensor([self.begin_id, *ids, *padding]),
-            "target_ids": torch.tensor([*ids, self.end_id, *padding]),
+            "input_ids": torch.tensor([BEGIN_ID, *ids, *padding]),
+            "target_ids": torch.tensor([*ids, END_ID, *padding]),
         }

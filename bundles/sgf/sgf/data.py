@@ -12,6 +12,7 @@ from monai.transforms import Compose, Lambdad, SelectItemsd
 
 from common.cli.atomic import write_json
 from common.datasets.packed import packed
+from common.engine.stated_findings import LABELS, StatedFindings
 from common.text.distiller import FILES, NOISE, Distiller, load, save, topics
 from common.text.tokenizer import SentenceTokenizer
 from common.transforms.load import check_size
@@ -91,9 +92,15 @@ def saved_distiller(*, folder: str, vectorizer: Any) -> Distiller | None:
 
 
 def training_transforms(
-    *, tokenizer: SentenceTokenizer, views: int, size: int, max_length: int, begin_id: int, end_id: int, mirror: float
+    *,
+    tokenizer: SentenceTokenizer,
+    findings: StatedFindings,
+    views: int,
+    size: int,
+    max_length: int,
+    mirror: float,
 ) -> Compose:
-    """Views cut at random, the report's tokens, its label and ``embedding``.
+    """Views cut at random, the report's tokens, its label and ``embedding``, and what it states of ``findings``.
 
     Args:
         mirror: share of the views that are mirrored (published: 0.5); 0 where reports name sides of an image.
@@ -105,10 +112,11 @@ def training_transforms(
     return Compose(
         [
             LoadViewsd(views=views, side=round(size * MARGIN)),
-            TokenizeTargetd(tokenizer, max_length=max_length, begin_id=begin_id, end_id=end_id),
+            TokenizeTargetd(tokenizer, max_length=max_length),
+            findings,
             RandCropViewsd(size=size, mirror=mirror),
             StandardiseViewsd(),
-            SelectItemsd(keys=["image", "view_mask", "input_ids", "target_ids", "label", "embedding"]),
+            SelectItemsd(keys=["image", "view_mask", "input_ids", "target_ids", "label", "embedding", *LABELS]),
         ]
     )
 

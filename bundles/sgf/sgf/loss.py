@@ -1,10 +1,11 @@
-"""The three terms of training: the report's words, the cluster (KMVE), the global semantic comparison."""
+"""The terms of training: the report's words, the cluster (KMVE), the global semantic comparison, and findings."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 
+from common.engine.stated_findings import finding_loss
 from common.engine.steps import report_loss
 
 from .data import UNKNOWN_LABEL
@@ -16,13 +17,15 @@ def losses(forced: TeacherForced, batch: dict[str, torch.Tensor], *, space: Sema
     """Named terms, unweighted.
 
     Args:
-        batch: ``target_ids`` (B, T), ``label`` (B,), ``embedding`` (B, dims), unit vectors.
+        batch: ``target_ids``, ``word_weights`` (B, T), ``label`` (B,), ``embedding`` (B, dims), unit vectors, and
+            ``stated`` (B, findings).
     """
     written = batch["target_ids"] != pad_id
     return {
-        "report": report_loss(forced.log_probs, batch["target_ids"], written),
+        "report": report_loss(forced.log_probs, batch["target_ids"], written * batch["word_weights"]),
         "cluster": cluster_loss(forced.clusters, batch["label"]),
         "comparison": 1 - F.cosine_similarity(space(forced.log_probs, written), batch["embedding"], dim=1).mean(),
+        **finding_loss(forced.findings, batch["stated"]),
     }
 
 

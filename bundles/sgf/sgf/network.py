@@ -13,7 +13,24 @@ from torch import nn
 
 from common.nn.backbones import image_encoder
 from common.nn.beam_search import BeamSearch, Hypotheses
+from common.nn.finding_prompts import FindingPrompts
 from common.nn.report_decoder import MemoryEncoder, ReportDecoder
+
+
+class Encoded(NamedTuple):
+    """What the images say.
+
+    Attributes:
+        memory: (B, S, dim), what the decoder reads.
+        visible: bool (B, S), which of its tokens there are.
+        clusters: (B, K), logits; the published network returns their sigmoid.
+        findings: (B, findings), logits.
+    """
+
+    memory: torch.Tensor
+    visible: torch.Tensor
+    clusters: torch.Tensor
+    findings: torch.Tensor
 
 
 class TeacherForced(NamedTuple):
@@ -21,13 +38,14 @@ class TeacherForced(NamedTuple):
 
     Attributes:
         log_probs: (B, T, vocab_size): place k predicts token k + 1.
-        clusters: (B, K), logits; the published network returns their sigmoid.
+        clusters, findings: of :class:`Encoded`.
         hidden: (B, T, dim), the decoder's last states.
     """
 
     log_probs: torch.Tensor
     clusters: torch.Tensor
     hidden: torch.Tensor
+    findings: torch.Tensor
 
 
 class VisualExtractor(nn.Module):
@@ -52,6 +70,7 @@ class SGF(nn.Module):
         vocab_size: the tokenizer's.
         clusters: K, labels of the distiller.
         views: images a study has at most; missing ones are not seen, their pooled vector is zero.
+        findings: told from the images, and to the decoder (:mod:`common.nn.finding_prompts`); published: 0.
         backbone: image encoder with the interface of :mod:`common.nn.backbones`, of standardised colour images.
         depth, width, weights: of :class:`common.nn.backbones.ResNetFeatures`, there without ``backbone``;
             published: 101, 64, ImageNet's.
@@ -68,6 +87,7 @@ class SGF(nn.Module):
         vocab_size: int,
         clusters: int,
         views: int = 2,
+        findings: int = 0,
         backbone: Optional[nn.Module] = None,
         depth: Optional[int] = None,
         width: Optional[int] = None,
@@ -93,6 +113,7 @@ class SGF(nn.Module):
         encoder = image_encoder(backbone, usual_depth=101, in_channels=3, colour=True, **sizes)  # type: ignore[arg-type]
         self.visual = VisualExtractor(backbone=encoder, pooled=dim)
         self.cluster_head = nn.Sequential(nn.Dropout(0.5), nn.Linear(views * dim, clusters))
+        self.prompts = FindingPrompts(findings=findings, features=views * dim, dim=dim) if findings else None
         self.embed = nn.Sequential(nn.Linear(self.visual.channels, dim), nn.ReLU(), nn.Dropout(0.5))
         self.encoder = MemoryEncoder(dim=dim, hidden=hidden, heads=heads, layers=layers, dropout=dropout)
         decoder = ReportDecoder(
@@ -106,13 +127,18 @@ class SGF(nn.Module):
         )  # fmt: skip
 
     def encode(
-        self, image: torch.Tensor, view_mask: Optional[torch.Tensor] = None
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Memory (B, S, dim), which of its tokens there are (B, S), and cluster logits (B, K).
+        self,
+        image: torch.Tensor,
+        view_mask: Optional[torch.Tensor] = None,
+        stated: Optional[torch.Tensor] = None,
+    ) -> Encoded:
+        """Look at the images.
 
         Args:
             image: float (B, views, 3, H, W), standardised with ImageNet's statistics.
             view_mask: bool (B, views), which views there are; None: all.
+            stated: 0 or 1 (B, findings), those of the true report, which the decoder is told; None: those that are
+                found.
         """
         if view_mask is None:
             view_mask = torch.ones(image.shape[0], image.shape[1], dtype=torch.bool, device=image.device)
@@ -120,7 +146,12 @@ class SGF(nn.Module):
         pooled = pooled.unflatten(0, [-1, self.views]) * view_mask[:, :, None]  # (B, views, P)
         visible = view_mask[:, :, None].expand(-1, -1, tokens.shape[1]).flatten(1)  # (B, S)
         memory = self.encoder(self.embed(tokens.unflatten(0, [-1, self.views]).flatten(1, 2)), visible)
-        return memory, visible, self.cluster_head(pooled.flatten(1))
+        of_study = pooled.flatten(1)  # (B, views * P)
+        findings = of_study.new_zeros([of_study.shape[0], 0])
+        if self.prompts is not None:
+            findings = self.prompts(of_study)
+            memory = self.prompts.tell(memory, findings, stated)
+        return Encoded(memory, visible, self.cluster_head(of_study), findings)
 
     @torch.jit.unused
     def image_features(self) -> tuple[nn.Module, Callable[[torch.Tensor], object]]:
@@ -139,22 +170,27 @@ class SGF(nn.Module):
         """
         if input_ids is None:
             input_ids = torch.full([image.shape[0], 1], self.report.begin_id, device=image.device)
-        return self.teacher_forcing(image, input_ids, view_mask).log_probs
+        return self.teacher_forcing(image, input_ids, view_mask, None).log_probs
 
     @torch.jit.export
     def teacher_forcing(
-        self, image: torch.Tensor, input_ids: torch.Tensor, view_mask: Optional[torch.Tensor] = None
+        self,
+        image: torch.Tensor,
+        input_ids: torch.Tensor,
+        view_mask: Optional[torch.Tensor] = None,
+        stated: Optional[torch.Tensor] = None,
     ) -> TeacherForced:
         """Teacher forcing, with all that training needs."""
-        memory, visible, clusters = self.encode(image, view_mask)
-        hidden = self.report.decoder.hidden(input_ids, memory, visible)
-        return TeacherForced(self.report.decoder.logit(hidden).float().log_softmax(dim=2), clusters, hidden)
+        seen = self.encode(image, view_mask, stated)
+        hidden = self.report.decoder.hidden(input_ids, seen.memory, seen.visible)
+        log_probs = self.report.decoder.logit(hidden).float().log_softmax(dim=2)
+        return TeacherForced(log_probs, seen.clusters, hidden, seen.findings)
 
     @torch.jit.export
     def generate(self, image: torch.Tensor, view_mask: Optional[torch.Tensor] = None) -> Hypotheses:
         """The best reports of each study."""
-        memory, visible, _ = self.encode(image, view_mask)
-        return self.report(memory, visible)
+        seen = self.encode(image, view_mask, None)
+        return self.report(seen.memory, seen.visible)
 
     @torch.jit.export
     def attention(
@@ -178,5 +214,7 @@ class TeacherForcing(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, image: torch.Tensor, input_ids: torch.Tensor, view_mask: torch.Tensor) -> TeacherForced:
-        return self.network.teacher_forcing(image, input_ids, view_mask)
+    def forward(
+        self, image: torch.Tensor, input_ids: torch.Tensor, view_mask: torch.Tensor, stated: torch.Tensor
+    ) -> TeacherForced:
+        return self.network.teacher_forcing(image, input_ids, view_mask, stated)

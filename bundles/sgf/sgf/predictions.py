@@ -11,6 +11,7 @@ from PIL import Image
 
 from common.engine.familiarity import TellFamiliarity
 from common.engine.sentence_calibration import mark_doubtful, read_calibration
+from common.engine.stated_findings import describe_findings, read_names
 from common.images.files import open_image, to_grey
 from common.results import drawing
 from common.results.predictions import PredictionFiles, Shown
@@ -27,6 +28,7 @@ def prediction_files(
     familiarity: TellFamiliarity | None = None,
 ) -> PredictionFiles:
     """The handler of inference."""
+    names = [] if familiarity is None else read_names(familiarity.weights)
     file = Path(labels_dir) / "topics.json"
     topics = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     calibration = None if familiarity is None else read_calibration(familiarity.weights)
@@ -34,7 +36,7 @@ def prediction_files(
     def show(_: str, item: dict, data: dict) -> Shown:
         sentences = sentences_of(item, tokenizer)
         images = data["images"].split("\n")
-        entry = describe(item, sentences, tokenizer, topics) | {"images": images}
+        entry = describe(item, sentences, tokenizer, topics) | describe_findings(item, names) | {"images": images}
         mark_doubtful(entry, calibration)
         entry |= {"reference": data["reference"]} if "reference" in data else {}
         pictures = {"attention": partial(draw, images, sentences)}

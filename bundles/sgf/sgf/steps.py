@@ -7,6 +7,7 @@ from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from torch import nn
 
 from common.engine.precision import autocast
+from common.engine.stated_findings import MatchPrevalence, StatedFindings, findings_of
 from common.engine.steps import descend, emit_predictions, to_device, trim
 from common.text.tokenizer import SentenceTokenizer
 
@@ -36,18 +37,27 @@ def train_step(
     data = to_device(trim(batch, pad_id=0), device, batch)
     engine.network.train()
     with autocast(device, amp):
-        forced = trained(data["image"], data["input_ids"], data["view_mask"])
+        forced = trained(data["image"], data["input_ids"], data["view_mask"], data["stated"])
     forced = type(forced)(*(part.float() for part in forced))
     terms = losses(forced, data, space=space.to(device), pad_id=0)
     parameters = [p for group in engine.optimizer.param_groups for p in group["params"]]
     return descend(engine, terms, weights=weights, parameters=parameters, clip_value=clip_value)
 
 
+def match_prevalence(*, network: SGF, stated: StatedFindings) -> MatchPrevalence:
+    """The handler of validation."""
+
+    def logits_of(batch: dict, device: torch.device) -> torch.Tensor:
+        return network.encode(*to_device(batch, device, ("image", "view_mask")).values()).findings
+
+    return MatchPrevalence(network=network, stated=stated, logits_of=logits_of)
+
+
 def generate_step(
     engine: SupervisedEvaluator, batch: dict, *, tokenizer: SentenceTokenizer, amp: bool | str, explain: bool = False
 ) -> dict:
-    """Write each study's report: ``text``, ``score``, ``cluster`` (logits), and of the best hypothesis ``ids`` and
-    ``log_probs`` (T,).
+    """Write each study's report: ``text``, ``score``, ``cluster`` (logits), of the best hypothesis ``ids`` and
+    ``log_probs`` (T,), and :func:`common.engine.stated_findings.findings_of`.
 
     Args:
         explain: add ``attention`` (T, views, h, w), where each token looks.
@@ -56,16 +66,17 @@ def generate_step(
     network: SGF = engine.network.eval()  # type: ignore[assignment]
     image, view_mask = to_device(batch, device, ("image", "view_mask")).values()
     with torch.no_grad(), autocast(device, amp):
-        memory, visible, clusters = network.encode(image, view_mask)
-        results = network.report(memory, visible)
+        seen = network.encode(image, view_mask)
+        results = network.report(seen.memory, seen.visible)
         ids = results.ids[:, 0]
-        attention = network.attention(ids, memory, visible, image) if explain else None
+        attention = network.attention(ids, seen.memory, seen.visible, image) if explain else None
     output = {
         "text": [tokenizer.decode(row) for row in ids.tolist()],
         "ids": ids,
         "log_probs": results.log_probs[:, 0].float(),
         "score": results.scores[:, 0].float(),
-        "cluster": clusters.float(),
+        "cluster": seen.clusters.float(),
+        **findings_of(network.prompts, seen.findings),
     }
     if attention is not None:
         output["attention"] = attention.float()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from monai.transforms import Compose, CopyItemsd, Lambdad, SelectItemsd
 
 from common.datasets.studies import list_studies
+from common.engine.stated_findings import LABELS, StatedFindings
 from common.text.tokenizer import SentenceTokenizer
 from common.transforms.load import check_size
 from common.transforms.reports import TokenizeReportd, TokenizeTargetd
@@ -23,16 +24,16 @@ def training_transforms(
     *,
     tokenizer: SentenceTokenizer,
     text_tokenizer: SentenceTokenizer,
+    findings: StatedFindings,
     views: int,
     size: int,
     regions: int,
     region_size: int,
     coordinates: bool,
     max_length: int,
-    begin_id: int,
-    end_id: int,
 ) -> Compose:
-    """Views cut at random, regions, the report's tokens for the decoder and for the alignment.
+    """Views cut at random, regions, the report's tokens for the decoder and for the alignment, and what it states of
+    ``findings``.
 
     Regions come from the image as stored, so the cuts of the views move none of them. Nothing is mirrored: reports name
     sides.
@@ -51,11 +52,12 @@ def training_transforms(
             LoadViewsd(views=views, side=round(size * MARGIN)),
             TokenizeReportd(text_tokenizer, max_length=max_length),
             CopyItemsd(keys=["input_ids", "attention_mask"], names=["text_ids", "text_mask"]),
-            TokenizeTargetd(tokenizer, max_length=max_length, begin_id=begin_id, end_id=end_id),
+            TokenizeTargetd(tokenizer, max_length=max_length),
+            findings,
             RandCropViewsd(size=size, mirror=0.0),
             StandardiseViewsd(),
             StandardiseRegionsd(count=regions, coordinates=coordinates),
-            SelectItemsd(keys=[*SEEN, *TEXT, "input_ids", "target_ids"]),
+            SelectItemsd(keys=[*SEEN, *TEXT, "input_ids", "target_ids", *LABELS]),
         ]
     )
 

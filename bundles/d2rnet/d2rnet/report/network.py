@@ -13,9 +13,26 @@ from torch import nn
 
 from common.nn.attention import MultiHeadAttention
 from common.nn.beam_search import BeamSearch, Hypotheses
+from common.nn.finding_prompts import FindingPrompts
 from common.nn.report_decoder import MemoryEncoder, ReportDecoder
 
 from .visual import VisualEncoder, VisualFeatures
+
+
+class Encoded(NamedTuple):
+    """What the images say.
+
+    Attributes:
+        seen: the visual side.
+        memory: (B, S, dim), what the decoder reads.
+        mask: bool (B, S), which of its tokens there are.
+        findings: (B, findings), logits.
+    """
+
+    seen: VisualFeatures
+    memory: torch.Tensor
+    mask: torch.Tensor
+    findings: torch.Tensor
 
 
 class TeacherForced(NamedTuple):
@@ -24,12 +41,14 @@ class TeacherForced(NamedTuple):
     Attributes:
         log_probs: (B, T, vocab_size): place k predicts token k + 1.
         patches, patch_mask, regions: of :class:`d2rnet.report.visual.VisualFeatures`.
+        findings: of :class:`Encoded`.
     """
 
     log_probs: torch.Tensor
     patches: torch.Tensor
     patch_mask: torch.Tensor
     regions: torch.Tensor
+    findings: torch.Tensor
 
 
 class AttentionMaps(NamedTuple):
@@ -84,6 +103,7 @@ class D2RNet(nn.Module):
         token_norm: batch norm before the tokens are embedded (R2Gen's option ``use_bn``; published: off). Without it
             small features, as those of a network from scratch, let the encoder give one vector for all tokens.
         vocab_size: the tokenizer's.
+        findings: told from the image's mean patch, and to the decoder (:mod:`common.nn.finding_prompts`); published: 0.
         dim, hidden, heads, layers: of encoder and decoder; published: 512, 512, 8, 3.
         slots, slot_heads: of the relational memory; published: 3, 8.
         max_length: tokens of a generated report at most; published: 100.
@@ -97,6 +117,7 @@ class D2RNet(nn.Module):
         visual: VisualEncoder,
         vocab_size: int,
         token_norm: bool = False,
+        findings: int = 0,
         dim: int = 512,
         hidden: int = 512,
         heads: int = 8,
@@ -124,6 +145,7 @@ class D2RNet(nn.Module):
             vocab_size=vocab_size, pad_id=pad_id, dim=dim, hidden=hidden, heads=heads, layers=layers, dropout=dropout,
             max_length=max_length + 1, slots=slots, slot_heads=slot_heads,
         )  # fmt: skip
+        self.prompts = FindingPrompts(findings=findings, features=visual.width, dim=dim) if findings else None
         ids = {"begin_id": begin_id, "end_id": end_id, "pad_id": pad_id, "unknown_id": unknown_id}
         self.report = BeamSearch(
             decoder, beams=beams, max_length=max_length, min_length=min_length, length_penalty=length_penalty,
@@ -136,14 +158,17 @@ class D2RNet(nn.Module):
         regions: Optional[torch.Tensor] = None,
         region_mask: Optional[torch.Tensor] = None,
         view_mask: Optional[torch.Tensor] = None,
-    ) -> tuple[VisualFeatures, torch.Tensor, torch.Tensor]:
-        """The visual side, the memory (B, S, dim) and which of its tokens there are (B, S).
+        stated: Optional[torch.Tensor] = None,
+    ) -> Encoded:
+        """Look at the images and regions.
 
         Args:
             image: float (B, views, 3, H, W), standardised with ImageNet's statistics.
             regions: float (B, R, 3, S, S), each standardised by itself; None: there are none.
             region_mask: bool (B, R); None: all.
             view_mask: bool (B, views); None: all.
+            stated: 0 or 1 (B, findings), those of the true report, which the decoder is told; None: those that are
+                found.
         """
         batch, device = image.shape[0], image.device
         if view_mask is None:
@@ -159,7 +184,13 @@ class D2RNet(nn.Module):
             tokens, mask = self.fusion(tokens, seen.regions, region_mask), torch.cat([mask, region_mask], dim=1)
         if self.token_norm is not None:
             tokens = self.token_norm(tokens, mask)
-        return seen, self.encoder(self.embed(tokens), mask), mask
+        memory = self.encoder(self.embed(tokens), mask)
+        findings = memory.new_zeros([batch, 0])
+        if self.prompts is not None:
+            there = seen.patch_mask[:, :, None]  # (B, P, 1)
+            findings = self.prompts((seen.patches * there).sum(1) / there.sum(1))
+            memory = self.prompts.tell(memory, findings, stated)
+        return Encoded(seen, memory, mask, findings)
 
     @torch.jit.unused
     def image_features(self) -> tuple[nn.Module, Callable[[torch.Tensor], object]]:
@@ -180,7 +211,7 @@ class D2RNet(nn.Module):
         """
         if input_ids is None:
             input_ids = torch.full([image.shape[0], 1], self.report.begin_id, device=image.device)
-        return self.teacher_forcing(image, input_ids, regions, region_mask, view_mask).log_probs
+        return self.teacher_forcing(image, input_ids, regions, region_mask, view_mask, None).log_probs
 
     @torch.jit.export
     def teacher_forcing(
@@ -190,10 +221,12 @@ class D2RNet(nn.Module):
         regions: Optional[torch.Tensor] = None,
         region_mask: Optional[torch.Tensor] = None,
         view_mask: Optional[torch.Tensor] = None,
+        stated: Optional[torch.Tensor] = None,
     ) -> TeacherForced:
         """Teacher forcing, with all that training needs."""
-        seen, memory, mask = self.encode(image, regions, region_mask, view_mask)
-        return TeacherForced(self.report.decoder(input_ids, memory, mask), seen.patches, seen.patch_mask, seen.regions)
+        seen, memory, mask, findings = self.encode(image, regions, region_mask, view_mask, stated)
+        log_probs = self.report.decoder(input_ids, memory, mask)
+        return TeacherForced(log_probs, seen.patches, seen.patch_mask, seen.regions, findings)
 
     @torch.jit.export
     def generate(
@@ -204,8 +237,8 @@ class D2RNet(nn.Module):
         view_mask: Optional[torch.Tensor] = None,
     ) -> Hypotheses:
         """The best reports of each study."""
-        _, memory, mask = self.encode(image, regions, region_mask, view_mask)
-        return self.report(memory, mask)
+        encoded = self.encode(image, regions, region_mask, view_mask, None)
+        return self.report(encoded.memory, encoded.mask)
 
     @torch.jit.export
     def attention(

@@ -11,6 +11,7 @@ from PIL import Image
 from common.datasets.coco import to_xyxy
 from common.engine.familiarity import TellFamiliarity
 from common.engine.sentence_calibration import mark_doubtful, read_calibration
+from common.engine.stated_findings import describe_findings, read_names
 from common.images.files import open_image, to_grey
 from common.results import drawing
 from common.results.findings import Finding, box_size
@@ -41,6 +42,7 @@ def prediction_files(
     """
 
     calibration = None if familiarity is None else read_calibration(familiarity.weights)
+    names = [] if familiarity is None else read_names(familiarity.weights)
 
     def show(_: str, item: dict, data: dict) -> Shown:
         sentences = sentences_of(item, tokenizer)
@@ -48,7 +50,8 @@ def prediction_files(
         shares = [item["region_attention"][s.tokens].mean(0).cpu().numpy()[: len(boxes)] for s in sentences]
         images = data["images"].split("\n")
         boxes = [box | box_size(corner, images[0]) for box, corner in zip(boxes, corners(boxes), strict=True)]
-        entry = describe(item, sentences, shares, tokenizer) | {"boxes": boxes, "images": images}
+        entry = describe(item, sentences, shares, tokenizer) | describe_findings(item, names)
+        entry |= {"boxes": boxes, "images": images}
         mark_doubtful(entry, calibration)
         if detector is not None:
             mark_disagreements(entry, detector["labels"])

@@ -7,6 +7,7 @@ from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from torch import nn
 
 from common.engine.precision import autocast
+from common.engine.stated_findings import MatchPrevalence, StatedFindings, finding_loss, findings_of
 from common.engine.steps import descend, emit_predictions, report_loss, to_device, trim, trim_text
 from common.text.tokenizer import SentenceTokenizer
 
@@ -25,8 +26,9 @@ class TeacherForcing(nn.Module):
 
     def forward(self, batch: dict[str, torch.Tensor]) -> tuple[TeacherForced, dict[str, torch.Tensor]]:
         forced = self.network.teacher_forcing(
-            batch["image"], batch["input_ids"], batch["regions"], batch["region_mask"], batch["view_mask"]
-        )
+            batch["image"], batch["input_ids"], batch["regions"], batch["region_mask"], batch["view_mask"],
+            batch["stated"],
+        )  # fmt: skip
         if self.alignment is None:
             return forced, {}
         text = {"input_ids": batch["text_ids"], "attention_mask": batch["text_mask"]}
@@ -48,7 +50,7 @@ def train_step(
 
     Args:
         trained: :class:`TeacherForcing`, wrapped where there are several processes.
-        weights: of ``report``, ``global``, ``local``.
+        weights: of ``report``, ``findings``, ``global``, ``local``.
         clip_value: largest absolute value of a gradient's entry (published: 0.1).
     """
     device = engine.state.device
@@ -57,14 +59,27 @@ def train_step(
     trained.train()
     with autocast(device, amp):
         forced, terms = trained(data)
-    terms = {"report": report_loss(forced.log_probs.float(), data["target_ids"], data["target_ids"] != 0), **terms}
+    written = (data["target_ids"] != 0) * data["word_weights"]
+    terms = {"report": report_loss(forced.log_probs.float(), data["target_ids"], written), **terms}
+    terms |= finding_loss(forced.findings, data["stated"])
     return descend(engine, terms, weights=weights, parameters=trained.parameters(), clip_value=clip_value)
+
+
+def match_prevalence(*, network: D2RNet, stated: StatedFindings) -> MatchPrevalence:
+    """The handler of validation."""
+
+    def logits_of(batch: dict, device: torch.device) -> torch.Tensor:
+        seen = to_device(batch, device, SEEN)
+        return network.encode(seen["image"], seen["regions"], seen["region_mask"], seen["view_mask"]).findings
+
+    return MatchPrevalence(network=network, stated=stated, logits_of=logits_of)
 
 
 def generate_step(
     engine: SupervisedEvaluator, batch: dict, *, tokenizer: SentenceTokenizer, amp: bool | str, explain: bool = False
 ) -> dict:
-    """Write each study's report: ``text``, ``score``, and of the best hypothesis ``ids`` and ``log_probs`` (T,).
+    """Write each study's report: ``text``, ``score``, of the best hypothesis ``ids`` and ``log_probs`` (T,), and
+    :func:`common.engine.stated_findings.findings_of`.
 
     Args:
         explain: add ``attention`` (T, views, h, w) and ``region_attention`` (T, R), where each token looks.
@@ -73,7 +88,9 @@ def generate_step(
     network: D2RNet = engine.network.eval()  # type: ignore[assignment]
     seen = to_device(batch, device, SEEN)
     with torch.no_grad(), autocast(device, amp):
-        _, memory, mask = network.encode(seen["image"], seen["regions"], seen["region_mask"], seen["view_mask"])
+        _, memory, mask, findings = network.encode(
+            seen["image"], seen["regions"], seen["region_mask"], seen["view_mask"]
+        )
         results = network.report(memory, mask)
         ids = results.ids[:, 0]
         looks = network.attention(ids, memory, mask, seen["image"]) if explain else None
@@ -82,6 +99,7 @@ def generate_step(
         "ids": ids,
         "log_probs": results.log_probs[:, 0].float(),
         "score": results.scores[:, 0].float(),
+        **findings_of(network.prompts, findings),
         **{key: batch[key] for key in ("report", "study", "lesions") if key in batch},
     }
     if looks is not None:
