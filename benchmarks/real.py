@@ -8,7 +8,7 @@ akessfa: learns to read on synthetic data at 96 pixels, is fine-tuned on DDTI at
 templated report, with none and with another case's. Beside it, the image alone. clip_tnseg: likewise, at 160 pixels,
 tested with the case's own phrase and with "thyroid nodule". hfcn: five folds of DDTI's crops and of BUSI, and the
 published branches alone. Both segmenters on BUSI, five folds, by the image alone: BUSI has no reports. There
-clip_tnseg goes on from the weights that come along.
+clip_tnseg goes on from the weights that come along. iu_xray: :mod:`benchmarks.chest_reports`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import numpy as np
 from hfcn.calibration import read_calibration
 
 from benchmarks.ablations import by_patient, folder_of, paired_gain, patients, run
+from benchmarks.chest_reports import report_chests
 from benchmarks.hfcn import interval
 from common.datasets.phrases import PLAIN
 from common.metrics.classification import calibration_error
@@ -188,10 +189,10 @@ def segment_lesions(data: Path, out: Path, bundle: str) -> str:
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with ddti, ddti_crops and busi")
+    parser.add_argument("--data", type=Path, required=True, help="folder with ddti, ddti_crops, busi, iu_xray")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--only", choices=["akessfa", "clip_tnseg", "hfcn", "busi"])
+    parser.add_argument("--only", choices=["akessfa", "clip_tnseg", "hfcn", "busi", "iu_xray"])
     arguments = parser.parse_args()
     tables = []
     if arguments.only in (None, "akessfa"):
@@ -202,6 +203,8 @@ def main() -> None:
         tables += [classify(arguments.data, arguments.out, name) for name in ("ddti_crops", "busi")]
     if arguments.only in (None, "busi"):
         tables += [segment_lesions(arguments.data, arguments.out, bundle) for bundle in LESIONS]
+    if arguments.only in (None, "iu_xray"):
+        tables += [report_chests(arguments.data, arguments.out, seed) for seed in arguments.seeds]
     logger.info("%s", "\n\n".join(tables))
 
 

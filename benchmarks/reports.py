@@ -37,7 +37,7 @@ def thumbnail(images: list[str], views: int) -> np.ndarray:
 
 
 def baseline(name: str, data: str, folder: Path, *, views: int, organ: str, annotation: str | None = None) -> None:
-    """Write ``metrics.json`` and ``per_case.csv`` of one baseline on the test split."""
+    """Write ``metrics.json``, ``per_case.csv`` and ``reports.csv`` of one baseline on the test split."""
     training, test = (read_studies(data, split, views=views, annotation=annotation) for split in ("train", "test"))
     if name == "nearest neighbour":
         known = np.stack([thumbnail(study["images"], views) for study in training])
@@ -55,6 +55,9 @@ def baseline(name: str, data: str, folder: Path, *, views: int, organ: str, anno
     with open(folder / "per_case.csv", "w", newline="") as file:
         rows = zip((study["study"] for study in test), scores, cider_d_each(*sides), strict=True)
         csv.writer(file).writerows([("case", "rouge_l", "cider_d"), *rows])
+    with open(folder / "reports.csv", "w", newline="", encoding="utf-8") as file:
+        rows = zip((study["study"] for study in test), written, strict=True)
+        csv.writer(file).writerows([("study", "report"), *rows])
 
 
 def measure(bundle: str, variant: list[str], folder: Path, overrides: list[str], evaluation: list[str]) -> None:

@@ -45,6 +45,12 @@ def test_findings_are_those_in_which_the_reports_differ_most(stated, tmp_path):
     assert stated.save() == [tmp_path / "findings.json"] and read_names(str(tmp_path / "model.pt")) == stated.names
 
 
+def test_a_part_of_many_reports_is_enough(tmp_path, monkeypatch):
+    monkeypatch.setattr("common.engine.stated_findings.ENOUGH", 5)
+    half = StatedFindings(studies=STUDIES, count=1, tokenizer=TOKENIZER, max_length=30, folder=str(tmp_path))
+    assert half.names == ["Cardiomegaly"] and half.prevalence.tolist() == [2 / 5]  # of every second one
+
+
 def test_none_are_asked_for(tmp_path):
     (tmp_path / "findings.json").write_text('["of an earlier training"]')
     none = StatedFindings(studies=STUDIES, count=0, tokenizer=TOKENIZER, max_length=30, folder=str(tmp_path))
