@@ -46,10 +46,10 @@ def teaching(tokenizer):
 
 
 @pytest.fixture
-def loader(studies, tokenizer, tmp_path):
+def loader(studies, tokenizer):
     common = {"tokenizer": tokenizer, "max_length": 40}
-    stated = StatedFindings(studies=studies["train"], count=FINDINGS, folder=str(tmp_path), **common)
-    transforms = training_transforms(text_tokenizer=tokenizer, findings=stated, **common, **SIZES)
+    stated = StatedFindings(studies=studies["train"], count=FINDINGS, **common)
+    transforms = training_transforms(text_tokenizer=tokenizer, stated=stated, **common, **SIZES)
     return DataLoader(Dataset(studies["train"], transforms), batch_size=4, drop_last=True)
 
 

@@ -45,7 +45,7 @@ from common.transforms.reports import TokenizeTargetd
 from common.transforms.views import LoadViewsd
 
 ROOT = Path(__file__).resolve().parents[1]
-FINDINGS = 4
+FINDINGS = 2
 SIZES = {"vocab_size": 128, "clusters": 3, "depth": 18, "width": 8, "dim": 16, "hidden": 16, "heads": 4, "layers": 1}
 
 
@@ -77,12 +77,11 @@ def make_distiller(clusters=3):
 
 
 @pytest.fixture(scope="module")
-def batch(studies, tokenizer, space, tmp_path_factory):
-    folder = str(tmp_path_factory.mktemp("findings"))
-    stated = StatedFindings(studies=studies, count=FINDINGS, tokenizer=tokenizer, max_length=96, folder=folder)
+def batch(studies, tokenizer, space):
+    stated = StatedFindings(studies=studies, count=FINDINGS, tokenizer=tokenizer, max_length=96)
     known = labelled(studies=studies[:4], distiller=make_distiller(), clusters=3, fit=True)
     options = {"views": 2, "size": 64, "max_length": 96, "mirror": 0.0}
-    transforms = training_transforms(tokenizer=tokenizer, findings=stated, **options)
+    transforms = training_transforms(tokenizer=tokenizer, stated=stated, **options)
     return default_collate([transforms(study) for study in space.with_embeddings(known)])
 
 

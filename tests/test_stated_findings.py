@@ -19,9 +19,11 @@ from common.engine.stated_findings import (
     finding_loss,
     findings_of,
     read_names,
+    stated_in,
 )
-from common.engine.steps import report_loss
+from common.engine.steps import descend, report_loss
 from common.nn.finding_prompts import FindingPrompts
+from common.results.case_sections import facts
 from common.text.tokenizer import ReportTokenizer
 from common.transforms.reports import TokenizeTargetd
 from tests.test_bundle_contract import ROOT, TINY, checked, flags
@@ -35,45 +37,57 @@ SIZES = {"vocab_size": 64, "depth": 18, "width": 8, "dim": 16, "hidden": 32, "he
 
 
 @pytest.fixture
-def stated(tmp_path):
-    return StatedFindings(studies=STUDIES, count=2, tokenizer=TOKENIZER, max_length=30, folder=str(tmp_path))
+def stated():
+    return StatedFindings(studies=STUDIES, count=2, tokenizer=TOKENIZER, max_length=30)
 
 
 def test_findings_are_those_in_which_the_reports_differ_most(stated, tmp_path):
     assert stated.names == ["Cardiomegaly", "Pleural Effusion"]
     np.testing.assert_allclose(stated.prevalence, [0.4, 0.2])
-    assert stated.save() == [tmp_path / "findings.json"] and read_names(str(tmp_path / "model.pt")) == stated.names
+    assert stated.saver(str(tmp_path))() == [tmp_path / "findings.json"]
+    assert read_names(str(tmp_path / "model.pt")) == stated.names
 
 
-def test_a_part_of_many_reports_is_enough(tmp_path, monkeypatch):
+def test_places_and_looks_are_no_findings():
+    text = "In the left lobe there is a solid nodule. The margin is smooth. No enlarged lymph node is seen."
+    assert stated_in(text, "thyroid") == {"nodule"}
+    assert stated_in("左叶见低回声结节，边界清。未见肿大淋巴结。", "thyroid") == {"nodule"}
+
+
+def test_names_that_are_lost_are_said(tmp_path):
+    (tmp_path / "model.pt").touch()
+    (tmp_path / "model.json").write_text('{"settings": {"findings": 2}, "files": {}}')
+    for content in (None, "{}", '["Edema"]'):
+        if content:
+            (tmp_path / "findings.json").write_text(content)
+        with pytest.raises(ValueError, match=r"findings: .*findings.json' does not name the 2 findings of the network"):
+            read_names(str(tmp_path / "model.pt"))
+
+
+def test_a_part_of_many_reports_is_enough(monkeypatch):
     monkeypatch.setattr("common.engine.stated_findings.ENOUGH", 5)
-    half = StatedFindings(studies=STUDIES, count=1, tokenizer=TOKENIZER, max_length=30, folder=str(tmp_path))
+    half = StatedFindings(studies=STUDIES, count=1, tokenizer=TOKENIZER, max_length=30)
     assert half.names == ["Cardiomegaly"] and half.prevalence.tolist() == [2 / 5]  # of every second one
 
 
 def test_none_are_asked_for(tmp_path):
     (tmp_path / "findings.json").write_text('["of an earlier training"]')
-    none = StatedFindings(studies=STUDIES, count=0, tokenizer=TOKENIZER, max_length=30, folder=str(tmp_path))
+    none = StatedFindings(studies=STUDIES, count=0, tokenizer=TOKENIZER, max_length=30)
     study = none({"report": REPORTS[5]})
     assert study["stated"].shape == (0,) and (study["word_weights"] == 1).all()
-    assert none.save() == [] and not (tmp_path / "findings.json").exists()
+    assert none.saver(str(tmp_path))() == [] and not (tmp_path / "findings.json").exists()
     assert read_names(str(tmp_path / "model.pt")) == []
 
 
 @pytest.mark.parametrize("reports", [["Nothing of this is known."], [f"{CLEAR} {LARGE}"] * 3])
-def test_reports_that_do_not_differ_are_refused(reports, tmp_path):
+def test_reports_that_do_not_differ_are_refused(reports):
     with pytest.raises(ValueError, match=r"findings: 1, but the training reports differ in 0 \(\)"):
-        StatedFindings(
-            studies=[{"report": report} for report in reports], count=1, tokenizer=TOKENIZER, max_length=9,
-            folder=str(tmp_path),
-        )  # fmt: skip
+        StatedFindings(studies=[{"report": report} for report in reports], count=1, tokenizer=TOKENIZER, max_length=9)
 
 
 @pytest.mark.parametrize("max_length", [30, 10])
-def test_the_words_of_a_stated_finding_weigh_more(max_length, tmp_path):
-    stated = StatedFindings(
-        studies=STUDIES, count=2, tokenizer=TOKENIZER, max_length=max_length, emphasis=3.0, folder=str(tmp_path)
-    )
+def test_the_words_of_a_stated_finding_weigh_more(max_length):
+    stated = StatedFindings(studies=STUDIES, count=2, tokenizer=TOKENIZER, max_length=max_length, emphasis=3.0)
     study = TokenizeTargetd(TOKENIZER, max_length=max_length)(stated({"report": f"{CLEAR} {LARGE} No pneumothorax."}))
     assert study["stated"].tolist() == [1.0, 0.0] and study["word_weights"].shape == study["target_ids"].shape
     heavy = study["target_ids"][study["word_weights"] == 3.0].tolist()
@@ -95,7 +109,12 @@ def test_the_loss_has_no_term_without_findings():
     torch.testing.assert_close(found["findings"], torch.tensor(2.0).log())
 
 
-def test_thresholds_tell_as_often_as_reports_state(stated):
+def test_a_term_without_a_weight_is_said():
+    with pytest.raises(ValueError, match=r"loss_weights: none for findings; add it, 0 leaves the term out"):
+        descend(None, {"findings": 1}, weights={"report": 1.0}, parameters=[], clip_value=1.0)
+
+
+def test_thresholds_find_as_often_as_reports_state(stated):
     torch.manual_seed(0)
     network = SimpleNamespace(prompts=FindingPrompts(findings=2, features=3, dim=4).eval(), eval=lambda: None)
     batches = [{"x": torch.randn(10, 3)} for _ in range(5)]
@@ -103,9 +122,10 @@ def test_thresholds_tell_as_often_as_reports_state(stated):
     engine.data_loader, engine.state.device = batches, torch.device("cpu")
     handler = MatchPrevalence(network=network, stated=stated, logits_of=lambda batch, _: network.prompts(batch["x"]))
     handler.attach(engine)
+    assert network.prompts.thresholds.sigmoid().tolist() == pytest.approx([0.4, 0.2])
     engine.run([0])
-    told = torch.cat([network.prompts.told(network.prompts(batch["x"])) for batch in batches])
-    assert told.float().mean(0).tolist() == pytest.approx([0.4, 0.2])
+    found = torch.cat([network.prompts.found(network.prompts(batch["x"])) for batch in batches])
+    assert found.float().mean(0).tolist() == pytest.approx([0.4, 0.2])
 
 
 def sgf(findings):
@@ -121,7 +141,7 @@ def d2rnet(findings):
 
 
 @pytest.mark.parametrize("make", [sgf, d2rnet])
-def test_what_is_told_is_written_whatever_the_image_shows(make):
+def test_what_is_found_is_written_whatever_the_image_shows(make):
     network = make(2)
     reports = [CLEAR, LARGE, FLUID, f"{LARGE} {FLUID}"]
     classes = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
@@ -147,7 +167,7 @@ def test_what_is_told_is_written_whatever_the_image_shows(make):
 
 
 @pytest.mark.parametrize("make", [sgf, d2rnet])
-def test_without_findings_nothing_is_told(make):
+def test_without_findings_nothing_is_found(make):
     network = make(0)
     assert network.prompts is None and not any("prompts" in name for name in network.state_dict())
     encoded = network.eval().encode(torch.randn(2, 1, 3, 64, 64))
@@ -159,13 +179,14 @@ def test_findings_of_an_entry():
     prompts = FindingPrompts(findings=2, features=1, dim=4)
     prompts.thresholds.copy_(torch.tensor([0.0, -2.0]))
     batch = findings_of(prompts, torch.tensor([[-1.0, -1.0]]))
-    entry = describe_findings({name: value[0] for name, value in batch.items()}, ["Edema", "Fracture"])
-    assert entry == {
-        "findings": [
-            {"name": "Edema", "probability": 0.2689, "told": False},
-            {"name": "Fracture", "probability": 0.2689, "told": True},
-        ]
-    }
+    item = {name: value[0] for name, value in batch.items()}
+    entry = describe_findings(item, ["Edema", "Fracture"])
+    assert entry["findings"] == [
+        {"name": "Edema", "probability": 0.2689, "threshold": 0.5, "found": False},
+        {"name": "Fracture", "probability": 0.2689, "threshold": 0.1192, "found": True},
+    ]
+    assert facts(entry) == "found in the image: Fracture 0.27"
+    assert [finding["name"] for finding in describe_findings(item, [])["findings"]] == ["finding 1", "finding 2"]
 
 
 @pytest.mark.parametrize("bundle", ["sgf", "d2rnet"])
@@ -180,7 +201,7 @@ def test_a_training_and_what_comes_after_it(bundle, tmp_path):
     assert json.loads((tmp_path / "models" / "model.json").read_text())["settings"]["findings"] == 2
     both = str([config("train"), config("evaluate")])
     checked(monai_bundle("run", "--config_file", both, *flags(places, sizes, data)), 0)
-    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["distinct_reports"] > 0
+    assert (tmp_path / "out" / "metrics.json").is_file()
     image = next((tmp_path / "data").rglob("*.png"))
     alone = {"image": image, "ckpt_dir": places["ckpt_dir"], "output_dir": tmp_path / "new"}
     if bundle == "d2rnet":  # the detector that comes along
@@ -189,5 +210,8 @@ def test_a_training_and_what_comes_after_it(bundle, tmp_path):
     checked(monai_bundle("run", "--config_file", config("inference"), *flags(alone)), 0)
     (entry,) = json.loads((tmp_path / "new" / "predictions.json").read_text())
     assert [finding["name"] for finding in entry["findings"]] == names
-    told = [finding["name"] for finding in entry["findings"] if finding["told"]]
-    assert all(name in (tmp_path / "new" / "index.html").read_text() for name in told)
+    again = flags(places, sizes, data, TINY[bundle]["train"], {"epochs": 1})
+    checked(monai_bundle("run", "--config_file", config("train"), *again), 0)  # without findings, into the same folder
+    assert not (tmp_path / "models" / "findings.json").exists()
+    (earlier,) = (tmp_path / "models" / "earlier").iterdir()
+    assert json.loads((earlier / "findings.json").read_text()) == names

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from ignite.engine import Engine, Events
 from monai.transforms import Transform
 
 from common.cli.atomic import write_json
+from common.cli.model_file import trained_with
 from common.cli.reading import read_json
 from common.engine.distributed import gather
 from common.metrics.assertion import ABSENT
 from common.metrics.entities import organ_of
+from common.metrics.entity_status import FINDINGS
 from common.metrics.sentence_truth import said_of
 from common.nn.finding_prompts import FindingPrompts
 from common.text.encoding import encode_report, split_sentences
@@ -35,21 +38,21 @@ ENOUGH = 10_000  # reports that are labelled at the start, evenly spaced: a mill
 
 
 def stated_in(text: str, organ: str) -> set[str]:
-    """Findings that ``text`` says are there, or may be."""
-    return {name for name, status in said_of(text, organ).items() if status != ABSENT}
+    """Findings that ``text`` says are there, or may be; places and looks are none."""
+    said = {name for name, status in said_of(text, organ).items() if status != ABSENT}
+    return said if organ == "chest" else said & FINDINGS
 
 
 class StatedFindings(Transform):
     """Add to a training study ``stated`` (count,), 1 of a finding that its report states, and ``word_weights`` (T,).
 
     The findings are those on which the training reports differ most: of the chest CheXpert's observations
-    (:mod:`common.metrics.observations`), else the organ's entities (:mod:`common.metrics.entities`).
+    (:mod:`common.metrics.observations`), else :data:`common.metrics.entity_status.FINDINGS`.
 
     Args:
         studies: of the training split, each with ``report``.
         count: of findings; 0: none, and all words weigh alike.
         tokenizer, max_length: of :class:`common.transforms.reports.TokenizeTargetd`.
-        folder: of the weights, for the findings' names.
         emphasis: weight of the words of a sentence that states one of the findings; of the others 1.
 
     Attributes:
@@ -67,11 +70,9 @@ class StatedFindings(Transform):
         count: int,
         tokenizer: SentenceTokenizer,
         max_length: int,
-        folder: str,
         emphasis: float = 4.0,
     ) -> None:
         self.tokenizer, self.max_length, self.emphasis = tokenizer, max_length, emphasis
-        self.path = Path(folder) / NAME
         self.organ, self.prevalence = "", np.zeros(0)
         self.names: list[str] = []
         if count:
@@ -104,19 +105,31 @@ class StatedFindings(Transform):
                 weights[position] = self.emphasis if states[sentence] else 1.0
         return {**data, "stated": stated, "word_weights": weights}
 
-    def save(self) -> list[Path]:
-        """Write the names beside the weights, or remove those of an earlier training; return what there is."""
+    def saver(self, folder: str) -> Callable[[], list[Path]]:
+        """What writes the names into the ``folder`` of the weights, or removes those of an earlier training."""
+        return partial(self._save, Path(folder) / NAME)
+
+    def _save(self, path: Path) -> list[Path]:
         if not self.names:
-            self.path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
             return []
-        write_json(self.path, self.names)
-        return [self.path]
+        write_json(path, self.names)
+        return [path]
 
 
 def read_names(weights: str) -> list[str]:
-    """Names of the findings of the network ``weights``; none where it knows none."""
-    path = Path(weights).with_name(NAME)
-    return list(read_json(path, what="findings")) if path.is_file() else []
+    """Names of the findings of the network ``weights``; none where it knows none.
+
+    Raises:
+        ValueError: it knows some, and their names are not beside it, or damaged.
+    """
+    path, count = Path(weights).with_name(NAME), trained_with(weights).get("findings", 0)
+    names = read_json(path, what="findings") if path.is_file() else []
+    if not isinstance(names, list) or (count and len(names) != count):
+        raise ValueError(
+            f"findings: {str(path)!r} does not name the {count} findings of the network beside it; restore it"
+        )
+    return names
 
 
 def finding_loss(logits: torch.Tensor, stated: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -125,24 +138,35 @@ def finding_loss(logits: torch.Tensor, stated: torch.Tensor) -> dict[str, torch.
 
 
 def findings_of(prompts: FindingPrompts | None, logits: torch.Tensor) -> dict[str, torch.Tensor]:
-    """What a step that writes reports tells of their findings (B, findings): probabilities, and which were told."""
-    return {} if prompts is None else {"findings": logits.float().sigmoid(), "findings_told": prompts.told(logits)}
+    """What a step that writes reports tells of their findings (B, findings): probabilities, and from which on each is
+    found.
+    """
+    if prompts is None:
+        return {}
+    limits = prompts.thresholds.sigmoid().expand_as(logits)
+    return {"findings": logits.float().sigmoid(), "finding_thresholds": limits}
 
 
 def describe_findings(item: Mapping[str, Any], names: Sequence[str]) -> dict[str, list[dict]]:
     """Of an entry of ``predictions.json``: each of :func:`findings_of`; nothing where the network knows none."""
     if "findings" not in item:
         return {}
-    rows = zip(names, item["findings"].tolist(), item["findings_told"].tolist(), strict=True)
-    return {"findings": [{"name": name, "probability": round(prob, 4), "told": told} for name, prob, told in rows]}
+    probs, limits = item["findings"].tolist(), item["finding_thresholds"].tolist()
+    named = names or [f"finding {number}" for number in range(1, 1 + len(probs))]
+    return {
+        "findings": [
+            {"name": name, "probability": round(prob, 4), "threshold": round(limit, 4), "found": prob > limit}
+            for name, prob, limit in zip(named, probs, limits, strict=True)
+        ]
+    }
 
 
 class MatchPrevalence:
     """Handler of a training's evaluator: before it writes reports, set the thresholds of the findings.
 
-    Each is told of as large a share of the validation images as training reports state it. A network is sure of its
-    training images and hardly ever of others, so that with a fixed threshold it would tell of none. The reports of the
-    validation images are not looked at.
+    Each is found in as large a share of the validation images as training reports state it. A network is sure of its
+    training images and hardly ever of others, so that with a fixed threshold it would find none. The reports of the
+    validation images are not looked at. The thresholds are part of the weights.
 
     Args:
         network: its ``prompts`` are a :class:`common.nn.finding_prompts.FindingPrompts`, or None.
@@ -156,6 +180,8 @@ class MatchPrevalence:
 
     def attach(self, engine: Engine) -> None:
         if self.stated.names:
+            likely = torch.from_numpy(self.stated.prevalence).logit().float()
+            self.network.prompts.thresholds.copy_(likely)  # of weights that are saved before the first validation
             engine.add_event_handler(Events.STARTED, self)
 
     def __call__(self, engine: Engine) -> None:

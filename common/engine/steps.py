@@ -105,8 +105,13 @@ def descend(
     Args:
         weights: of each term; 0 leaves it out.
         clip_value: largest absolute value of a gradient's entry.
+
+    Raises:
+        ValueError: a term has no weight.
     """
-    parameters = list(parameters)
+    parameters, missing = list(parameters), terms.keys() - weights.keys()
+    if missing:
+        raise ValueError(f"loss_weights: none for {', '.join(sorted(missing))}; add it, 0 leaves the term out")
     loss = torch.stack([weights[name] * value.float() for name, value in terms.items() if weights[name]]).sum()
     take_step(engine, loss, clip=lambda: torch.nn.utils.clip_grad_value_(parameters, clip_value))
     return emit_training(engine, {"loss": loss.detach()}, terms)

@@ -1,4 +1,4 @@
-"""Findings that the image shows, told to the decoder of a report.
+"""Findings that the image shows, made known to the decoder of a report.
 
 After Jin et al., "PromptMRG: Diagnosis-Driven Prompts for Medical Report Generation" (AAAI 2024): findings are
 classified, and the report is written from the image and from the classes; in training from the true ones. There a token
@@ -35,8 +35,8 @@ class FindingPrompts(nn.Module):
         return self.head(features)
 
     @torch.jit.export
-    def told(self, logits: torch.Tensor) -> torch.Tensor:
-        """Bool (B, findings): which ones the report is written from."""
+    def found(self, logits: torch.Tensor) -> torch.Tensor:
+        """Bool (B, findings): those above their thresholds."""
         return logits > self.thresholds
 
     @torch.jit.export
@@ -44,9 +44,9 @@ class FindingPrompts(nn.Module):
         """``memory`` (B, S, dim) with the classes added.
 
         Args:
-            stated: 0 or 1 (B, findings), what the true report states; None: :meth:`told`.
+            stated: 0 or 1 (B, findings), what the true report states; None: :meth:`found`.
         """
-        there = (self.told(logits) if stated is None else stated).to(memory.dtype)
+        there = (self.found(logits) if stated is None else stated).to(memory.dtype)
         absent, present = self.classes[0], self.classes[1]  # (findings, dim)
         each = absent + there[:, :, None] * (present - absent)  # (B, findings, dim)
         return memory + each.sum(1, keepdim=True) / each.shape[1] ** 0.5

@@ -87,8 +87,8 @@ def facts(entry: Mapping[str, Any]) -> str:
     said += [str(entry["phrase"])] if entry.get("phrase") else []
     said += [text.format(entry[name]) for name, text in SIZES.items() if name in entry]
     said += [f"topic: {', '.join(entry['topic'])}"] if entry.get("topic") else []
-    told = [f"{found['name']} {found['probability']:.2f}" for found in entry.get("findings", ()) if found["told"]]
-    said += [f"found in the image: {', '.join(told)}"] if told else []
+    found = [f"{each['name']} {each['probability']:.2f}" for each in entry.get("findings", ()) if each["found"]]
+    said += [f"found in the image: {', '.join(found)}"] if found else []
     said += [f"{key} {entry[key]:.2f}" for key in ("confidence", "familiarity") if entry.get(key) is not None]
     said += ["text or calipers may be burned in"] if entry.get("burned_in_text", False) is not False else []
     return "; ".join(said)

@@ -94,13 +94,13 @@ def saved_distiller(*, folder: str, vectorizer: Any) -> Distiller | None:
 def training_transforms(
     *,
     tokenizer: SentenceTokenizer,
-    findings: StatedFindings,
+    stated: StatedFindings,
     views: int,
     size: int,
     max_length: int,
     mirror: float,
 ) -> Compose:
-    """Views cut at random, the report's tokens, its label and ``embedding``, and what it states of ``findings``.
+    """Views cut at random, the report's tokens, its label and ``embedding``, and what it states.
 
     Args:
         mirror: share of the views that are mirrored (published: 0.5); 0 where reports name sides of an image.
@@ -113,9 +113,9 @@ def training_transforms(
         [
             LoadViewsd(views=views, side=round(size * MARGIN)),
             TokenizeTargetd(tokenizer, max_length=max_length),
-            findings,
             RandCropViewsd(size=size, mirror=mirror),
             StandardiseViewsd(),
+            stated,
             SelectItemsd(keys=["image", "view_mask", "input_ids", "target_ids", "label", "embedding", *LABELS]),
         ]
     )

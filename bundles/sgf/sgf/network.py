@@ -70,7 +70,8 @@ class SGF(nn.Module):
         vocab_size: the tokenizer's.
         clusters: K, labels of the distiller.
         views: images a study has at most; missing ones are not seen, their pooled vector is zero.
-        findings: told from the images, and to the decoder (:mod:`common.nn.finding_prompts`); published: 0.
+        findings: recognised in the images, and made known to the decoder (:mod:`common.nn.finding_prompts`);
+            published: 0.
         backbone: image encoder with the interface of :mod:`common.nn.backbones`, of standardised colour images.
         depth, width, weights: of :class:`common.nn.backbones.ResNetFeatures`, there without ``backbone``;
             published: 101, 64, ImageNet's.
@@ -137,8 +138,7 @@ class SGF(nn.Module):
         Args:
             image: float (B, views, 3, H, W), standardised with ImageNet's statistics.
             view_mask: bool (B, views), which views there are; None: all.
-            stated: 0 or 1 (B, findings), those of the true report, which the decoder is told; None: those that are
-                found.
+            stated: 0 or 1 (B, findings), of the true report, for the decoder to know; None: what is found.
         """
         if view_mask is None:
             view_mask = torch.ones(image.shape[0], image.shape[1], dtype=torch.bool, device=image.device)

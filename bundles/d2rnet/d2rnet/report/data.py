@@ -24,7 +24,7 @@ def training_transforms(
     *,
     tokenizer: SentenceTokenizer,
     text_tokenizer: SentenceTokenizer,
-    findings: StatedFindings,
+    stated: StatedFindings,
     views: int,
     size: int,
     regions: int,
@@ -32,8 +32,7 @@ def training_transforms(
     coordinates: bool,
     max_length: int,
 ) -> Compose:
-    """Views cut at random, regions, the report's tokens for the decoder and for the alignment, and what it states of
-    ``findings``.
+    """Views cut at random, regions, the report's tokens for the decoder and for the alignment, and what it states.
 
     Regions come from the image as stored, so the cuts of the views move none of them. Nothing is mirrored: reports name
     sides.
@@ -53,10 +52,10 @@ def training_transforms(
             TokenizeReportd(text_tokenizer, max_length=max_length),
             CopyItemsd(keys=["input_ids", "attention_mask"], names=["text_ids", "text_mask"]),
             TokenizeTargetd(tokenizer, max_length=max_length),
-            findings,
             RandCropViewsd(size=size, mirror=0.0),
             StandardiseViewsd(),
             StandardiseRegionsd(count=regions, coordinates=coordinates),
+            stated,
             SelectItemsd(keys=[*SEEN, *TEXT, "input_ids", "target_ids", *LABELS]),
         ]
     )

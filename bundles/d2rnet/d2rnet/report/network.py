@@ -103,7 +103,8 @@ class D2RNet(nn.Module):
         token_norm: batch norm before the tokens are embedded (R2Gen's option ``use_bn``; published: off). Without it
             small features, as those of a network from scratch, let the encoder give one vector for all tokens.
         vocab_size: the tokenizer's.
-        findings: told from the image's mean patch, and to the decoder (:mod:`common.nn.finding_prompts`); published: 0.
+        findings: recognised by the mean patch, and made known to the decoder (:mod:`common.nn.finding_prompts`);
+            published: 0.
         dim, hidden, heads, layers: of encoder and decoder; published: 512, 512, 8, 3.
         slots, slot_heads: of the relational memory; published: 3, 8.
         max_length: tokens of a generated report at most; published: 100.
@@ -167,8 +168,7 @@ class D2RNet(nn.Module):
             regions: float (B, R, 3, S, S), each standardised by itself; None: there are none.
             region_mask: bool (B, R); None: all.
             view_mask: bool (B, views); None: all.
-            stated: 0 or 1 (B, findings), those of the true report, which the decoder is told; None: those that are
-                found.
+            stated: 0 or 1 (B, findings), of the true report, for the decoder to know; None: what is found.
         """
         batch, device = image.shape[0], image.device
         if view_mask is None:
