@@ -5,9 +5,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 LABEL := .venv-label
 LABEL_BIN := $(LABEL)/bin
-# make INSTALLER=uv ...: environments in a fifth of the time, by uv, which reads no pip.conf.
-INSTALLER ?= pip
-INSTALL := -m $(if $(filter uv,$(INSTALLER)),uv pip,pip) install --quiet
 WITHOUT_DEPENDENCIES := monailabel==0.8.5 torchvision==0.28.0 pydicom-seg==0.4.1
 ARGS ?=
 
@@ -47,34 +44,34 @@ label: $(LABEL)/ready
 	$(LABEL_BIN)/python -m label_app.serve --studies runs/label/studies --bundles runs/label/bundles
 
 test-label: $(LABEL)/ready
-	$(LABEL_BIN)/python $(INSTALL) pytest==9.2.0
-	-$(LABEL_BIN)/python $(INSTALL) playwright==1.65.2
+	$(LABEL_BIN)/python -m pip install --quiet pytest==9.2.0
+	-$(LABEL_BIN)/python -m pip install --quiet playwright==1.65.2
 	PYTHONPATH=$(CURDIR)/label_app/shim:$(CURDIR) $(LABEL_BIN)/python -m pytest tests/label tests/test_dicom.py
 
 $(LABEL)/ready: requirements.txt requirements-label.txt setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(LABEL)
-	$(LABEL_BIN)/python -m pip install --quiet --upgrade $(INSTALLER)
-	$(LABEL_BIN)/python $(INSTALL) -r requirements.txt -r requirements-label.txt
-	$(LABEL_BIN)/python $(INSTALL) --no-deps $(WITHOUT_DEPENDENCIES)
+	$(LABEL_BIN)/python -m pip install --quiet --upgrade pip
+	$(LABEL_BIN)/python -m pip install --quiet -r requirements.txt -r requirements-label.txt
+	$(LABEL_BIN)/python -m pip install --quiet --no-deps $(WITHOUT_DEPENDENCIES)
 	touch $@
 
 $(VENV)/ready: requirements.txt setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade $(INSTALLER)
-	$(BIN)/python $(INSTALL) -r requirements.txt
-	$(BIN)/python $(INSTALL) --no-deps -e .
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps -e .
 	touch $@
 
 $(VENV)/ready-try: $(VENV)/ready
-	$(BIN)/python $(INSTALL) -e ".[serve]"
+	$(BIN)/python -m pip install --quiet -e ".[serve]"
 	touch $@
 
 $(VENV)/ready-dev: $(VENV)/ready
-	$(BIN)/python $(INSTALL) -e ".[dev]"
+	$(BIN)/python -m pip install --quiet -e ".[dev]"
 	touch $@
 
 $(VENV)/ready-docs: $(VENV)/ready
-	$(BIN)/python $(INSTALL) -e ".[docs]"
+	$(BIN)/python -m pip install --quiet -e ".[docs]"
 	touch $@
 
 clean:

@@ -125,7 +125,7 @@ def run(line, bundle, folder):
 
 def turn_of(line):
     """Other networks come after the default, whose weights they replace; distilling reads what a training drew."""
-    return 2 * ("distill" in line) + bool(re.search(r"configs/(resnet|pretrained_text)\.json|--views", line))
+    return 2 * ("distill" in line) + bool(re.search(r"configs/(resnet|pretrained_text)\.json|--views|--findings", line))
 
 
 def test_every_command_runs_in_the_order_of_its_page(home):
