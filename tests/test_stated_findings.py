@@ -215,3 +215,18 @@ def test_a_training_and_what_comes_after_it(bundle, tmp_path):
     assert not (tmp_path / "models" / "findings.json").exists()
     (earlier,) = (tmp_path / "models" / "earlier").iterdir()
     assert json.loads((earlier / "findings.json").read_text()) == names
+
+
+def test_a_resumed_training_is_the_same(tmp_path):
+    sizes = flags(TINY["sgf"]["network"], TINY["sgf"]["data"], {"synthetic_dir": tmp_path / "data"})
+    sizes += flags(TINY["sgf"]["train"] | {"findings": 2})
+    for folder, *runs in (("whole", ["--epochs", 2]), ("parts", ["--epochs", 1], ["--epochs", 2, "--resume", "true"])):
+        for last in runs:
+            given = [*sizes, "--ckpt_dir", tmp_path / folder, *last]
+            checked(monai_bundle("run", "--config_file", "bundles/sgf/configs/train.json", *given), 0)
+    states = [
+        torch.load(tmp_path / name / "checkpoint.pt", weights_only=True)["network"] for name in ("whole", "parts")
+    ]
+    assert states[0]["prompts.thresholds"].abs().sum() > 0
+    for name, value in states[0].items():
+        assert torch.equal(value, states[1][name]), name

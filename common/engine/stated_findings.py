@@ -138,25 +138,25 @@ def finding_loss(logits: torch.Tensor, stated: torch.Tensor) -> dict[str, torch.
 
 
 def findings_of(prompts: FindingPrompts | None, logits: torch.Tensor) -> dict[str, torch.Tensor]:
-    """What a step that writes reports tells of their findings (B, findings): probabilities, and from which on each is
-    found.
+    """What a step that writes reports tells of their findings (B, findings): probabilities, from which on each is
+    found, and which the decoder knew of.
     """
     if prompts is None:
         return {}
     limits = prompts.thresholds.sigmoid().expand_as(logits)
-    return {"findings": logits.float().sigmoid(), "finding_thresholds": limits}
+    return {"findings": logits.float().sigmoid(), "finding_thresholds": limits, "found": prompts.found(logits)}
 
 
 def describe_findings(item: Mapping[str, Any], names: Sequence[str]) -> dict[str, list[dict]]:
     """Of an entry of ``predictions.json``: each of :func:`findings_of`; nothing where the network knows none."""
     if "findings" not in item:
         return {}
-    probs, limits = item["findings"].tolist(), item["finding_thresholds"].tolist()
-    named = names or [f"finding {number}" for number in range(1, 1 + len(probs))]
+    columns = [item[key].tolist() for key in ("findings", "finding_thresholds", "found")]
+    named = names or [f"finding {number}" for number in range(1, 1 + len(columns[0]))]
     return {
         "findings": [
-            {"name": name, "probability": round(prob, 4), "threshold": round(limit, 4), "found": prob > limit}
-            for name, prob, limit in zip(named, probs, limits, strict=True)
+            {"name": name, "probability": round(prob, 4), "threshold": round(limit, 4), "found": found}
+            for name, prob, limit, found in zip(named, *columns, strict=True)
         ]
     }
 
