@@ -1,11 +1,11 @@
 """A training step of each bundle as its ``train.json`` takes it, held against what the machine can do at most.
 
-``python -m benchmarks.steps [--only d2rnet]``. One thread, float32, drawn images, sizes and batches of
-the configs, cases decoded before. Of one step every operation of torch is counted, backward and frozen parts included:
-its FLOPs and the bytes that it reads and writes. *share*: the FLOPs, at the rate that was reached, of the rate of a
-2048^3 product. *bound*: what the step would take if each operation ran at that rate, or at the rate of a large copy,
-whichever is slower, as a share of what it takes: depthwise convolutions and norms are bound by memory. Both rates are
-taken before and after. *beyond*: loader and handlers, as a share of all time. Each row runs in a process of its own.
+``python -m benchmarks.steps [--only d2rnet]``. One thread, float32, drawn images, sizes and batches of configs, cases
+decoded before. Of one step every operation of torch is counted, backward and frozen parts included: its FLOPs and the
+bytes that it reads and writes. *share*: the FLOPs, at the rate that was reached, of the rate of a 2048^3 product.
+*bound*: what the step would take if each operation ran at that rate, or at the rate of a large copy, whichever is
+slower, as a share of what it takes: depthwise convolutions and norms are bound by memory. Both rates are taken before
+and after. *beyond*: loader and handlers, as a share of all time. Each row runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ logger = logging.getLogger(__name__)
 GAME = {
     f"phases#{name}": value for name, value in {"image_only": 0, "full_report": 0, "dropout": 0, "gate": -1}.items()
 }
-DRAWN = 320  # cases, of which 70 in 100 are for training
+IMAGES, STUDIES = {"synthetic#reports": 80}, {"synthetic#studies": 240}  # some 170 cases for training
 ROWS: dict[str, tuple[str, str, dict[str, object]]] = {
-    "akessfa": ("akessfa", "train", {"synthetic#reports": DRAWN}),
-    "akessfa, keyword game": ("akessfa", "train", {"synthetic#reports": DRAWN, **GAME}),
-    "clip_tnseg": ("clip_tnseg", "train", {"synthetic#reports": DRAWN}),
-    "hfcn": ("hfcn", "train", {"synthetic#reports": DRAWN}),
-    "sgf": ("sgf", "train", {"synthetic#studies": DRAWN}),
-    "d2rnet": ("d2rnet", "train", {"synthetic#studies": DRAWN}),
-    "d2rnet's detector": ("d2rnet", "train_detector", {"synthetic#studies": DRAWN}),
+    "akessfa": ("akessfa", "train", IMAGES),
+    "akessfa, keyword game": ("akessfa", "train", {**IMAGES, **GAME}),
+    "clip_tnseg": ("clip_tnseg", "train", IMAGES),
+    "hfcn": ("hfcn", "train", IMAGES),
+    "sgf": ("sgf", "train", STUDIES),
+    "d2rnet": ("d2rnet", "train", STUDIES),
+    "d2rnet's detector": ("d2rnet", "train_detector", STUDIES),
 }
 HEADER = "training | GFLOPs/step | GB/step | ms/step | GFLOP/s | matmul GFLOP/s | copy GB/s | share | bound | beyond"
 

@@ -10,8 +10,9 @@ import sys
 import numpy as np
 import pytest
 import torch
+from monai.data import get_track_meta
 from monai.data.utils import list_data_collate, set_rnd
-from monai.transforms import Compose, RandGaussianNoised
+from monai.transforms import Compose, Lambdad, RandGaussianNoised
 from PIL import Image
 
 from common.cli.errors import line_for
@@ -209,3 +210,23 @@ def test_a_freed_block_is_used_again():
         return int(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
 
     assert faults("keep") < 0.2 * faults()
+
+
+@pytest.mark.parametrize("kept", ["none", "memory", "disk"])
+def test_random_transforms_see_tensors_without_metadata(kept, cases, tmp_path):
+    seen = []
+
+    def look(image):
+        seen.append(type(RandGaussianNoised(keys="image", prob=1.0)({"image": image})["image"]))
+        if len(seen) > 1:
+            raise OSError("gone")
+        return image
+
+    varied = Compose([*load_grey(size=32), RandGaussianNoised(keys="image", prob=1.0), Lambdad("image", look)])
+    dataset = cached(data=cases, transform=varied, cache=kept, folder=str(tmp_path / "cache"))
+    set_rnd(dataset, 1)
+    dataset[0]
+    assert get_track_meta()
+    with pytest.raises(RuntimeError):
+        dataset[1]
+    assert get_track_meta() and seen[0] is torch.Tensor

@@ -1,7 +1,8 @@
 """Weights laid out for CPUs: the same numbers up to rounding, in a fraction of the time.
 
-float32 products go to MKL, which is slow on CPUs that are not Intel's; for few rows oneDNN's packed layout takes a half
-to a third of the time. Its operators are torch's private interface, named here alone; without them nothing is packed.
+float32 products go to MKL, which is slow on CPUs that are not Intel's; for few rows and large weights oneDNN's packed
+layout takes down to a third of the time; for small ones its call alone costs three times the product. Its operators are
+torch's private interface, named here alone; without them nothing is packed.
 """
 
 from __future__ import annotations
@@ -12,8 +13,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
-from common.nn.relational_memory import NormModulation
-
+LARGE = 2**18  # entries of a weight; one that has more is packed
 OPERATORS = ("_reorder_linear_weight", "_linear_pointwise")  # of torch.ops.mkldnn
 
 
@@ -29,30 +29,6 @@ class PackedLinear(nn.Module):
         return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
 
 
-class PackedModulation(nn.Module):
-    """:class:`common.nn.relational_memory.NormModulation` with packed weights."""
-
-    def __init__(self, modulation: NormModulation) -> None:
-        super().__init__()
-        self.count, self.dim = modulation.count, modulation.dim
-        self.inner = PackedLinear(modulation.inner)
-        self.outer = nn.ModuleList(PackedLinear(layer) for layer in _outer_layers(modulation))
-
-    def forward(self, slots: torch.Tensor) -> torch.Tensor:
-        """As :meth:`common.nn.relational_memory.NormModulation.forward`."""
-        inner = self.inner(slots.flatten(0, 1)).relu().unflatten(1, [self.count, self.dim])  # (N * T, count, dim)
-        outer = torch.stack([layer(inner[:, index]) for index, layer in enumerate(self.outer)])
-        return outer.unflatten(1, [slots.shape[0], slots.shape[1]]).unflatten(0, [-1, 2])  # (norms, 2, N, T, dim)
-
-
-def _outer_layers(modulation: NormModulation) -> list[nn.Linear]:
-    """The second layers of ``modulation`` one by one, sharing the weights."""
-    layers = [nn.utils.skip_init(nn.Linear, modulation.dim, modulation.dim) for _ in range(modulation.count)]
-    for layer, weight, bias in zip(layers, modulation.outer_weight, modulation.outer_bias, strict=True):
-        layer.weight, layer.bias = nn.Parameter(weight.t()), nn.Parameter(bias[0])
-    return layers
-
-
 def can_pack(module: nn.Module) -> bool:
     """Whether ``module`` lies on a CPU in float32, and torch has oneDNN's operators."""
     first = next(module.parameters(), None)
@@ -61,14 +37,17 @@ def can_pack(module: nn.Module) -> bool:
     return torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in OPERATORS)
 
 
-def pack_linear_layers(module: nn.Module) -> None:
-    """Pack all linear layers inside ``module``, in place, where :func:`can_pack`; it cannot be trained after it."""
+def pack_linear_layers(module: nn.Module, *, larger_than: int = LARGE) -> None:
+    """Pack the linear layers inside ``module``, in place, where :func:`can_pack`; it cannot be trained after it.
+
+    Args:
+        larger_than: entries of a weight; one with as many, or fewer, stays as it is.
+    """
     for name, child in module.named_children():
-        kind = {nn.Linear: PackedLinear, NormModulation: PackedModulation}.get(type(child))
-        if kind is not None and can_pack(child):
-            setattr(module, name, kind(child))  # type: ignore[arg-type]
+        if isinstance(child, nn.Linear) and child.weight.numel() > larger_than and can_pack(child):
+            setattr(module, name, PackedLinear(child))
         else:
-            pack_linear_layers(child)
+            pack_linear_layers(child, larger_than=larger_than)
 
 
 def by_columns(module: nn.Module) -> None:
@@ -87,7 +66,7 @@ class CPULayout:
     The parts cannot be trained after it.
 
     Args:
-        linear: the part whose linear layers are packed, on CPUs in float32.
+        linear: the part whose large linear layers are packed, on CPUs in float32.
         convolutions: parts that get channels last: a 3x3 convolution of 32 channels takes a third of the time on CPUs.
             Group norm is less exact so, up to 1e-3 of the logits.
         amp: the network will run in a half float, which goes to oneDNN by itself.
