@@ -19,7 +19,7 @@ from common.engine.averaging import AveragedWeights
 from common.engine.distributed import EqualBuffers
 from common.engine.familiarity import FitFamiliarity
 from common.engine.precision import ScaledLoss, scaled_loss
-from common.engine.progress import BestLine, EpochLine
+from common.engine.progress import BestLine, EpochLine, FiniteLoss
 from common.engine.schedules import StepSchedule
 from common.engine.seeds import Seeds
 from common.engine.state import TrainingState
@@ -155,7 +155,8 @@ class TrainingHandlers:
         scaled, state = _scaled(state, evaluator, amp)
         schedules = [item for item in state.values() if isinstance(item, LRScheduler)]
         averages, state, best = _averaged(state, best, evaluator, ema_decay)
-        line = EpochLine(evaluator=evaluator, path=f"{folder}/{prefix}history.csv")
+        history = f"{folder}/{prefix}history.csv"
+        line = EpochLine(evaluator=evaluator, path=history, may_overflow=bool(scaled))
         start = [] if resume else _from_pretrained(pretrained, weights, state["network"])
         self.handlers: list[Any] = [
             *scaled,
@@ -163,6 +164,7 @@ class TrainingHandlers:
             *averages,
             Seeds(seed=seed, dataset=dataset, deterministic=deterministic),
             EqualBuffers(network=state["network"]),
+            FiniteLoss(line),
             ValidateEvery(validator=evaluator, interval=interval),
             line,
             *(StepSchedule(lr_scheduler=item, epoch_level=schedule == "epoch") for item in schedules),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import math
 import os
 import time
 from collections import defaultdict
@@ -17,6 +18,7 @@ from common.engine.distributed import gather, is_first
 
 logger = logging.getLogger(__name__)
 QUIET, FIRST = 60.0, 5.0  # seconds without a line
+EVERY = 100  # steps between two looks at the loss, which lies on the device
 
 
 class EpochLine:
@@ -27,10 +29,11 @@ class EpochLine:
     Args:
         evaluator: whose metrics are shown; the key metric first.
         path: a CSV file with a row for each epoch, for the page of curves; a resumed run goes on in it.
+        may_overflow: losses may be infinite or no number: in float16, where such steps are left out.
     """
 
-    def __init__(self, *, evaluator: Engine, path: str) -> None:
-        self.evaluator, self.path = evaluator, path
+    def __init__(self, *, evaluator: Engine, path: str, may_overflow: bool = False) -> None:
+        self.evaluator, self.path, self.may_overflow = evaluator, path, may_overflow
         self.sums: dict[str, torch.Tensor] = {}
         self.counts: dict[str, int] = defaultdict(int)
         self.start, self.goes_on, self.partial = 0.0, False, False
@@ -41,6 +44,19 @@ class EpochLine:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
         StepLine(what="epoch").attach(engine)
         StepLine(what="validation").attach(self.evaluator)
+
+    def require_finite(self) -> None:
+        """Refuse to go on with weights that are of no use.
+
+        Raises:
+            ValueError: a term of this epoch's loss is infinite, or no number.
+        """
+        for name, total in self.sums.items():
+            if not self.may_overflow and not math.isfinite(value := float(total)):
+                raise ValueError(
+                    f"loss: {name!r} has become {value:g}, and with it the weights, which are not saved; pass a "
+                    "smaller --learning_rate, or --amp false where it was on; what was saved before is whole"
+                )
 
     def state_dict(self) -> dict[str, dict]:
         """Sums of the steps that this epoch has had, on this process."""
@@ -95,6 +111,19 @@ class EpochLine:
             writer = csv.DictWriter(file, names)
             writer.writeheader()
             writer.writerows(rows)
+
+
+class FiniteLoss:
+    """Handler of a trainer: :meth:`EpochLine.require_finite`, now and then; attach it before what validates."""
+
+    def __init__(self, line: EpochLine) -> None:
+        self.line = line
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.ITERATION_COMPLETED(every=EVERY) | Events.EPOCH_COMPLETED, self._look)
+
+    def _look(self, _: Engine) -> None:
+        self.line.require_finite()
 
 
 class BestLine:

@@ -142,6 +142,8 @@ class TrainingState:
     def _write(self, engine: Engine, processes: list[dict[str, Any]]) -> None:
         """Save the state; ``processes``: what each had within the epoch, none at its end."""
         self.saved_at = time.monotonic()
+        if self.progress is not None:
+            self.progress.require_finite()
         if idist.get_rank() > 0:
             self.is_new = False  # as the first process has it from now on
             return
