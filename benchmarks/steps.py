@@ -59,7 +59,7 @@ class Counted(TorchDispatchMode):
         results = function(*args, **kwargs)
         if not function.is_view:
             tensors = {id(x): x for x in tree_leaves((args, kwargs, results)) if isinstance(x, torch.Tensor)}
-            moved = sum(x.untyped_storage().nbytes() and x.numel() * x.itemsize for x in tensors.values())
+            moved = sum(x.numel() * x.itemsize for x in tensors.values())
             self.operations.append((flops_of(function, args, kwargs, results), moved))
         return results
 
