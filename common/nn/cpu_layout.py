@@ -70,10 +70,14 @@ class CPULayout:
         convolutions: parts that get channels last: a 3x3 convolution of 32 channels takes a third of the time on CPUs.
             Group norm is less exact so, up to 1e-3 of the logits.
         amp: the network will run in a half float, which goes to oneDNN by itself.
+        larger_than: of :func:`pack_linear_layers`.
     """
 
-    def __init__(self, *, linear: nn.Module, amp: bool | str, convolutions: Iterable[nn.Module] = ()) -> None:
+    def __init__(
+        self, *, linear: nn.Module, amp: bool | str, convolutions: Iterable[nn.Module] = (), larger_than: int = LARGE
+    ) -> None:
         self.linear, self.amp, self.convolutions = linear, amp, list(convolutions)
+        self.larger_than = larger_than
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, lambda _: self.apply())
@@ -83,4 +87,4 @@ class CPULayout:
         for part in self.convolutions:
             part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if not self.amp:
-            pack_linear_layers(self.linear)
+            pack_linear_layers(self.linear, larger_than=self.larger_than)
