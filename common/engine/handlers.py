@@ -86,6 +86,12 @@ def _scaled(
     return ([], state) if scaled is None else ([scaled], {**state, "scaler": scaled.scaler})
 
 
+def _schedules(state: Mapping[str, Any], *, epoch_level: bool) -> list[StepSchedule]:
+    """What lets each schedule of ``state`` take its steps."""
+    items = [item for item in state.values() if isinstance(item, LRScheduler)]
+    return [StepSchedule(lr_scheduler=item, epoch_level=epoch_level) for item in items]
+
+
 def _familiarity(network: torch.nn.Module, dataset: Any, evaluator: Evaluator, weights: str) -> FitFamiliarity | None:
     """What fits the familiarity of ``network``; None where it has no part in it."""
     if not hasattr(network, "image_features"):
@@ -153,10 +159,8 @@ class TrainingHandlers:
         _check(schedule, accumulate)
         self.accumulate = accumulate
         scaled, state = _scaled(state, evaluator, amp)
-        schedules = [item for item in state.values() if isinstance(item, LRScheduler)]
         averages, state, best = _averaged(state, best, evaluator, ema_decay)
-        history = f"{folder}/{prefix}history.csv"
-        line = EpochLine(evaluator=evaluator, path=history, may_overflow=bool(scaled))
+        line = EpochLine(evaluator=evaluator, path=f"{folder}/{prefix}history.csv", may_overflow=bool(scaled))
         start = [] if resume else _from_pretrained(pretrained, weights, state["network"])
         self.handlers: list[Any] = [
             *scaled,
@@ -167,7 +171,7 @@ class TrainingHandlers:
             FiniteLoss(line),
             ValidateEvery(validator=evaluator, interval=interval),
             line,
-            *(StepSchedule(lr_scheduler=item, epoch_level=schedule == "epoch") for item in schedules),
+            *_schedules(state, epoch_level=schedule == "epoch"),
         ]
         if weights is not None:
             files: dict[str, Any] = {"path": f"{folder}/{prefix}checkpoint.pt", "best_path": weights}
