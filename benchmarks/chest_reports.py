@@ -69,6 +69,22 @@ def written_by(bundle: str, data: Path, out: Path, seed: int) -> list[dict]:
     return json.loads((folder / "test" / "predictions.json").read_text(encoding="utf-8"))
 
 
+def figures_of(reports: Sequence[str], references: Sequence[str]) -> dict[str, float]:
+    """What is written of the test split, as ``figures.json`` has it."""
+    words = text_metrics(reports, references)
+    return {
+        **{key: words[key] for key in ("bleu_4", "rouge_l", "cider_d")},
+        "distinct_reports": variety(reports, [])["distinct_reports"],
+        "chexpert_f1_14_macro": macro_f1(positives(reports), positives(references)),
+    }
+
+
+def figures_anew(data: Path, out: Path, bundle: str) -> dict[str, float]:
+    """:func:`figures_of` a network that is trained unless it is there."""
+    entries = written_by(bundle, data, out, 0)
+    return figures_of([entry["report"] for entry in entries], [entry["reference"] for entry in entries])
+
+
 def finding_auc(entries: Sequence[dict]) -> float:
     """Mean ROC AUC of the findings of :data:`FEWEST` references or more."""
     stated = [stated_in(entry["reference"], "chest") for entry in entries]
@@ -112,9 +128,8 @@ def _table(texts: dict[str, list[str]], references: list[str], areas: dict[str, 
     )
     rows = [" | ".join(["iu_xray", *columns])]
     for name, reports in texts.items():
-        words = text_metrics(reports, references)
-        cells = [f"{words[key]:.3f}" for key in ("bleu_4", "rouge_l", "cider_d")]
-        cells.append(f"{variety(reports, [])['distinct_reports']:.3f}")
+        figures = figures_of(reports, references)
+        cells = [f"{figures[key]:.3f}" for key in ("bleu_4", "rouge_l", "cider_d", "distinct_reports")]
         for score in (macro_f1, micro_f1):
             cells.append(f"{score(said[name], true):.3f} {interval(resampled(score, said[name], true))}")
         nearest = resampled(macro_f1, said["nearest neighbour"], true)

@@ -8,7 +8,7 @@ akessfa: learns to read on synthetic data at 96 pixels, is fine-tuned on DDTI at
 templated report, with none and with another case's. Beside it, the image alone. clip_tnseg: likewise, at 160 pixels,
 tested with the case's own phrase and with "thyroid nodule". hfcn: five folds of DDTI's crops and of BUSI, and the
 published branches alone. Both segmenters on BUSI, five folds, by the image alone: BUSI has no reports. There
-clip_tnseg goes on from the weights that come along. iu_xray: :mod:`benchmarks.chest_reports`.
+both go on from the weights that come along. iu_xray: :mod:`benchmarks.chest_reports`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from itertools import chain
 from math import isfinite
 from pathlib import Path
 from statistics import mean
+from typing import NamedTuple
 
 import numpy as np
 from hfcn.calibration import read_calibration
@@ -50,7 +51,8 @@ TUNING_PHRASES = {"epochs": 30, "batch_size": 8, "learning_rate": 0.0005, "encod
 CROPS = {"all branches": {"epochs": 6}, "published branches": {"epochs": 10, "network_def#mask_weight": 0.0}}
 LESIONS: dict[str, tuple[list[str], dict[str, object], dict[str, object]]] = {
     "akessfa": (
-        ["train.json", "ablations/image_only.json"], {"epochs": 25, "batch_size": 8}, {"reports": "empty"},
+        ["train.json", "finetune.json", "ablations/image_only.json"], {"epochs": 25, "batch_size": 8},
+        {"reports": "empty", "flips": True},
     ),
     "clip_tnseg": (
         ["train.json", "finetune.json"], {"epochs": 15, "batch_size": 8, "fixed_phrase": "breast lesion"}, {},
@@ -165,12 +167,28 @@ def calibration_over_folds(folders: list[Path]) -> str:
     return f"calibration error | prob {errors[0]:.3f} | prob_calibrated {errors[1]:.3f} | by chance {chance:.3f}"
 
 
-def segment_lesions(data: Path, out: Path, bundle: str) -> str:
-    """Rows of a segmenter on BUSI, by the image alone: lesions, and what it outlines on breasts without one."""
+class Lesions(NamedTuple):
+    """What five networks outline on BUSI, each on the fold that it was trained without.
+
+    Attributes:
+        dice: of each patient's images with a lesion.
+        folds: mean Dice of the images with a lesion, of each fold.
+        normal: whether something is outlined on each image without a lesion.
+    """
+
+    dice: dict[str, list[float]]
+    folds: list[float]
+    normal: list[bool]
+
+    def figures(self) -> dict[str, float]:
+        """As ``figures.json`` has them."""
+        return {"lesion_dice": mean(chain(*self.dice.values())), "normal_outlined": mean(self.normal)}
+
+
+def lesions_over_folds(data: Path, out: Path, bundle: str) -> Lesions:
+    """A segmenter on BUSI, by the image alone."""
     configs, own, read = LESIONS[bundle]
-    lesions: dict[str, list[float]] = defaultdict(list)
-    normal: list[bool] = []
-    rows = [f"{bundle}, BUSI | Dice of lesions [95 %]"]
+    found = Lesions(defaultdict(list), [], [])
     for fold in range(5):
         folder = folder_of(out, f"{bundle} busi", fold)
         options = {"dataset_dir": data / "busi", "test_fold": fold, "seed": fold, **own}
@@ -180,13 +198,21 @@ def segment_lesions(data: Path, out: Path, bundle: str) -> str:
         with open(folder / "test" / "per_case.csv", newline="") as file:
             cases = list(csv.DictReader(file))
         current = [row for row in cases if isfinite(float(row["dice"] or "nan"))]
-        normal += [float(row["hd95"]) > 0 for row in cases if row not in current]
+        found.normal.extend(float(row["hd95"]) > 0 for row in cases if row not in current)
         for row in current:
-            lesions[row["patient"]].append(float(row["dice"]))
-        rows.append(f"fold {fold} | {mean([float(row['dice']) for row in current]):.3f}")
-    average, low, high = mean_interval(lesions.values())
+            found.dice[row["patient"]].append(float(row["dice"]))
+        found.folds.append(mean(float(row["dice"]) for row in current))
+    return found
+
+
+def segment_lesions(data: Path, out: Path, bundle: str) -> str:
+    """Rows of a segmenter on BUSI: lesions, and what it outlines on breasts without one."""
+    found = lesions_over_folds(data, out, bundle)
+    rows = [f"{bundle}, BUSI | Dice of lesions [95 %]"]
+    rows += [f"fold {fold} | {dice:.3f}" for fold, dice in enumerate(found.folds)]
+    average, low, high = mean_interval(found.dice.values())
     rows.append(f"all | {average:.3f} [{low:.3f}, {high:.3f}]")
-    return "\n".join([*rows, f"something outlined | {mean(normal):.3f} of {len(normal)} normal images"])
+    return "\n".join([*rows, f"something outlined | {mean(found.normal):.3f} of {len(found.normal)} normal images"])
 
 
 def main() -> None:

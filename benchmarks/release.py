@@ -28,7 +28,12 @@ from common.pack import PACKED
 logger = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[1]
 LARGEST = 16 * 2**20  # bytes of a network's weights
-NUMBERS = ("calibration.json", "sentence_calibration.json", "report_fit.json")  # fitted to a network, named
+NUMBERS = (
+    "calibration.json",
+    "sentence_calibration.json",
+    "report_fit.json",
+    "expected_dice.json",
+)  # fitted to a network, named
 NETWORKS = ("model.pt", "detector.pt")  # the second one of d2rnet alone
 
 

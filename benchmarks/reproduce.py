@@ -3,10 +3,10 @@
 ``python -m benchmarks.reproduce [--data FOLDER] [--only ID ...] [--out runs/reproduce]``
 
 Evaluates them, compares each figure of ``figures.json`` and ends with 1 where one is further off than its noise. An ID
-stands in the row of a card that quotes its figures. FOLDER holds ``ddti`` and ``ddti_crops`` (image/, mask/,
-cases.csv); without it only the figures on drawn data are computed. Figures over five folds train five networks, which
-takes hours: they are computed where ``--only`` names them, and what ``--out`` holds is not made again. ``--update``
-writes what was measured, to be committed with the weights that it is of.
+stands in the row of a card that quotes its figures. FOLDER holds ``ddti``, ``ddti_crops``, ``busi`` and
+``iu_xray``, as :mod:`benchmarks.real` takes them; without it only the figures on drawn data are computed. Those that
+train networks anew take hours: they are computed where ``--only`` names them, and what ``--out`` holds is not made
+again. ``--update`` writes what was measured, to be committed with the weights that it is of.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from statistics import mean
 from typing import Any
 
 from benchmarks.ablations import run
-from benchmarks.real import over_folds
+from benchmarks.chest_reports import figures_anew
+from benchmarks.real import CROPS, lesions_over_folds, over_folds
 from common.cli.atomic import write_text
 
 logger = logging.getLogger(__name__)
@@ -45,8 +46,13 @@ def measured(entry: Mapping[str, Any], data: Path | None, out: Path, drawn: Path
 
 
 def trained_anew(entry: Mapping[str, Any], data: Path, out: Path) -> dict[str, float]:
-    """Mean of each metric over the networks of five folds, which are trained into ``out``."""
-    results = over_folds(entry["bundle"], data / entry["data"], out, entry["variant"], entry["options"])
+    """The figures of networks that are trained into ``out``: of crops each metric's mean over five folds."""
+    bundle = entry["bundle"]
+    if entry["anew"] == "lesions":
+        return lesions_over_folds(data, out, bundle).figures()
+    if entry["anew"] == "chests":
+        return figures_anew(data, out, bundle)
+    results = over_folds(bundle, data / entry["data"], out, entry["anew"], CROPS[entry["anew"]])
     return {name: mean(metrics[name] for metrics in results) for name in entry["figures"]}
 
 
@@ -65,7 +71,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     known: dict[str, dict[str, Any]] = json.loads(FILE.read_text(encoding="utf-8"))
     parser.add_argument("--data", type=Path, help="folder with ddti and ddti_crops")
-    soon = [id for id, entry in known.items() if "variant" not in entry]
+    soon = [id for id, entry in known.items() if "anew" not in entry]
     parser.add_argument("--only", nargs="+", choices=list(known), default=soon)
     parser.add_argument("--out", type=Path, help="keeps the evaluations; without it they are thrown away")
     parser.add_argument("--update", action="store_true", help="write what was measured as what is quoted")
@@ -77,7 +83,7 @@ def main() -> None:
             if known[id]["data"] is not None and arguments.data is None:
                 logger.info("%s: left out, it takes --data", id)
                 continue
-            anew = "variant" in known[id]
+            anew = "anew" in known[id]
             metrics: Mapping[str, float | None] = (
                 trained_anew(known[id], arguments.data, out / id)
                 if anew

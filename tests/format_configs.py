@@ -43,9 +43,9 @@ def formatted(value: object, *, indent: int = 0, lead: int = 0, trail: int = 0) 
 
 
 def is_plain(value: object) -> bool:
-    """A number or a text, or a list of them."""
-    return not isinstance(value, dict) and not (
-        isinstance(value, list) and any(isinstance(v, dict | list) for v in value)
+    """A number or a text, a list of them, or nothing."""
+    return value == {} or (
+        not isinstance(value, dict) and not (isinstance(value, list) and any(isinstance(v, dict | list) for v in value))
     )
 
 

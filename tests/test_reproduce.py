@@ -16,9 +16,9 @@ CARDS = {bundle: (ROOT / f"bundles/{bundle}/docs/README.md").read_text(encoding=
 
 @pytest.mark.parametrize("id", FIGURES)
 def test_a_row_of_the_card_quotes_its_figures(id):
-    (row,) = (line for line in CARDS[FIGURES[id]["bundle"]].splitlines() if f"`{id}`" in line)
+    row = re.search(rf"^\|.*`{id}` \|$|Dice [^`]*\(`{id}`\)", CARDS[FIGURES[id]["bundle"]], flags=re.MULTILINE)[0]
     numbers = re.findall(r"\d+\.\d+", re.sub(r"\[.*?\]", "", row))
-    assert len(numbers) >= 3
+    assert numbers
     for number in numbers:
         half = 0.501 * 10.0 ** -len(number.partition(".")[2])
         assert any(abs(value - float(number)) <= half for value in FIGURES[id]["figures"].values()), number

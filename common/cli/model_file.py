@@ -29,7 +29,7 @@ ANYTIME = {  # of a network, and free to differ from its training's
 FOLD = "test_fold"  # which patients were kept back; told, since another data set has its own
 NETWORK = "network_def"  # its id where it is trained
 FITTED = (  # they name the weights' digest
-    "familiarity.safetensors", "calibration.json", "sentence_calibration.json", "report_fit.json",
+    "familiarity.safetensors", "calibration.json", "sentence_calibration.json", "report_fit.json", "expected_dice.json",
 )  # fmt: skip
 EARLIER = "earlier"  # folder beside a model, of those that were there before
 INPUTS = ("validate#preprocessing", "preprocessing")  # what makes the network's input

@@ -23,8 +23,8 @@ from common.cli.location import installed
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 TRAINED = (  # a trained bundle's files beside model.pt and model.json
     "report_tokenizer.json", "tokenizer.json", "familiarity.safetensors", "calibration.json",
-    "sentence_calibration.json", "report_fit.json", "findings.json", "detector.pt", "detector.json",
-    "detector_settings.json",
+    "sentence_calibration.json", "report_fit.json", "expected_dice.json", "findings.json",
+    "detector.pt", "detector.json", "detector_settings.json",
 )  # fmt: skip
 ARCHIVES = (".ts", ".pt2")
 PACKED = (".zip", *ARCHIVES)

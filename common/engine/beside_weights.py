@@ -7,9 +7,11 @@ import logging
 from collections.abc import Callable, Mapping
 from math import isfinite
 from pathlib import Path
+from typing import Any
 
 from common.cli.atomic import write_json
 from common.cli.trained import digest_of
+from common.engine.distributed import is_first
 
 logger = logging.getLogger(__name__)
 
@@ -17,6 +19,22 @@ logger = logging.getLogger(__name__)
 def save_numbers(path: Path, numbers: Mapping[str, float], *, weights: str) -> None:
     """Write ``numbers`` of the network ``weights`` to ``path``."""
     write_json(path, {"weights": digest_of(Path(weights)), **numbers}, indent=1)
+
+
+def save_fit(what: str, path: Path, fit: Callable[[], Any], *, weights: str) -> Any:
+    """Write to ``path`` the named numbers that ``fit`` fits to the network ``weights``; None on all processes but one.
+
+    Raises:
+        ValueError: nothing could be fitted; what is there stays.
+    """
+    if not is_first():
+        return None
+    try:
+        fitted = fit()
+    except ValueError as error:
+        raise ValueError(f"{what}: not fitted ({error})") from error
+    save_numbers(path, fitted._asdict(), weights=weights)
+    return fitted
 
 
 def read_numbers(

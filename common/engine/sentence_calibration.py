@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from ignite.engine import Engine, Events
 
-from common.engine.beside_weights import read_numbers, save_numbers
-from common.engine.distributed import gather, is_first
+from common.engine.beside_weights import read_numbers, save_fit
+from common.engine.distributed import gather
 from common.metrics.classification import calibration_error
 from common.metrics.entities import organ_of
 from common.metrics.platt import Platt
@@ -158,11 +158,9 @@ class SentenceMetrics:
         Raises:
             ValueError: they cannot be calibrated.
         """
-        if not is_first():
-            return
-        try:
-            calibration = SentenceCalibration.fit(self.right, self.prob)
-        except ValueError as error:
-            raise ValueError(f"sentence calibration: not fitted ({error})") from error
-        save_numbers(file_of(self.weights), calibration._asdict(), weights=self.weights)
-        logger.info("sentence calibration: %d sentences, %d right", calibration.sentences, calibration.right)
+        known = save_fit(
+            "sentence calibration", file_of(self.weights),
+            lambda: SentenceCalibration.fit(self.right, self.prob), weights=self.weights,
+        )  # fmt: skip
+        if known is not None:
+            logger.info("sentence calibration: %d sentences, %d right", known.sentences, known.right)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from monai.handlers import ConfusionMatrix, IgniteMetricHandler, MeanDice, MeanIoUHandler, from_engine
 from monai.metrics import CumulativeIterationMetric, compute_hausdorff_distance, compute_surface_dice
-from monai.transforms import Activationsd, AsDiscreted, Compose
+from monai.transforms import Activationsd, AsDiscreted, Compose, CopyItemsd
 from scipy.ndimage import label as components
 
 from common.cli.verbose import hush
@@ -115,8 +115,12 @@ def nodule_metrics(transform: Callable) -> dict[str, IgniteMetricHandler]:
 
 
 def masks_of_logits(*, keys: str | Sequence[str]) -> Compose:
-    """Transform of an engine's output: logits of ``keys`` (1, H, W) to masks of 0 and 1, cut at probability 0.5."""
-    return Compose([Activationsd(keys=keys, sigmoid=True), AsDiscreted(keys=keys, threshold=0.5)])
+    """Transform of an engine's output: logits of ``keys`` (1, H, W) to masks of 0 and 1, cut at probability 0.5.
+
+    The probabilities of ``pred``, one of them, become ``prob_map``.
+    """
+    probabilities = [Activationsd(keys=keys, sigmoid=True), CopyItemsd(keys="pred", names="prob_map")]
+    return Compose([*probabilities, AsDiscreted(keys=keys, threshold=0.5)])
 
 
 def mask_metrics(*, without: Sequence[str] = ()) -> dict[str, IgniteMetricHandler]:

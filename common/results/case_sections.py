@@ -89,7 +89,8 @@ def facts(entry: Mapping[str, Any]) -> str:
     said += [f"topic: {', '.join(entry['topic'])}"] if entry.get("topic") else []
     found = [f"{each['name']} {each['probability']:.2f}" for each in entry.get("findings", ()) if each["found"]]
     said += [f"found in the image: {', '.join(found)}"] if found else []
-    said += [f"{key} {entry[key]:.2f}" for key in ("confidence", "familiarity") if entry.get(key) is not None]
+    told = {"expected_dice": "expected Dice", "confidence": "confidence", "familiarity": "familiarity"}
+    said += [f"{text} {entry[key]:.2f}" for key, text in told.items() if entry.get(key) is not None]
     said += ["text or calipers may be burned in"] if entry.get("burned_in_text", False) is not False else []
     return "; ".join(said)
 

@@ -36,6 +36,7 @@ SIZES = {
     "malignant": (CodedConcept("111047", "DCM", "Probability of cancer"), codes.UCUM.NoUnits),
     "calibrated": (CodedConcept("CALIBRATED", SCHEME, "Probability of cancer, calibrated"), codes.UCUM.NoUnits),
     "score": (CodedConcept("111012", "DCM", "Certainty of Finding"), codes.UCUM.NoUnits),
+    "expected_dice": (CodedConcept("EXPECTED_DICE", SCHEME, "Expected Dice of the outline"), codes.UCUM.NoUnits),
     "familiarity": (CodedConcept("FAMILIARITY", SCHEME, "Familiarity of the image"), codes.UCUM.NoUnits),
 }
 NOTE = CodedConcept("ALGORITHM_NOTE", SCHEME, "Note of the algorithm")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.ndimage import binary_erosion, label
+from scipy.ndimage import binary_erosion, find_objects, label, mean
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import cdist
 
@@ -18,7 +18,7 @@ class Finding(NamedTuple):
 
     Attributes:
         values: ``area_mm2, long_axis_mm, short_axis_mm, width_mm, height_mm``; probabilities ``malignant, calibrated,
-            score``; ``familiarity``.
+            score``; ``expected_dice``; ``familiarity``.
         label: "nodule", or the class of a lesion.
         mask: boolean (H, W).
         box: x1, y1, x2, y2 in pixels.
@@ -68,11 +68,32 @@ def confidence_of(mask: np.ndarray, probabilities: np.ndarray) -> float | None:
     """How sure a segmentation is, in [0, 1]: the Dice of ``mask`` (H, W) with its own ``probabilities`` (H, W).
 
     2 sum(p m) / (sum(p) + sum(m)), as Dice losses have it. It ranks images by how good their masks are; the Dice itself
-    is lower. None of an empty mask.
+    is lower, and :mod:`common.results.expected_dice` says by how much. None of an empty mask.
     """
     if not mask.any():
         return None
     return round(float(2 * probabilities[mask].sum() / (probabilities.sum() + mask.sum())), 4)
+
+
+def nodules_of(mask: np.ndarray, probabilities: np.ndarray) -> list[dict[str, Any]]:
+    """Each connected piece of ``mask`` (H, W), the largest first: ``box``, ``area_share`` and ``confidence``.
+
+    ``box`` is x1, y1, x2, y2 in pixels, ``confidence`` the mean of the piece's ``probabilities`` (H, W).
+    """
+    pieces, count = label(mask, structure=np.ones((3, 3)))
+    if not count:
+        return []
+    numbers = range(1, count + 1)
+    confidences, sizes = mean(probabilities, pieces, numbers), np.bincount(pieces.ravel())[1:]
+    nodules = [
+        {
+            "box": [columns.start, rows.start, columns.stop, rows.stop],
+            "area_share": round(float(size) / mask.size, 6),
+            "confidence": round(float(confidence), 4),
+        }
+        for (rows, columns), size, confidence in zip(find_objects(pieces), sizes, confidences, strict=True)
+    ]
+    return sorted(nodules, key=lambda nodule: -nodule["area_share"])
 
 
 def box_size(box: np.ndarray, image: str) -> dict[str, float]:

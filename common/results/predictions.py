@@ -55,14 +55,19 @@ class Shown(NamedTuple):
 
 
 def with_familiarity(shown: Shown, familiar: Mapping[str, Any]) -> Shown:
-    """``shown`` with what :class:`common.engine.familiarity.TellFamiliarity` says, in its findings, too."""
+    """``shown`` with what :class:`common.engine.familiarity.TellFamiliarity` says, in its findings, too.
+
+    What was fitted to images like the training's, the expected Dice, is not said of one that is unlike them.
+    """
     if not familiar:
         return shown
-    share = {"familiarity": familiar["familiarity"]}
-    findings = [
-        finding._replace(values={**finding.values, **share}, unlike="warning" in familiar) for finding in shown.findings
-    ]
-    return shown._replace(entry={**shown.entry, **familiar}, findings=findings)
+    unlike, share = "warning" in familiar, {"familiarity": familiar["familiarity"]}
+
+    def known(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in values.items() if not (unlike and key == "expected_dice")}
+
+    findings = [finding._replace(values=known(finding.values) | share, unlike=unlike) for finding in shown.findings]
+    return shown._replace(entry={**known(shown.entry), **familiar}, findings=findings)
 
 
 def is_refused(entry: Mapping[str, Any]) -> bool:

@@ -107,6 +107,8 @@ class Segmentation(Result):
         probability: of each pixel, float (H, W) in [0, 1]; the mask is where it is above 0.5.
         area_share: of the image, in [0, 1].
         confidence: in [0, 1], to rank images by (:func:`common.results.findings.confidence_of`); None of an empty mask.
+        expected_dice: the mean Dice of masks with this confidence (:mod:`common.results.expected_dice`); None where
+            nothing was fitted to tell it by.
         size_mm: area (mm^2), long and short axis of the largest piece (mm); empty where the file tells no pixel size.
         keywords: words of the report that are about this image.
         sentence: of the report, that is about this image; None without a report.
@@ -120,6 +122,7 @@ class Segmentation(Result):
     area_share: float
     confidence: float | None
     size_mm: Mapping[str, float]
+    expected_dice: float | None = None
     keywords: Sequence[str] = ()
     sentence: str | None = None
     report_fit: float | None = None
@@ -128,7 +131,8 @@ class Segmentation(Result):
     def summary(self) -> str:
         axes = {key.removesuffix("_mm").replace("_", " "): v for key, v in self.size_mm.items() if key.endswith("_mm")}
         sizes = "".join(f", {axis} {value:g} mm" for axis, value in axes.items())
-        sure = "" if self.confidence is None else f", confidence {self.confidence:.2f}"
+        known = {"confidence": self.confidence, "expected Dice": self.expected_dice}
+        sure = "".join(f", {name} {value:.2f}" for name, value in known.items() if value is not None)
         doubt = f"; {self.report_doubt}" if self.report_doubt else ""
         return f"nodule on {self.area_share:.1%} of the image{sizes}{sure}{doubt}"
 

@@ -13,7 +13,8 @@ from common.images.files import open_image, to_grey
 from common.images.masks import truth_in, truth_named
 from common.images.nifti import rows_first, rows_first_mask
 from common.results import drawing
-from common.results.findings import Finding, confidence_of, measured
+from common.results.expected_dice import certainty, read_expected_dice
+from common.results.findings import Finding, measured
 from common.results.predictions import PredictionFiles, Shown, mask_picture, probability_picture
 from common.text.encoding import encode_report, split_sentences
 from common.text.tokenizer import SentenceTokenizer
@@ -35,17 +36,20 @@ def prediction_files(
 
     Args:
         probabilities: write each pixel's probability, too, as a grey picture.
-        weights: file of the network, beside which :mod:`akessfa.report_fit` keeps its limit.
+        weights: file of the network, beside which :mod:`akessfa.report_fit` keeps its limit and
+            :mod:`common.results.expected_dice` its line.
     """
     known = None if weights is None else read_report_fit(weights)
+    expected = None if weights is None else read_expected_dice(weights)
 
     def show(name: str, item: dict, data: dict) -> Shown:
         grey, mask = np.asarray(to_grey(open_image(name))), rows_first_mask(item["pred"])
         sizes, prob_map = measured(name, mask), rows_first(item["prob_map"])
+        certain, values = certainty(mask, prob_map, expected)
         entry = {
             **describe(data["report"], item, tokenizer, max_length, known),
             **sizes,
-            "confidence": confidence_of(mask, prob_map),
+            **certain,
             **truth_named(data),
         }
         pictures = {
@@ -57,7 +61,7 @@ def prediction_files(
         if probabilities:
             pictures["probability"] = partial(probability_picture, prob_map)
         attention = [_attention_of(word, item["attention"])[None] for word in entry["words"]]
-        finding = Finding(sizes, mask=mask, doubted="report_doubt" in entry)
+        finding = Finding(sizes | values, mask=mask, doubted="report_doubt" in entry)
         return Shown(entry, pictures, [finding], probabilities=prob_map, attention=attention)
 
     title = "AKE-SSFA: thyroid nodules, guided by the report"

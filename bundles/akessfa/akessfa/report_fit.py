@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from ignite.engine import Engine, Events
 
-from common.engine.beside_weights import read_numbers, save_numbers
-from common.engine.distributed import gather, is_first
+from common.engine.beside_weights import read_numbers, save_fit
+from common.engine.distributed import gather
 
 logger = logging.getLogger(__name__)
 SHARE = 0.05  # of own reports, that fit less well than the limit
@@ -111,11 +111,6 @@ class ReportFits:
         Raises:
             ValueError: there are too few.
         """
-        if not is_first():
-            return
-        try:
-            known = ReportFit.of(self.fits)
-        except ValueError as error:
-            raise ValueError(f"report fit: no limit ({error})") from error
-        save_numbers(file_of(self.weights), known._asdict(), weights=self.weights)
-        logger.info("report fit: limit %.2f, by %d reports kept back", known.limit, known.reports)
+        known = save_fit("report fit", file_of(self.weights), lambda: ReportFit.of(self.fits), weights=self.weights)
+        if known is not None:
+            logger.info("report fit: limit %.2f, by %d reports kept back", known.limit, known.reports)

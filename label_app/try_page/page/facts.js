@@ -12,6 +12,7 @@ export function factsOf({ entry, size_px: pixels }) {
     row("longAxis", size("long_axis")),
     row("shortAxis", size("short_axis")),
     row("confidence", entry.confidence.toFixed(2), "confidenceHint"),
+    typeof entry.expected_dice === "number" ? row("expectedDice", entry.expected_dice.toFixed(2), "expectedDiceHint") : null,
     typeof entry.report_fit === "number" ? row("fit", entry.report_fit.toFixed(2), "fitHint") : null,
   ];
   return [element("dl", {}, ...rows)];

@@ -1,0 +1,160 @@
+"""The Dice that a segmentation can be expected to have, by its confidence: fitted to images that were kept back.
+
+Kept beside the weights, apart from them: another hospital's images give the same network another line.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from scipy.stats import spearmanr
+
+from common.engine.beside_weights import read_numbers, save_fit
+from common.engine.distributed import gather
+from common.results.findings import confidence_of, nodules_of
+
+logger = logging.getLogger(__name__)
+FEWEST = 20  # images with a mask
+ANEW = "--run_id fit_dice of train.json with evaluate.json merged over it, --split validation"
+
+
+class ExpectedDice(NamedTuple):
+    """``slope * confidence + offset``, cut to [0, 1].
+
+    Attributes:
+        images: it was fitted to.
+    """
+
+    slope: float
+    offset: float
+    images: int
+
+    @classmethod
+    def fit(cls, confidence: np.ndarray, dice: np.ndarray) -> ExpectedDice:
+        """The line of least squares through kept-back images (n,); those without a mask have confidence NaN.
+
+        Raises:
+            ValueError: fewer than :data:`FEWEST` have a mask; surer masks are no better.
+        """
+        known = np.isfinite(confidence) & np.isfinite(dice)
+        if known.sum() < FEWEST:
+            raise ValueError(f"{known.sum()} images with a mask; it takes {FEWEST}")
+        slope, offset = np.polyfit(confidence[known], dice[known], 1)
+        if slope <= 0:
+            raise ValueError("surer masks are no better")
+        return cls(float(slope), float(offset), int(known.sum()))
+
+    def __call__(self, confidence: float | np.ndarray) -> Any:
+        """The mean Dice of masks with this confidence."""
+        return np.clip(self.slope * confidence + self.offset, 0.0, 1.0)
+
+
+def file_of(weights: str | Path) -> Path:
+    """Where the line of the network ``weights`` lies."""
+    return Path(weights).with_name("expected_dice.json")
+
+
+def read_expected_dice(weights: str) -> ExpectedDice | None:
+    """The line beside ``weights``; None where there is none, or one of other weights, with a warning.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    names = set(ExpectedDice._fields)
+    numbers = read_numbers(
+        file_of(weights), weights=weights, anew=ANEW, valid=lambda known: known.keys() == names and known["slope"] > 0
+    )
+    return None if numbers is None else ExpectedDice(**numbers)  # type: ignore[arg-type]
+
+
+def certainty(
+    mask: np.ndarray, probabilities: np.ndarray, known: ExpectedDice | None
+) -> tuple[dict[str, Any], dict[str, float]]:
+    """``confidence``, ``expected_dice`` and ``nodules`` of an entry of the predictions; what a finding has of these.
+
+    Args:
+        mask, probabilities: (H, W).
+        known: the line; without one, or a mask, there is no ``expected_dice``.
+    """
+    confidence = confidence_of(mask, probabilities)
+    expected = {} if known is None or confidence is None else {"expected_dice": round(float(known(confidence)), 4)}
+    return {"confidence": confidence, **expected, "nodules": nodules_of(mask, probabilities)}, expected
+
+
+class MaskConfidence:
+    """Handler of the evaluation: the confidence of each mask, and how well it tells the mask's Dice.
+
+    Columns ``confidence`` and, where the line beside ``weights`` is known, ``expected_dice`` of ``per_case.csv``;
+    metrics ``confidence_correlation`` (Spearman's, with the true Dice), ``expected_dice`` (mean) and
+    ``expected_dice_error``, the mean distance to the true Dice, over images with a mask. It stands before
+    :class:`common.results.evaluation.ResultFiles`.
+    """
+
+    def __init__(self, *, weights: str) -> None:
+        self.weights, self.fitting = weights, False
+        self.known: ExpectedDice | None = None
+        self.current: list[float] = []
+        self.confidence, self.dice = np.zeros(0), np.zeros(0)
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, lambda _: self._begin())
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._measure)
+        engine.add_event_handler(Events.COMPLETED, self._tell)
+
+    def _begin(self) -> None:
+        """Read the line before anything is evaluated: a damaged file ends an evaluation that did nothing yet."""
+        self.current.clear()
+        self.known = None if self.fitting else read_expected_dice(self.weights)
+
+    def _measure(self, engine: Engine) -> None:
+        items: list[Mapping[str, torch.Tensor]] = engine.state.output  # type: ignore[assignment]
+        for item in items:
+            mask, probabilities = (item[key][0].cpu().numpy() for key in ("pred", "prob_map"))
+            confidence = confidence_of(mask > 0, probabilities)
+            self.current.append(math.nan if confidence is None else confidence)
+
+    def _tell(self, engine: Engine) -> None:
+        state: Any = engine.state
+        self.confidence = np.array(gather(self.current))
+        self.dice = np.asarray(state.metric_details["dice"].cpu(), dtype=float).reshape(-1)
+        state.metric_details["confidence"] = torch.tensor(self.confidence)
+        has_mask = np.isfinite(self.confidence)
+        confidence, dice = self.confidence[has_mask], self.dice[has_mask]
+        if len(dice) > 1 and min(np.ptp(confidence), np.ptp(dice)) > 0:
+            state.metrics["confidence_correlation"] = float(spearmanr(confidence, dice).statistic)
+        if self.known is not None and len(dice):
+            expected = self.known(self.confidence)
+            state.metric_details["expected_dice"] = torch.tensor(expected)
+            state.metrics["expected_dice"] = float(expected[has_mask].mean())
+            state.metrics["expected_dice_error"] = float(np.abs(expected[has_mask] - dice).mean())
+
+    def require_kept_back(self, split: str) -> None:
+        """Refuse, before anything is evaluated, images of the training and of the test.
+
+        Raises:
+            ValueError: the split was not kept back for this.
+        """
+        if split != "validation":
+            raise ValueError(f"split: {split!r} is no split that was kept back for this; pass --split validation")
+        self.fitting = True
+
+    def fit(self) -> None:
+        """Write the line through the images that the evaluation saw; what is there stays if it fails.
+
+        Raises:
+            ValueError: there are too few, or it does not rise.
+        """
+        known = save_fit(
+            "expected Dice", file_of(self.weights),
+            lambda: ExpectedDice.fit(self.confidence, self.dice), weights=self.weights,
+        )  # fmt: skip
+        if known is not None:
+            line = (known.slope, known.offset, known.images)
+            logger.info("expected Dice: %.2f * confidence %+.2f, by %d images kept back", *line)

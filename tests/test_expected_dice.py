@@ -1,0 +1,108 @@
+"""The Dice that a mask can be expected to have: fitted to images kept back, told of masks like those."""
+
+import json
+import math
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from common.cli.trained import digest_of
+from common.results.expected_dice import ExpectedDice, MaskConfidence, certainty, file_of, read_expected_dice
+from common.results.findings import Finding, nodules_of
+from common.results.predictions import Shown, with_familiarity
+from common.synthetic.thyroid import Options, write_synthetic
+from tests.test_bundle_contract import ROOT, checked
+from tests.warm import monai_bundle
+
+
+def test_the_line_is_what_the_images_were_drawn_from():
+    generator = np.random.default_rng(0)
+    confidence = generator.uniform(0.6, 1.0, 4000)
+    dice = np.clip(1.5 * confidence - 0.6 + generator.normal(0, 0.05, 4000), 0, 1)
+    confidence[:100] = math.nan  # without a mask
+    known = ExpectedDice.fit(confidence, dice)
+    assert known.slope == pytest.approx(1.5, abs=0.03) and known.offset == pytest.approx(-0.6, abs=0.03)
+    assert known.images == 3900
+    assert known(0.8) == pytest.approx(0.6, abs=0.01) and known(0.1) == 0.0 and known(1.2) == 1.0
+    with pytest.raises(ValueError, match="19 images with a mask; it takes 20"):
+        ExpectedDice.fit(confidence[81:119], dice[81:119])
+    with pytest.raises(ValueError, match="surer masks are no better"):
+        ExpectedDice.fit(confidence, -dice)
+
+
+def test_each_piece_has_its_box_and_its_confidence():
+    mask = np.zeros((10, 20), bool)
+    mask[1:3, 2:4] = True
+    mask[5:9, 10:16] = True
+    probabilities = np.where(mask, 0.6, 0.1)
+    probabilities[5:9, 10:16] = 0.9
+    assert nodules_of(mask, probabilities) == [
+        {"box": [10, 5, 16, 9], "area_share": 0.12, "confidence": 0.9},
+        {"box": [2, 1, 4, 3], "area_share": 0.02, "confidence": 0.6},
+    ]
+    assert certainty(np.zeros((4, 4), bool), np.zeros((4, 4)), ExpectedDice(1.0, 0.0, 20)) == (
+        {"confidence": None, "nodules": []},
+        {},
+    )
+
+
+def test_nothing_is_expected_of_an_image_unlike_the_training_images():
+    values = {"expected_dice": 0.8}
+    shown = Shown({"confidence": 0.9, **values}, {}, [Finding(values)])
+    like = with_familiarity(shown, {"familiarity": 0.5})
+    assert like.entry["expected_dice"] == 0.8 and like.findings[0].values == {**values, "familiarity": 0.5}
+    unlike = with_familiarity(shown, {"familiarity": 0.0, "warning": "unlike"})
+    assert "expected_dice" not in unlike.entry and unlike.findings[0].values == {"familiarity": 0.0}
+
+
+def test_an_evaluation_tells_how_well_confidence_tells_the_dice(tmp_path):
+    (weights := tmp_path / "model.pt").write_bytes(b"weights")
+    file_of(weights).write_text(json.dumps({"weights": digest_of(weights), "slope": 1.0, "offset": -0.1, "images": 20}))
+    probabilities = [torch.full((1, 4, 4), value) for value in (0.9, 0.7, 0.2)]
+    items = [{"pred": (value > 0.5).float(), "prob_map": value} for value in probabilities]
+    details = {"dice": torch.tensor([[0.8], [0.5], [0.0]])}
+    engine = SimpleNamespace(state=SimpleNamespace(output=items, metrics={}, metric_details=details))
+    handler = MaskConfidence(weights=str(weights))
+    handler._begin()
+    handler._measure(engine)
+    handler._tell(engine)
+    confidence = np.array([2 * 0.9 / 1.9, 2 * 0.7 / 1.7])
+    assert details["confidence"][:2].numpy() == pytest.approx(confidence, abs=1e-4) and details["confidence"][2].isnan()
+    assert engine.state.metrics == {
+        "confidence_correlation": pytest.approx(1.0),
+        "expected_dice": pytest.approx((confidence - 0.1).mean(), abs=1e-4),
+        "expected_dice_error": pytest.approx(np.abs(confidence - 0.1 - [0.8, 0.5]).mean(), abs=1e-4),
+    }
+    for split in ("test", "train"):
+        with pytest.raises(ValueError, match=r"^split: "):
+            handler.require_kept_back(split)
+
+
+@pytest.mark.parametrize("bundle", ["akessfa", "clip_tnseg"])
+def test_the_command_fits_what_inference_tells(bundle, tmp_path):
+    shutil.copytree(ROOT / "bundles" / bundle / "models", tmp_path / "models")
+    weights = tmp_path / "models" / "model.pt"
+    write_synthetic(str(tmp_path / "drawn"), Options(reports=120, size=96, seed=5))
+    files = [f"bundles/{bundle}/configs/{name}.json" for name in ("train", "evaluate")]
+    given = ["--ckpt_dir", tmp_path / "models", "--dataset_dir", tmp_path / "drawn", "--output_dir", tmp_path / "out"]
+    file_of(weights).write_text("{")
+    inference = ["run", "--config_file", f"bundles/{bundle}/configs/inference.json", *given[:2], *given[4:]]
+    image = next((tmp_path / "drawn" / "images").iterdir())
+    damaged = monai_bundle(*inference, "--image", image)
+    assert damaged.returncode != 0 and "is damaged; make it anew: --run_id fit_dice" in damaged.stderr
+    fitting = ["run", "--run_id", "fit_dice", "--config_file", str(files), *given]
+    refused = monai_bundle(*fitting)
+    assert refused.returncode != 0 and "pass --split validation" in refused.stderr
+    done = checked(monai_bundle(*fitting, "--split", "validation"), 0)
+    known = read_expected_dice(str(weights))
+    assert f"by {known.images} images kept back" in done.stdout + done.stderr
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert "expected_dice" not in metrics and "confidence_correlation" in metrics
+    (tmp_path / "models" / "familiarity.safetensors").unlink()  # which would call these images unlike
+    checked(monai_bundle(*inference, "--image", image), 0)
+    (entry,) = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert entry["expected_dice"] == pytest.approx(known(entry["confidence"]), abs=1e-4)
+    assert "expected Dice" in (tmp_path / "out" / "index.html").read_text()
