@@ -80,9 +80,22 @@ def figures_of(reports: Sequence[str], references: Sequence[str]) -> dict[str, f
 
 
 def figures_anew(data: Path, out: Path, bundle: str) -> dict[str, float]:
-    """:func:`figures_of` a network that is trained unless it is there."""
-    entries = written_by(bundle, data, out, 0)
-    return figures_of([entry["report"] for entry in entries], [entry["reference"] for entry in entries])
+    """:func:`figures_of` a network that is trained unless it is there, and F1 of the baselines beside it."""
+    entries = sorted(written_by(bundle, data, out, 0), key=lambda entry: entry["study"])
+    references = [entry["reference"] for entry in entries]
+    figures = figures_of([entry["report"] for entry in entries], references)
+    for name in BASELINES:
+        said = positives(_of_baseline(name, data, out, 0))
+        figures[f"{name.replace(' ', '_')}_f1_14_macro"] = macro_f1(said, positives(references))
+    return figures
+
+
+def _of_baseline(name: str, data: Path, out: Path, seed: int) -> list[str]:
+    """Reports of a baseline, in the order of the studies' names."""
+    folder = folder_of(out, f"{name} iu_xray", seed)
+    baseline(name, str(data / "iu_xray"), folder, views=2, organ="chest")
+    with open(folder / "reports.csv", newline="", encoding="utf-8") as file:
+        return [row["report"] for row in sorted(csv.DictReader(file), key=lambda row: row["study"])]
 
 
 def finding_auc(entries: Sequence[dict]) -> float:
@@ -106,10 +119,7 @@ def report_chests(data: Path, out: Path, seed: int) -> str:
         references = [entry["reference"] for entry in entries]
         texts[bundle], areas[bundle] = [entry["report"] for entry in entries], finding_auc(entries)
     for name in BASELINES:
-        folder = folder_of(out, f"{name} iu_xray", seed)
-        baseline(name, str(data / "iu_xray"), folder, views=2, organ="chest")
-        with open(folder / "reports.csv", newline="", encoding="utf-8") as file:
-            texts[name] = [row["report"] for row in sorted(csv.DictReader(file), key=lambda row: row["study"])]
+        texts[name] = _of_baseline(name, data, out, seed)
     return _table(texts, references, areas)
 
 

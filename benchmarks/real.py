@@ -142,29 +142,31 @@ def classify(data: Path, out: Path, name: str) -> str:
     for variant, own in CROPS.items():
         results = over_folds("hfcn", data / name, out, variant, own)
         rows.append(" | ".join([variant, *(interval([metrics[column] for metrics in results]) for column in columns)]))
-        folders = [folder_of(out, f"hfcn {name} {variant}", fold) for fold in range(5)]
-        rows += [row for row in [calibration_over_folds(folders)] if row]
+        together = calibration_over_folds([folder_of(out, f"hfcn {name} {variant}", fold) for fold in range(5)])
+        rows += [" | ".join(f"{name} {value:.3f}" for name, value in together.items())] if together else []
     return "\n".join(rows)
 
 
-def calibration_over_folds(folders: list[Path]) -> str:
-    """Row of the calibration errors of all folds' test images together, and of what perfect probabilities would show.
+def calibration_over_folds(folders: list[Path]) -> dict[str, float]:
+    """Calibration errors of all folds' test images together, and what perfect probabilities would show by chance.
 
-    Nothing where a fold's training could not be calibrated.
+    Empty where a fold's training could not be calibrated.
     """
     label, prob, calibrated = (np.zeros(0) for _ in range(3))
     for folder in folders:
         known = read_calibration(str(folder / "model.pt"))
         if known is None:
-            return ""
+            return {}
         with open(folder / "test" / "per_case.csv", newline="") as file:
             told = np.array([(float(row["malignancy"]), float(row["prob"])) for row in csv.DictReader(file)])
         label, prob = np.concatenate([label, told[:, 0]]), np.concatenate([prob, told[:, 1]])
         calibrated = np.concatenate([calibrated, known(told[:, 1])])
     draws = np.random.default_rng(0).random((400, len(label))) < calibrated
-    chance = mean(calibration_error(draw.astype(int), calibrated) for draw in draws)
-    errors = [calibration_error(label, values) for values in (prob, calibrated)]
-    return f"calibration error | prob {errors[0]:.3f} | prob_calibrated {errors[1]:.3f} | by chance {chance:.3f}"
+    return {
+        "together_calibration_error": calibration_error(label, prob),
+        "together_calibrated_error": calibration_error(label, calibrated),
+        "together_by_chance": mean(calibration_error(draw.astype(int), calibrated) for draw in draws),
+    }
 
 
 class Lesions(NamedTuple):

@@ -17,13 +17,14 @@ import logging
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from math import nan
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from benchmarks.ablations import run
+from benchmarks.ablations import folder_of, run
 from benchmarks.chest_reports import figures_anew
-from benchmarks.real import CROPS, lesions_over_folds, over_folds
+from benchmarks.real import CROPS, calibration_over_folds, lesions_over_folds, over_folds
 from common.cli.atomic import write_text
 
 logger = logging.getLogger(__name__)
@@ -52,8 +53,11 @@ def trained_anew(entry: Mapping[str, Any], data: Path, out: Path) -> dict[str, f
         return lesions_over_folds(data, out, bundle).figures()
     if entry["anew"] == "chests":
         return figures_anew(data, out, bundle)
-    results = over_folds(bundle, data / entry["data"], out, entry["anew"], CROPS[entry["anew"]])
-    return {name: mean(metrics[name] for metrics in results) for name in entry["figures"]}
+    variant = entry["anew"]
+    results = over_folds(bundle, data / entry["data"], out, variant, CROPS[variant])
+    folders = [folder_of(out, f"{bundle} {entry['data']} {variant}", fold) for fold in range(5)]
+    means = {name: mean(metrics.get(name, nan) for metrics in results) for name in entry["figures"]}
+    return means | calibration_over_folds(folders)
 
 
 def differences(

@@ -6,11 +6,12 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from hfcn.calibration import SHARE, Calibration, calibrated_metrics, file_of, read_calibration, save_calibration
+from hfcn.calibration import SHARE, Calibration, calibrated_metrics, file_of, read_calibration
 from hfcn.predictions import describe
 from scipy.special import expit
 
-from common.metrics.classification import calibration_error
+from common.engine.beside_weights import save_numbers
+from common.metrics.classification import calibration_error, of_least_certain
 from tests.test_bundle_contract import PLACES, TINY, checked, flags, train_files
 from tests.warm import monai_bundle
 
@@ -34,7 +35,14 @@ def test_what_was_distorted_is_right_on_other_images(distorted):
     metrics = calibrated_metrics(calibration, label, prob, threshold)
     right = (prob >= threshold) == (label == 1)
     assert metrics["accuracy_when_sure"] > right.mean() + 0.05 and 0.05 < metrics["unsure_share"] < 0.6
+    assert metrics["accuracy_least_certain"] < right.mean() - 0.1
     assert metrics["calibrated_images"] == 2000
+
+
+def test_the_fifth_that_is_least_certain():
+    certainty = np.array([0.9, 0.1, 0.5, 0.6, 0.7, 0.8, 0.2, 0.9, 0.9, 0.9])
+    assert of_least_certain(certainty, np.arange(10.0)) == (1 + 6) / 2
+    assert of_least_certain(certainty[:2], np.arange(2.0)) == 1 and np.isnan(of_least_certain(np.zeros(0), np.zeros(0)))
 
 
 def test_no_class_is_told_where_the_other_one_is_sure(distorted):
@@ -114,7 +122,8 @@ def trained(tmp_path_factory):
 
 def test_evaluation_and_inference_tell_it(trained, tmp_path):
     folder, common = trained
-    save_calibration(str(folder / "models/model.pt"), Calibration(2.0, 0.5, 0.3, 0.7, 61))
+    weights = folder / "models/model.pt"
+    save_numbers(file_of(weights), Calibration(2.0, 0.5, 0.3, 0.7, 61)._asdict(), weights=str(weights))
     checked(monai_bundle("run", "--config_file", train_files("hfcn", "evaluate"), *common), 0)
     assert 0 <= json.loads((folder / "eval/metrics.json").read_text())["unsure_share"] <= 1
     own = flags(output_dir=tmp_path / "out")

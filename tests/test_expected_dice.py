@@ -73,6 +73,7 @@ def test_an_evaluation_tells_how_well_confidence_tells_the_dice(tmp_path):
     assert details["confidence"][:2].numpy() == pytest.approx(confidence, abs=1e-4) and details["confidence"][2].isnan()
     assert engine.state.metrics == {
         "confidence_correlation": pytest.approx(1.0),
+        "dice_least_certain": pytest.approx(0.5),
         "expected_dice": pytest.approx((confidence - 0.1).mean(), abs=1e-4),
         "expected_dice_error": pytest.approx(np.abs(confidence - 0.1 - [0.8, 0.5]).mean(), abs=1e-4),
     }

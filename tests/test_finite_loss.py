@@ -1,14 +1,19 @@
 """A training whose loss is no number any more ends by its name, and what it saved before stays."""
 
+import os
+
 import pytest
 import torch
 from ignite.engine import Engine
 from monai.engines import SupervisedEvaluator
 from torch import nn
 
+from common.engine import steps
 from common.engine.handlers import TrainingHandlers
 from common.engine.progress import EVERY
 from common.engine.steps import take_step
+from tests.test_bundle_contract import TINY, flags, train_files
+from tests.warm import on_ranks
 
 BATCHES = 3
 
@@ -71,3 +76,23 @@ def test_in_float16_such_steps_are_left_to_the_scale(tmp_path):
     training = Training(tmp_path, [BATCHES + 2], amp="float16")
     training.run()
     assert training.validated == 2
+
+
+def spoil_the_gradient_of_the_second_process():
+    """In its second step; all processes take the mean of their gradients."""
+    if os.environ["RANK"] == "1":
+        step = steps.take_step
+
+        def spoiled(engine, loss, **options):
+            step(engine, loss * float("nan") if engine.state.iteration == 2 else loss, **options)
+
+        steps.take_step = spoiled
+
+
+def test_two_processes_end_together(tmp_path):
+    tiny = TINY["akessfa"]
+    options = {**tiny["train"], "batch_size": 2, "ckpt_dir": tmp_path / "models", "synthetic_dir": tmp_path / "drawn"}
+    arguments = ["run", "--config_file", train_files("akessfa"), *flags(tiny["network"], tiny["data"], options)]
+    for done in on_ranks(2, *arguments, before=spoil_the_gradient_of_the_second_process):
+        assert done.returncode == 1 and "has become nan" in done.stderr, done.stderr[-2000:]
+    assert not [file.name for file in (tmp_path / "models").glob("*.pt")]

@@ -14,7 +14,7 @@ from ignite.engine import Engine, Events
 
 from common.engine.beside_weights import read_numbers, save_fit
 from common.engine.distributed import gather
-from common.metrics.classification import calibration_error
+from common.metrics.classification import calibration_error, of_least_certain
 from common.metrics.entities import organ_of
 from common.metrics.platt import Platt
 from common.metrics.sentence_truth import claims_of, is_right, said_of
@@ -91,7 +91,8 @@ def mark_doubtful(entry: dict[str, Any], calibration: SentenceCalibration | None
 class SentenceMetrics:
     """Handler of the evaluation: how many sentences that state or deny something are right, and how well that is known.
 
-    ``sentences_right``, a share; ``sentence_error``, the expected calibration error of their words' mean probability,
+    ``sentences_right``, a share, and ``sentences_right_least_certain`` of the fifth with the lowest probability;
+    ``sentence_error``, the expected calibration error of their words' mean probability,
     and ``calibrated_sentence_error`` by the file beside ``weights``, where there is one.
 
     Args:
@@ -135,6 +136,7 @@ class SentenceMetrics:
         self.right, self.prob = np.array(told, dtype=float).reshape(-1, 2).T
         if len(self.right):
             engine.state.metrics["sentences_right"] = float(self.right.mean())
+            engine.state.metrics["sentences_right_least_certain"] = of_least_certain(self.prob, self.right)
             engine.state.metrics["sentence_error"] = calibration_error(self.right, self.prob)
             if self.known is not None:
                 error = calibration_error(self.right, self.known(self.prob))

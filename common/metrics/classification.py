@@ -82,6 +82,17 @@ def calibration_error(label: np.ndarray, prob: np.ndarray, bins: int = 10) -> fl
     return float(((mean_prob - share).abs() * counts).nansum() / len(label))
 
 
+def of_least_certain(certainty: np.ndarray, values: np.ndarray) -> float:
+    """Mean of ``values`` (n,) over the fifth of the answers with the lowest ``certainty`` (n,); NaN of none.
+
+    Beside the mean of all it tells whether reading the least certain answers first finds the wrong ones.
+    """
+    if not len(values):
+        return float("nan")
+    fifth = np.argsort(certainty, kind="stable")[: max(1, round(len(values) / 5))]
+    return float(np.mean(values[fifth]))
+
+
 def best_threshold(label: np.ndarray, prob: np.ndarray) -> float:
     """Threshold of the largest Youden index (recall + specificity - 1); 0.5 where one class is absent."""
     if len(np.unique(label)) < 2:

@@ -18,6 +18,7 @@ from scipy.stats import spearmanr
 
 from common.engine.beside_weights import read_numbers, save_fit
 from common.engine.distributed import gather
+from common.metrics.classification import of_least_certain
 from common.results.findings import confidence_of, nodules_of
 
 logger = logging.getLogger(__name__)
@@ -92,9 +93,9 @@ class MaskConfidence:
     """Handler of the evaluation: the confidence of each mask, and how well it tells the mask's Dice.
 
     Columns ``confidence`` and, where the line beside ``weights`` is known, ``expected_dice`` of ``per_case.csv``;
-    metrics ``confidence_correlation`` (Spearman's, with the true Dice), ``expected_dice`` (mean) and
-    ``expected_dice_error``, the mean distance to the true Dice, over images with a mask. It stands before
-    :class:`common.results.evaluation.ResultFiles`.
+    metrics ``confidence_correlation`` (Spearman's, with the true Dice), ``dice_least_certain`` of the fifth with the
+    lowest confidence, ``expected_dice`` (mean) and ``expected_dice_error``, the mean distance to the true Dice, over
+    images with a mask. It stands before :class:`common.results.evaluation.ResultFiles`.
     """
 
     def __init__(self, *, weights: str) -> None:
@@ -129,6 +130,8 @@ class MaskConfidence:
         confidence, dice = self.confidence[has_mask], self.dice[has_mask]
         if len(dice) > 1 and min(np.ptp(confidence), np.ptp(dice)) > 0:
             state.metrics["confidence_correlation"] = float(spearmanr(confidence, dice).statistic)
+        if len(dice):
+            state.metrics["dice_least_certain"] = of_least_certain(confidence, dice)
         if self.known is not None and len(dice):
             expected = self.known(self.confidence)
             state.metric_details["expected_dice"] = torch.tensor(expected)

@@ -17,8 +17,8 @@ from ignite import distributed as idist
 from ignite.engine import Engine, Events
 from monai.data import DataLoader
 
-from common.engine.beside_weights import read_numbers, save_numbers
-from common.metrics.classification import classification_metrics
+from common.engine.beside_weights import read_numbers, save_fit
+from common.metrics.classification import classification_metrics, of_least_certain
 from common.metrics.intervals import area_interval
 from common.metrics.platt import Platt
 
@@ -144,11 +144,9 @@ class FitCalibration:
             except (ValueError, RuntimeError, OSError) as error:
                 logger.warning("calibration: without the images of the training, which cannot be read (%s)", error)
         label, prob = (np.concatenate(values) for values in zip((label, prob), more, strict=True))
-        try:
-            calibration = Calibration.fit(label, prob)
-        except ValueError as error:
-            raise ValueError(f"calibration: not fitted ({error})") from error
-        save_calibration(self.weights, calibration)
+        save_fit(
+            "calibration", file_of(self.weights), lambda: Calibration.fit(label, prob), weights=self.weights
+        )  # fmt: skip
         told = f" and {len(more[0])} of the training, cross-fitted" if len(more[0]) else ""
         logger.info("calibration: fitted to %d images kept back%s", len(label) - len(more[0]), told)
 
@@ -163,11 +161,6 @@ class FitCalibration:
             label.append(batch["malignancy"][asked].numpy())
             prob.append(network.fuse(branches)[:, 1].float().exp().cpu()[asked].numpy())
         return np.concatenate(label), np.concatenate(prob).astype(np.float64)
-
-
-def save_calibration(weights: str, calibration: Calibration) -> None:
-    """Write ``calibration`` beside the ``weights`` that it belongs to."""
-    save_numbers(file_of(weights), calibration._asdict(), weights=weights)
 
 
 def read_calibration(weights: str) -> Calibration | None:
@@ -191,7 +184,7 @@ def calibrated_metrics(
     """What calibration brings to the images that it holds for, ``calibrated_images`` of them.
 
     ``calibrated_error``, ``calibrated_brier``, ``unsure_share`` and, of the others, ``accuracy_when_sure`` by the class
-    that ``threshold`` gives; NaN where it is undefined.
+    that ``threshold`` gives; ``accuracy_least_certain`` of the fifth nearest to it. NaN where it is undefined.
     """
     if calibration is None or not len(label):
         return {}
@@ -205,4 +198,5 @@ def calibrated_metrics(
         "calibrated_brier": of_all["brier"],
         "unsure_share": float((~sure).mean()),
         "accuracy_when_sure": float(right[sure].mean()) if sure.any() else float("nan"),
+        "accuracy_least_certain": of_least_certain(np.abs(calibrated - calibration(threshold)), right),
     }
