@@ -75,7 +75,7 @@ def figures_of(reports: Sequence[str], references: Sequence[str]) -> dict[str, f
     return {
         **{key: words[key] for key in ("bleu_4", "rouge_l", "cider_d")},
         "distinct_reports": variety(reports, [])["distinct_reports"],
-        "chexpert_f1_14_macro": macro_f1(positives(reports), positives(references)),
+        "f1_14_macro": macro_f1(positives(reports), positives(references)),
     }
 
 

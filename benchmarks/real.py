@@ -192,7 +192,7 @@ def lesions_over_folds(data: Path, out: Path, bundle: str) -> Lesions:
     configs, own, read = LESIONS[bundle]
     found = Lesions(defaultdict(list), [], [])
     for fold in range(5):
-        folder = folder_of(out, f"{bundle} busi", fold)
+        folder = folder_of(out, f"{bundle} busi tuned", fold)
         options = {"dataset_dir": data / "busi", "test_fold": fold, "seed": fold, **own}
         train(bundle, folder, configs, options)
         tested = [name for name in configs if name != "finetune.json"]

@@ -3,7 +3,7 @@
 ``python -m benchmarks.reproduce [--data FOLDER] [--only ID ...] [--out runs/reproduce]``
 
 Evaluates them, compares each figure of ``figures.json`` and ends with 1 where one is further off than its noise. An ID
-stands in the row of a card that quotes its figures. FOLDER holds ``ddti``, ``ddti_crops``, ``busi`` and
+stands in a card beside its figures. FOLDER holds ``ddti``, ``ddti_crops``, ``busi`` and
 ``iu_xray``, as :mod:`benchmarks.real` takes them; without it only the figures on drawn data are computed. Those that
 train networks anew take hours: they are computed where ``--only`` names them, and what ``--out`` holds is not made
 again. ``--update`` writes what was measured, to be committed with the weights that it is of.
@@ -17,10 +17,10 @@ import logging
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from math import nan
+from math import isfinite
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import Any, TypeGuard
 
 from benchmarks.ablations import folder_of, run
 from benchmarks.chest_reports import figures_anew
@@ -47,7 +47,7 @@ def measured(entry: Mapping[str, Any], data: Path | None, out: Path, drawn: Path
 
 
 def trained_anew(entry: Mapping[str, Any], data: Path, out: Path) -> dict[str, float]:
-    """The figures of networks that are trained into ``out``: of crops each metric's mean over five folds."""
+    """The figures of networks that are trained into ``out``: of crops means over five folds, if all have them."""
     bundle = entry["bundle"]
     if entry["anew"] == "lesions":
         return lesions_over_folds(data, out, bundle).figures()
@@ -56,8 +56,14 @@ def trained_anew(entry: Mapping[str, Any], data: Path, out: Path) -> dict[str, f
     variant = entry["anew"]
     results = over_folds(bundle, data / entry["data"], out, variant, CROPS[variant])
     folders = [folder_of(out, f"{bundle} {entry['data']} {variant}", fold) for fold in range(5)]
-    means = {name: mean(metrics.get(name, nan) for metrics in results) for name in entry["figures"]}
+    values = {name: [metrics.get(name) for metrics in results] for name in entry["figures"]}
+    means = {name: mean(folds) for name, folds in values.items() if None not in folds}
     return means | calibration_over_folds(folders)
+
+
+def is_number(value: float | None) -> TypeGuard[float]:
+    """Whether a metric is defined."""
+    return value is not None and isfinite(value)
 
 
 def differences(
@@ -66,15 +72,15 @@ def differences(
     """A line for each of ``quoted`` that ``metrics`` are further from than ``noise``."""
     for name, value in quoted.items():
         now = metrics.get(name)
-        if now is None or abs(now - value) > noise * max(1.0, abs(value)):
-            yield f"{name}: {value:.4f} is quoted, {'undefined' if now is None else format(now, '.4f')} measured"
+        if not is_number(now) or abs(now - value) > noise * max(1.0, abs(value)):
+            yield f"{name}: {value:.4f} is quoted, {format(now, '.4f') if is_number(now) else 'undefined'} measured"
 
 
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     known: dict[str, dict[str, Any]] = json.loads(FILE.read_text(encoding="utf-8"))
-    parser.add_argument("--data", type=Path, help="folder with ddti and ddti_crops")
+    parser.add_argument("--data", type=Path, help="folder with ddti, ddti_crops, busi, iu_xray")
     soon = [id for id, entry in known.items() if "anew" not in entry]
     parser.add_argument("--only", nargs="+", choices=list(known), default=soon)
     parser.add_argument("--out", type=Path, help="keeps the evaluations; without it they are thrown away")
@@ -94,7 +100,7 @@ def main() -> None:
                 else measured(known[id], arguments.data, out / id, out / "drawn")
             )
             if arguments.update:
-                undefined = [name for name in known[id]["figures"] if metrics.get(name) is None]
+                undefined = [name for name in known[id]["figures"] if not is_number(metrics.get(name))]
                 if undefined:
                     sys.exit(f"{id}: {undefined[0]} is undefined; nothing is written")
                 known[id]["figures"] = {name: round(metrics[name], 4) for name in known[id]["figures"]}  # type: ignore

@@ -150,7 +150,7 @@ class Model:
         words = {"keywords": entry.get("keywords", ()), "sentence": entry.get("sentence")}
         words |= {key: entry.get(key) for key in ("report_fit", "report_doubt")}
         words |= {"area_share": entry["nodule_area_share"], "confidence": entry["confidence"]}
-        words |= {"expected_dice": entry.get("expected_dice")}
+        words |= {"expected_dice": entry.get("expected_dice"), "nodules": entry["nodules"]}
         mask = np.asarray(answer.shown.pictures["mask"]()) > 0
         return Segmentation(**common, mask=mask, probability=probabilities, size_mm=sizes, **words)
 

@@ -42,6 +42,7 @@ def test_what_was_distorted_is_right_on_other_images(distorted):
 def test_the_fifth_that_is_least_certain():
     certainty = np.array([0.9, 0.1, 0.5, 0.6, 0.7, 0.8, 0.2, 0.9, 0.9, 0.9])
     assert of_least_certain(certainty, np.arange(10.0)) == (1 + 6) / 2
+    assert of_least_certain(np.ones(10), np.arange(10.0)) == 4.5
     assert of_least_certain(certainty[:2], np.arange(2.0)) == 1 and np.isnan(of_least_certain(np.zeros(0), np.zeros(0)))
 
 

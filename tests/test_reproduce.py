@@ -33,6 +33,7 @@ def values_of(ids):
 
 @pytest.mark.parametrize("bundle", BUNDLES)
 def test_every_figure_of_a_card_is_that_of_the_id_beside_it(bundle):
+    """Every decimal number, that is, but intervals, is one of the id's figures, to its last digit."""
     for text, ids in paragraphs(bundle):
         plain, gains = values_of(ids)
         for number in re.findall(NUMBER, re.sub(r"\[.*?\]", "", text)):

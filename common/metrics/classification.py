@@ -85,12 +85,15 @@ def calibration_error(label: np.ndarray, prob: np.ndarray, bins: int = 10) -> fl
 def of_least_certain(certainty: np.ndarray, values: np.ndarray) -> float:
     """Mean of ``values`` (n,) over the fifth of the answers with the lowest ``certainty`` (n,); NaN of none.
 
-    Beside the mean of all it tells whether reading the least certain answers first finds the wrong ones.
+    Beside the mean of all it tells whether reading the least certain answers first finds the wrong ones. Of answers
+    that are equally certain where the fifth ends, their mean counts.
     """
     if not len(values):
         return float("nan")
-    fifth = np.argsort(certainty, kind="stable")[: max(1, round(len(values) / 5))]
-    return float(np.mean(values[fifth]))
+    count = max(1, round(len(values) / 5))
+    last = np.sort(certainty)[count - 1]
+    below, equal = values[certainty < last], values[certainty == last]
+    return float((below.sum() + (count - len(below)) * equal.mean()) / count)
 
 
 def best_threshold(label: np.ndarray, prob: np.ndarray) -> float:

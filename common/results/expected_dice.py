@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
-from scipy.stats import spearmanr
+from monai.metrics import compute_dice
+from scipy.stats import linregress, spearmanr
 
 from common.engine.beside_weights import read_numbers, save_fit
 from common.engine.distributed import gather
@@ -22,12 +23,13 @@ from common.metrics.classification import of_least_certain
 from common.results.findings import confidence_of, nodules_of
 
 logger = logging.getLogger(__name__)
-FEWEST = 20  # images with a mask
+FEWEST = 20  # images with an outline and a nodule
+CHANCE = 0.05  # of a slope so steep where confidence says nothing
 ANEW = "--run_id fit_dice of train.json with evaluate.json merged over it, --split validation"
 
 
 class ExpectedDice(NamedTuple):
-    """``slope * confidence + offset``, cut to [0, 1].
+    """``slope * confidence + offset``, for a confidence of ``low`` to ``high``; beyond, what it is at these ends.
 
     Attributes:
         images: it was fitted to.
@@ -35,26 +37,33 @@ class ExpectedDice(NamedTuple):
 
     slope: float
     offset: float
+    low: float
+    high: float
     images: int
 
     @classmethod
     def fit(cls, confidence: np.ndarray, dice: np.ndarray) -> ExpectedDice:
-        """The line of least squares through kept-back images (n,); those without a mask have confidence NaN.
+        """The line of least squares through kept-back images (n,), NaN where there is no outline, or no nodule.
 
         Raises:
-            ValueError: fewer than :data:`FEWEST` have a mask; surer masks are no better.
+            ValueError: fewer than :data:`FEWEST` have both; surer masks are not surely better.
         """
         known = np.isfinite(confidence) & np.isfinite(dice)
-        if known.sum() < FEWEST:
-            raise ValueError(f"{known.sum()} images with a mask; it takes {FEWEST}")
-        slope, offset = np.polyfit(confidence[known], dice[known], 1)
-        if slope <= 0:
-            raise ValueError("surer masks are no better")
-        return cls(float(slope), float(offset), int(known.sum()))
+        confidence, dice = confidence[known], dice[known]
+        if len(dice) < FEWEST:
+            raise ValueError(f"{len(dice)} images with an outline and a nodule; it takes {FEWEST}")
+        if np.ptp(confidence) == 0:
+            raise ValueError("all masks are equally sure")
+        line = linregress(confidence, dice)
+        if not (line.slope > 0 and line.pvalue < CHANCE):
+            raise ValueError("surer masks are not surely better")
+        ends = float(confidence.min()), float(confidence.max())
+        return cls(float(line.slope), float(line.intercept), *ends, len(dice))
 
     def __call__(self, confidence: float | np.ndarray) -> Any:
-        """The mean Dice of masks with this confidence."""
-        return np.clip(self.slope * confidence + self.offset, 0.0, 1.0)
+        """The mean Dice of masks with this confidence, of images that show a nodule."""
+        inside = np.clip(confidence, self.low, self.high)
+        return np.clip(self.slope * inside + self.offset, 0.0, 1.0)
 
 
 def file_of(weights: str | Path) -> Path:
@@ -68,11 +77,13 @@ def read_expected_dice(weights: str) -> ExpectedDice | None:
     Raises:
         ValueError: the file is damaged.
     """
-    names = set(ExpectedDice._fields)
-    numbers = read_numbers(
-        file_of(weights), weights=weights, anew=ANEW, valid=lambda known: known.keys() == names and known["slope"] > 0
-    )
+    numbers = read_numbers(file_of(weights), weights=weights, anew=ANEW, valid=_can_be)
     return None if numbers is None else ExpectedDice(**numbers)  # type: ignore[arg-type]
+
+
+def _can_be(numbers: dict[str, float]) -> bool:
+    known = ExpectedDice(**numbers)  # type: ignore[arg-type]
+    return known.slope > 0 and known.low <= known.high
 
 
 def certainty(
@@ -94,14 +105,15 @@ class MaskConfidence:
 
     Columns ``confidence`` and, where the line beside ``weights`` is known, ``expected_dice`` of ``per_case.csv``;
     metrics ``confidence_correlation`` (Spearman's, with the true Dice), ``dice_least_certain`` of the fifth with the
-    lowest confidence, ``expected_dice`` (mean) and ``expected_dice_error``, the mean distance to the true Dice, over
-    images with a mask. It stands before :class:`common.results.evaluation.ResultFiles`.
+    lowest confidence, ``expected_dice`` (mean) and ``expected_dice_error``, the mean distance from the true Dice. All
+    are over images with an outline and a nodule, while ``dice`` counts a missing outline as 0. It stands before
+    :class:`common.results.evaluation.ResultFiles`.
     """
 
     def __init__(self, *, weights: str) -> None:
         self.weights, self.fitting = weights, False
         self.known: ExpectedDice | None = None
-        self.current: list[float] = []
+        self.current: list[tuple[float, float]] = []
         self.confidence, self.dice = np.zeros(0), np.zeros(0)
 
     def attach(self, engine: Engine) -> None:
@@ -119,40 +131,43 @@ class MaskConfidence:
         for item in items:
             mask, probabilities = (item[key][0].cpu().numpy() for key in ("pred", "prob_map"))
             confidence = confidence_of(mask > 0, probabilities)
-            self.current.append(math.nan if confidence is None else confidence)
+            dice = compute_dice(item["pred"][None], item["label"][None])
+            self.current.append((math.nan if confidence is None else confidence, float(dice)))
 
     def _tell(self, engine: Engine) -> None:
         state: Any = engine.state
-        self.confidence = np.array(gather(self.current))
-        self.dice = np.asarray(state.metric_details["dice"].cpu(), dtype=float).reshape(-1)
+        self.confidence, self.dice = np.array(gather(self.current), dtype=float).reshape(-1, 2).T
         state.metric_details["confidence"] = torch.tensor(self.confidence)
-        has_mask = np.isfinite(self.confidence)
-        confidence, dice = self.confidence[has_mask], self.dice[has_mask]
-        if len(dice) > 1 and min(np.ptp(confidence), np.ptp(dice)) > 0:
+        known = np.isfinite(self.confidence) & np.isfinite(self.dice)
+        confidence, dice = self.confidence[known], self.dice[known]
+        if not len(dice):
+            return
+        if min(np.ptp(confidence), np.ptp(dice)) > 0:
             state.metrics["confidence_correlation"] = float(spearmanr(confidence, dice).statistic)
-        if len(dice):
-            state.metrics["dice_least_certain"] = of_least_certain(confidence, dice)
-        if self.known is not None and len(dice):
+        state.metrics["dice_least_certain"] = of_least_certain(confidence, dice)
+        if self.known is not None:
             expected = self.known(self.confidence)
             state.metric_details["expected_dice"] = torch.tensor(expected)
-            state.metrics["expected_dice"] = float(expected[has_mask].mean())
-            state.metrics["expected_dice_error"] = float(np.abs(expected[has_mask] - dice).mean())
+            state.metrics["expected_dice"] = float(expected[known].mean())
+            state.metrics["expected_dice_error"] = float(np.abs(expected[known] - dice).mean())
 
-    def require_kept_back(self, split: str) -> None:
-        """Refuse, before anything is evaluated, images of the training and of the test.
+    def require_kept_back(self, split: str, reports: str = "own") -> None:
+        """Refuse, before anything is evaluated, what gives no line to answer by.
 
         Raises:
-            ValueError: the split was not kept back for this.
+            ValueError: the images are of the training or of the test, or the reports not their own.
         """
         if split != "validation":
             raise ValueError(f"split: {split!r} is no split that was kept back for this; pass --split validation")
+        if reports != "own":
+            raise ValueError(f"reports: {reports!r} are not the images' own; leave it out")
         self.fitting = True
 
     def fit(self) -> None:
         """Write the line through the images that the evaluation saw; what is there stays if it fails.
 
         Raises:
-            ValueError: there are too few, or it does not rise.
+            ValueError: there is none.
         """
         known = save_fit(
             "expected Dice", file_of(self.weights),

@@ -12,6 +12,8 @@ from scipy.spatial.distance import cdist
 
 from common.images.dicom import pixel_spacing
 
+MOST = 100  # nodules that are listed: more are specks
+
 
 class Finding(NamedTuple):
     """What a network says of one image.
@@ -76,24 +78,26 @@ def confidence_of(mask: np.ndarray, probabilities: np.ndarray) -> float | None:
 
 
 def nodules_of(mask: np.ndarray, probabilities: np.ndarray) -> list[dict[str, Any]]:
-    """Each connected piece of ``mask`` (H, W), the largest first: ``box``, ``area_share`` and ``confidence``.
+    """``box``, ``area_share`` and ``confidence`` of each connected piece of ``mask`` (H, W), the largest first.
 
-    ``box`` is x1, y1, x2, y2 in pixels, ``confidence`` the mean of the piece's ``probabilities`` (H, W).
+    At most :data:`MOST` pieces. ``box`` is x1, y1, x2, y2 in pixels, ``confidence`` the mean of the piece's
+    ``probabilities`` (H, W).
     """
     pieces, count = label(mask, structure=np.ones((3, 3)))
     if not count:
         return []
-    numbers = range(1, count + 1)
-    confidences, sizes = mean(probabilities, pieces, numbers), np.bincount(pieces.ravel())[1:]
-    nodules = [
+    sizes, boxes = np.bincount(pieces.ravel())[1:], find_objects(pieces)
+    numbers = np.argsort(-sizes, kind="stable")[:MOST] + 1
+    confidences = mean(probabilities, pieces, numbers)
+    return [
         {
             "box": [columns.start, rows.start, columns.stop, rows.stop],
-            "area_share": round(float(size) / mask.size, 6),
+            "area_share": float(sizes[number - 1]) / mask.size,
             "confidence": round(float(confidence), 4),
         }
-        for (rows, columns), size, confidence in zip(find_objects(pieces), sizes, confidences, strict=True)
+        for number, confidence in zip(numbers, confidences, strict=True)
+        for rows, columns in [boxes[number - 1]]
     ]
-    return sorted(nodules, key=lambda nodule: -nodule["area_share"])
 
 
 def box_size(box: np.ndarray, image: str) -> dict[str, float]:

@@ -107,8 +107,9 @@ class Segmentation(Result):
         probability: of each pixel, float (H, W) in [0, 1]; the mask is where it is above 0.5.
         area_share: of the image, in [0, 1].
         confidence: in [0, 1], to rank images by (:func:`common.results.findings.confidence_of`); None of an empty mask.
-        expected_dice: the mean Dice of masks with this confidence (:mod:`common.results.expected_dice`); None where
-            nothing was fitted to tell it by.
+        expected_dice: the mean Dice of masks with this confidence (:mod:`common.results.expected_dice`); None of an
+            empty mask, of an image unlike the training's, of a doubted report, and where nothing was fitted.
+        nodules: the outlined pieces, the largest first: box, share of the image, mean probability of its pixels.
         size_mm: area (mm^2), long and short axis of the largest piece (mm); empty where the file tells no pixel size.
         keywords: words of the report that are about this image.
         sentence: of the report, that is about this image; None without a report.
@@ -123,6 +124,7 @@ class Segmentation(Result):
     confidence: float | None
     size_mm: Mapping[str, float]
     expected_dice: float | None = None
+    nodules: Sequence[Mapping[str, Any]] = ()
     keywords: Sequence[str] = ()
     sentence: str | None = None
     report_fit: float | None = None

@@ -45,9 +45,11 @@ def prediction_files(
     def show(name: str, item: dict, data: dict) -> Shown:
         grey, mask = np.asarray(to_grey(open_image(name))), rows_first_mask(item["pred"])
         sizes, prob_map = measured(name, mask), rows_first(item["prob_map"])
-        certain, values = certainty(mask, prob_map, expected)
+        described = describe(data["report"], item, tokenizer, max_length, known)
+        doubted = "report_doubt" in described
+        certain, values = certainty(mask, prob_map, None if doubted else expected)
         entry = {
-            **describe(data["report"], item, tokenizer, max_length, known),
+            **described,
             **sizes,
             **certain,
             **truth_named(data),
@@ -61,7 +63,7 @@ def prediction_files(
         if probabilities:
             pictures["probability"] = partial(probability_picture, prob_map)
         attention = [_attention_of(word, item["attention"])[None] for word in entry["words"]]
-        finding = Finding(sizes | values, mask=mask, doubted="report_doubt" in entry)
+        finding = Finding(sizes | values, mask=mask, doubted=doubted)
         return Shown(entry, pictures, [finding], probabilities=prob_map, attention=attention)
 
     title = "AKE-SSFA: thyroid nodules, guided by the report"
