@@ -15,6 +15,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -120,6 +121,10 @@ def write_files(studies: Path, folder: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (240, 320)).astype(np.uint8)
     Image.fromarray(noise).save(folder / "noise.png")
     Image.fromarray(load_sample_image("flower.jpg")).save(folder / "flower.png")
+    with suppress(ImportError):  # of the server's environment alone
+        from skimage.data import cat
+
+        Image.fromarray(cat()).save(folder / "cat.png")
 
 
 def write_dicom(picture: Image.Image, path: Path, *, millimetres: float) -> None:

@@ -40,12 +40,13 @@ def test_an_empty_mask_costs_the_diagonal_and_two_agree():
     assert hausdorff95(empty, empty).item() == 0
 
 
-def test_surface_dice_counts_what_is_within_two_pixels_and_empty_masks():
-    assert surface_dice(square(4), square(4)).item() == 1 == surface_dice(square(4), square(5)).item()
-    assert 0 < surface_dice(square(4), square(9)).item() < 0.6
+def test_surface_dice_counts_what_is_within_its_tolerance_and_empty_masks():
+    assert surface_dice(square(4), square(4), 1).item() == 1 == surface_dice(square(4), square(6), 2).item()
+    assert surface_dice(square(4), square(5), 1).item() == 1 > surface_dice(square(4), square(6), 1).item()
+    assert 0 < surface_dice(square(4), square(9), 2).item() < 0.6
     empty = torch.zeros(1, 1, 32, 24)
-    assert surface_dice(empty, empty).item() == 1
-    assert surface_dice(empty, square(4)).item() == surface_dice(square(4), empty).item() == 0
+    assert surface_dice(empty, empty, 2).item() == 1
+    assert surface_dice(empty, square(4), 2).item() == surface_dice(square(4), empty, 2).item() == 0
 
 
 def test_nodules_are_counted_one_by_one():
@@ -86,7 +87,9 @@ def test_the_evaluations_metrics_are_those_of_all_images():
         metric.attach(engine, name)
     pairs = [(square(4), square(4)), (square(4), square(20))]
     for prediction, truth in pairs:
-        for name in ("nsd", "nodule_sensitivity", "false_positives"):
+        for name in ("nsd", "nsd_1px", "nodule_sensitivity", "false_positives"):
             metrics[name].update(([prediction[0]], [truth[0]]))
-    assert metrics["nsd"].compute() == pytest.approx(np.mean([surface_dice(*pair).item() for pair in pairs]))
+    for name, tolerance in (("nsd", 2), ("nsd_1px", 1)):
+        expected = np.mean([surface_dice(*pair, tolerance).item() for pair in pairs])
+        assert metrics[name].compute() == pytest.approx(expected)
     assert metrics["nodule_sensitivity"].compute() == 0.5 == metrics["false_positives"].compute()

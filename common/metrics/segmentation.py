@@ -14,7 +14,7 @@ from scipy.ndimage import label as components
 from common.cli.verbose import hush
 
 hush(messages=[".*always_return_as_numpy"])  # MONAI's own calls use what it deprecates
-TOLERANCE = 2.0  # pixels of the network's input, within which a border is where it should be
+TOLERANCES = {"nsd": 2.0, "nsd_1px": 1.0}  # pixels of the network's input, within which a border is where it should be
 MATCHED = 0.5  # IoU of a predicted piece with the nodule that it finds
 
 
@@ -51,20 +51,24 @@ def Hausdorff95(*, output_transform: Callable, save_details: bool = True) -> Ign
     )
 
 
-def surface_dice(prediction: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Normalised surface distance at :data:`TOLERANCE` pixels, (B, C) in [0, 1], of binary masks (B, C, H, W).
+def surface_dice(prediction: torch.Tensor, truth: torch.Tensor, tolerance: float) -> torch.Tensor:
+    """Normalised surface distance at ``tolerance`` pixels, (B, C) in [0, 1], of binary masks (B, C, H, W).
 
     Two empty masks agree: 1; one empty mask gives 0 (Nikolov et al. 2021, as MONAI has it).
     """
-    classes = [TOLERANCE] * truth.shape[1]
+    classes = [tolerance] * truth.shape[1]
     values = compute_surface_dice(prediction, truth, class_thresholds=classes, include_background=True)
     empty = ((prediction > 0).flatten(2).any(2) | (truth > 0).flatten(2).any(2)).logical_not()
     return torch.where(empty, torch.ones_like(values), torch.nan_to_num(values, nan=0.0))
 
 
 class _SurfaceDice(CumulativeIterationMetric):
+    def __init__(self, tolerance: float) -> None:
+        super().__init__()
+        self.tolerance = tolerance
+
     def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
-        return surface_dice(y_pred, y)
+        return surface_dice(y_pred, y, self.tolerance)
 
     def aggregate(self) -> torch.Tensor:  # type: ignore[override]
         return self.get_buffer().mean()
@@ -124,8 +128,8 @@ def masks_of_logits(*, keys: str | Sequence[str]) -> Compose:
 
 
 def mask_metrics(*, without: Sequence[str] = ()) -> dict[str, IgniteMetricHandler]:
-    """IoU, HD95, NSD, precision and recall of ``pred`` against ``label``, :func:`nodule_metrics`, and Dice of other
-    predictions.
+    """IoU, HD95, NSD at two pixels and at one, precision and recall of ``pred`` against ``label``, and
+    :func:`nodule_metrics`; Dice of other predictions.
 
     Args:
         without: names of the other predictions after ``pred_``, such as "without_report".
@@ -133,7 +137,8 @@ def mask_metrics(*, without: Sequence[str] = ()) -> dict[str, IgniteMetricHandle
     transform = from_engine(["pred", "label"])
     metrics: dict[str, IgniteMetricHandler] = {f"dice_{name}": mean_dice(f"pred_{name}") for name in without}
     metrics |= {"iou": MeanIoUHandler(output_transform=transform), "hd95": Hausdorff95(output_transform=transform)}
-    metrics["nsd"] = IgniteMetricHandler(metric_fn=_SurfaceDice(), output_transform=transform, save_details=True)
+    for name, tolerance in TOLERANCES.items():
+        metrics[name] = IgniteMetricHandler(metric_fn=_SurfaceDice(tolerance), output_transform=transform)
     for name, known in (("precision", "precision"), ("recall", "sensitivity")):
         metrics[name] = ConfusionMatrix(metric_name=known, save_details=False, output_transform=transform)
     return metrics | nodule_metrics(transform)

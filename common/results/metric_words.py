@@ -24,6 +24,7 @@ WORDS = {
     "iou": Words("IoU", "shared area over the area of both outlines"),
     "hd95": Words("HD95", "95th percentile of the borders' distance, in pixels of the network's input", "lower"),
     "nsd": Words("Surface Dice", "share of both borders that lie within two pixels of each other"),
+    "nsd_1px": Words("Surface Dice, one pixel", "the same within one pixel"),
     "confidence_correlation": Words("Confidence ranks masks", "Spearman's correlation with the Dice"),
     "dice_least_certain": Words("Dice of the least certain", "of the fifth of the masks with the lowest confidence"),
     "expected_dice": Words("Expected Dice", "the Dice that masks as sure have in the mean, of outlined images", ""),
