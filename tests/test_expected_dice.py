@@ -1,6 +1,5 @@
 """The Dice that a mask can be expected to have: fitted to images kept back, told of masks like those."""
 
-import functools
 import json
 import math
 import shutil
@@ -134,11 +133,16 @@ def test_dicom_has_it(tmp_path):
     assert any("Expected Dice of the outline" in str(read(tmp_path / name)) for name in written.values())
 
 
+def take_any_line():
+    """Of a few images, which show no sure order."""
+    expected_dice.CHANCE, expected_dice.FEWEST = 1.0, 5
+
+
 @pytest.mark.parametrize("bundle", ["akessfa", "clip_tnseg"])
 def test_the_command_fits_what_inference_tells(bundle, tmp_path):
     shutil.copytree(ROOT / "bundles" / bundle / "models", tmp_path / "models")
     weights = tmp_path / "models" / "model.pt"
-    write_synthetic(str(tmp_path / "drawn"), Options(reports=120, size=96, seed=5))
+    write_synthetic(str(tmp_path / "drawn"), Options(reports=40, size=96, seed=5))
     files = [f"bundles/{bundle}/configs/{name}.json" for name in ("train", "evaluate")]
     given = ["--ckpt_dir", tmp_path / "models", "--dataset_dir", tmp_path / "drawn", "--output_dir", tmp_path / "out"]
     file_of(weights).write_text("{")
@@ -149,8 +153,7 @@ def test_the_command_fits_what_inference_tells(bundle, tmp_path):
     fitting = ["run", "--run_id", "fit_dice", "--config_file", str(files), *given]
     refused = monai_bundle(*fitting)
     assert refused.returncode != 0 and "pass --split validation" in refused.stderr
-    certain = functools.partial(setattr, expected_dice, "CHANCE", 1.0)  # these few images show no sure order
-    done = checked(monai_bundle(*fitting, "--split", "validation", before=certain), 0)
+    done = checked(monai_bundle(*fitting, "--split", "validation", before=take_any_line), 0)
     known = read_expected_dice(str(weights))
     assert f"by {known.images} images kept back" in done.stdout + done.stderr
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
