@@ -35,7 +35,7 @@ CALLS = (
     ("A DICOM file", "/infer/akessfa?output=json", ["-F", "file=@ultrasound.dcm", "-F", f"params={REPORT}"]),
     ("Noise, which no answer fits", "/infer/hfcn?output=json", ["-F", "file=@noise.png"]),
     ("A photograph", "/infer/clip_tnseg?output=json", ["-F", "file=@flower.png"]),
-    ("A cat", "/infer/akessfa?output=json", ["-F", "file=@cat.png", "-F", f"params={REPORT}"]),
+    ("A cat", "/infer/hfcn?output=json", ["-F", "file=@cat.png"]),
     ("Without the report that is needed", "/infer/akessfa?image=thyroid0&output=json", ["-X", "POST"]),
     ("No such image", "/infer/hfcn?image=nothing&output=json", ["-X", "POST"]),
     ("A path in place of a name", "/infer/hfcn?image=../../etc/passwd", ["-X", "POST"]),
