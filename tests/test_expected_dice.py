@@ -90,7 +90,7 @@ def test_an_evaluation_tells_how_well_confidence_tells_the_dice(tmp_path):
     engine = SimpleNamespace(state=SimpleNamespace(output=items, metrics={}, metric_details=details))
     handler = MaskConfidence(weights=str(weights))
     handler._begin()
-    handler._measure(engine)
+    handler._collect(engine)
     handler._tell(engine)
     confidence, dice = np.array([2 * 0.9 / 1.9, 2 * 0.7 / 1.7]), np.array([2 * 3 / 7, 2 * 1 / 5])
     assert details["confidence"][:2].numpy() == pytest.approx(confidence, abs=1e-4) and details["confidence"][2].isnan()
@@ -102,7 +102,7 @@ def test_an_evaluation_tells_how_well_confidence_tells_the_dice(tmp_path):
     }
     for split, reports in (("test", "own"), ("train", "own"), ("validation", "wrong")):
         with pytest.raises(ValueError, match=r"^(split|reports): "):
-            handler.require_kept_back(split, reports)
+            handler.require_own(split, reports)
 
 
 def test_nothing_is_expected_where_the_report_is_doubted(tmp_path):

@@ -7,13 +7,16 @@ import logging
 from collections.abc import Callable, Mapping
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+from ignite.engine import Engine, Events
 
 from common.cli.atomic import write_json
 from common.cli.trained import digest_of
 from common.engine.distributed import is_first
 
 logger = logging.getLogger(__name__)
+Fitted = TypeVar("Fitted")
 
 
 def save_numbers(path: Path, numbers: Mapping[str, float], *, weights: str) -> None:
@@ -37,14 +40,20 @@ def save_fit(what: str, path: Path, fit: Callable[[], Any], *, weights: str) -> 
     return fitted
 
 
-def read_numbers(
-    path: Path, *, weights: str, anew: str, valid: Callable[[dict[str, float]], bool]
-) -> dict[str, float] | None:
+def read_fit(
+    kind: Callable[..., Fitted],
+    path: Path,
+    *,
+    weights: str,
+    anew: str,
+    valid: Callable[[Fitted], bool] = lambda _: True,
+) -> Fitted | None:
     """What ``path`` holds of ``weights``; None where it is not there, or of other weights, with a warning.
 
     Args:
+        kind: a named tuple of numbers.
         anew: how the file is made.
-        valid: whether numbers can be what it holds.
+        valid: whether it can be.
 
     Raises:
         ValueError: the file is damaged.
@@ -55,7 +64,8 @@ def read_numbers(
         content = json.loads(path.read_text(encoding="utf-8"))
         digest = content.pop("weights")
         whole = all(isinstance(value, int | float) and isfinite(value) for value in content.values())
-        whole = whole and valid(content)
+        fitted = kind(**content)
+        whole = whole and valid(fitted)
     except (ValueError, TypeError, KeyError, AttributeError):
         whole = False
     if not whole:
@@ -63,4 +73,50 @@ def read_numbers(
     if digest != digest_of(Path(weights)):
         logger.warning("%s belongs to other weights and is not used; make it anew: %s", path, anew)
         return None
-    return content
+    return fitted
+
+
+class FittedHandler(Generic[Fitted]):
+    """Handler of an evaluation: it collects from each batch and tells at the end, by what was fitted to ``weights``.
+
+    Args:
+        weights: file of the network.
+        read: what was fitted to it.
+
+    Attributes:
+        known: that; None where there is none, or it is being fitted.
+        current: what :meth:`_collect` collected, on this process.
+    """
+
+    def __init__(self, *, weights: str, read: Callable[[str], Fitted | None]) -> None:
+        self.weights, self.read, self.fitting = weights, read, False
+        self.known: Fitted | None = None
+        self.current: list[Any] = []
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, lambda _: self._begin())
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.COMPLETED, self._tell)
+
+    def _begin(self) -> None:
+        """Read before anything is evaluated: a damaged file ends an evaluation that did nothing yet."""
+        self.current.clear()
+        self.known = None if self.fitting else self.read(self.weights)
+
+    def _collect(self, engine: Engine) -> None:
+        raise NotImplementedError
+
+    def _tell(self, engine: Engine) -> None:
+        raise NotImplementedError
+
+    def require_own(self, split: str, reports: str = "own") -> None:
+        """Refuse, before anything is evaluated, images that were not kept back for this, and reports of others.
+
+        Raises:
+            ValueError: the split is another than validation, or the reports are not the images' own.
+        """
+        if split != "validation":
+            raise ValueError(f"split: {split!r} is no split that was kept back for this; pass --split validation")
+        if reports != "own":
+            raise ValueError(f"reports: {reports!r} are not the images' own; leave it out")
+        self.fitting = True

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from ignite.engine import Engine, Events
+from ignite.engine import Engine
 
-from common.engine.beside_weights import read_numbers, save_fit
+from common.engine.beside_weights import FittedHandler, read_fit, save_fit
 from common.engine.distributed import gather
 from common.metrics.classification import calibration_error, of_least_certain
 from common.metrics.entities import organ_of
@@ -70,11 +70,9 @@ def read_calibration(weights: str) -> SentenceCalibration | None:
     Raises:
         ValueError: the file is damaged.
     """
-    names = set(SentenceCalibration._fields)
-    numbers = read_numbers(
-        file_of(weights), weights=weights, anew=ANEW, valid=lambda known: known.keys() == names and known["slope"] > 0
+    return read_fit(
+        SentenceCalibration, file_of(weights), weights=weights, anew=ANEW, valid=lambda known: known.slope > 0
     )
-    return None if numbers is None else SentenceCalibration(**numbers)  # type: ignore[arg-type]
 
 
 def mark_doubtful(entry: dict[str, Any], calibration: SentenceCalibration | None) -> None:
@@ -88,7 +86,7 @@ def mark_doubtful(entry: dict[str, Any], calibration: SentenceCalibration | None
                 sentence["doubtful"] = True
 
 
-class SentenceMetrics:
+class SentenceMetrics(FittedHandler[SentenceCalibration]):
     """Handler of the evaluation: how many sentences that state or deny something are right, and how well that is known.
 
     ``sentences_right``, a share, and ``sentences_right_least_certain`` of the fifth with the lowest probability;
@@ -100,30 +98,18 @@ class SentenceMetrics:
     """
 
     def __init__(self, *, tokenizer: SentenceTokenizer, weights: str, organ: str) -> None:
-        self.tokenizer, self.weights, self.organ = tokenizer, weights, organ
-        self.fitting = False
-        self.known: SentenceCalibration | None = None
-        self.cases: list[tuple[str, list[tuple[str, float]]]] = []
+        super().__init__(weights=weights, read=read_calibration)
+        self.tokenizer, self.organ = tokenizer, organ
         self.right, self.prob = np.zeros(0), np.zeros(0)
-
-    def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.STARTED, lambda _: self._begin())
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
-        engine.add_event_handler(Events.COMPLETED, self._tell)
-
-    def _begin(self) -> None:
-        """Read the calibration before anything is evaluated: a damaged file ends an evaluation that did nothing yet."""
-        self.cases.clear()
-        self.known = None if self.fitting else read_calibration(self.weights)
 
     def _collect(self, engine: Engine) -> None:
         items: list[dict] = engine.state.output  # type: ignore[assignment]
         for item in items:
             parts = [(part.text, part.probability) for part in parts_of(item, self.tokenizer)]
-            self.cases.append((item["report"], parts))
+            self.current.append((item["report"], parts))
 
     def _tell(self, engine: Engine) -> None:
-        cases = gather(self.cases)
+        cases = gather(self.current)
         references = [reference for reference, _ in cases]
         organ = (organ_of(references) or "thyroid") if self.organ == "auto" else self.organ
         told = [

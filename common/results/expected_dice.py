@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Engine
 from monai.metrics import compute_dice
 from scipy.stats import linregress, spearmanr
 
-from common.engine.beside_weights import read_numbers, save_fit
+from common.engine.beside_weights import FittedHandler, read_fit, save_fit
 from common.engine.distributed import gather
 from common.metrics.classification import of_least_certain
 from common.results.findings import confidence_of, nodules_of
@@ -77,13 +77,10 @@ def read_expected_dice(weights: str) -> ExpectedDice | None:
     Raises:
         ValueError: the file is damaged.
     """
-    numbers = read_numbers(file_of(weights), weights=weights, anew=ANEW, valid=_can_be)
-    return None if numbers is None else ExpectedDice(**numbers)  # type: ignore[arg-type]
-
-
-def _can_be(numbers: dict[str, float]) -> bool:
-    known = ExpectedDice(**numbers)  # type: ignore[arg-type]
-    return known.slope > 0 and known.low <= known.high
+    return read_fit(
+        ExpectedDice, file_of(weights), weights=weights, anew=ANEW,
+        valid=lambda known: known.slope > 0 and known.low <= known.high,
+    )  # fmt: skip
 
 
 def certainty(
@@ -100,7 +97,7 @@ def certainty(
     return {"confidence": confidence, **expected, "nodules": nodules_of(mask, probabilities)}, expected
 
 
-class MaskConfidence:
+class MaskConfidence(FittedHandler[ExpectedDice]):
     """Handler of the evaluation: the confidence of each mask, and how well it tells the mask's Dice.
 
     Columns ``confidence`` and, where the line beside ``weights`` is known, ``expected_dice`` of ``per_case.csv``;
@@ -111,22 +108,10 @@ class MaskConfidence:
     """
 
     def __init__(self, *, weights: str) -> None:
-        self.weights, self.fitting = weights, False
-        self.known: ExpectedDice | None = None
-        self.current: list[tuple[float, float]] = []
+        super().__init__(weights=weights, read=read_expected_dice)
         self.confidence, self.dice = np.zeros(0), np.zeros(0)
 
-    def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.STARTED, lambda _: self._begin())
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._measure)
-        engine.add_event_handler(Events.COMPLETED, self._tell)
-
-    def _begin(self) -> None:
-        """Read the line before anything is evaluated: a damaged file ends an evaluation that did nothing yet."""
-        self.current.clear()
-        self.known = None if self.fitting else read_expected_dice(self.weights)
-
-    def _measure(self, engine: Engine) -> None:
+    def _collect(self, engine: Engine) -> None:
         items: list[Mapping[str, torch.Tensor]] = engine.state.output  # type: ignore[assignment]
         for item in items:
             mask, probabilities = (item[key][0].cpu().numpy() for key in ("pred", "prob_map"))
@@ -150,18 +135,6 @@ class MaskConfidence:
             state.metric_details["expected_dice"] = torch.tensor(expected)
             state.metrics["expected_dice"] = float(expected[known].mean())
             state.metrics["expected_dice_error"] = float(np.abs(expected[known] - dice).mean())
-
-    def require_kept_back(self, split: str, reports: str = "own") -> None:
-        """Refuse, before anything is evaluated, what gives no line to answer by.
-
-        Raises:
-            ValueError: the images are of the training or of the test, or the reports not their own.
-        """
-        if split != "validation":
-            raise ValueError(f"split: {split!r} is no split that was kept back for this; pass --split validation")
-        if reports != "own":
-            raise ValueError(f"reports: {reports!r} are not the images' own; leave it out")
-        self.fitting = True
 
     def fit(self) -> None:
         """Write the line through the images that the evaluation saw; what is there stays if it fails.

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from ignite.engine import Engine, Events
+from ignite.engine import Engine
 
-from common.engine.beside_weights import read_numbers, save_fit
+from common.engine.beside_weights import FittedHandler, read_fit, save_fit
 from common.engine.distributed import gather
 
 logger = logging.getLogger(__name__)
@@ -55,32 +55,18 @@ def read_report_fit(weights: str) -> ReportFit | None:
     Raises:
         ValueError: the file is damaged.
     """
-    names = set(ReportFit._fields)
-    numbers = read_numbers(file_of(weights), weights=weights, anew=ANEW, valid=lambda known: known.keys() == names)
-    return None if numbers is None else ReportFit(**numbers)  # type: ignore[arg-type]
+    return read_fit(ReportFit, file_of(weights), weights=weights, anew=ANEW)
 
 
-class ReportFits:
+class ReportFits(FittedHandler[ReportFit]):
     """Handler of the evaluation: how well the reports fit, ``report_fit``, and the share doubted, ``report_doubted``.
 
     Images without a report count for neither; ``report_doubted`` is there where the limit beside ``weights`` is known.
     """
 
     def __init__(self, *, weights: str) -> None:
-        self.weights, self.fitting = weights, False
-        self.known: ReportFit | None = None
-        self.current: list[float] = []
+        super().__init__(weights=weights, read=read_report_fit)
         self.fits = np.zeros(0)
-
-    def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.STARTED, lambda _: self._begin())
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
-        engine.add_event_handler(Events.COMPLETED, self._tell)
-
-    def _begin(self) -> None:
-        """Read the limit before anything is evaluated: a damaged file ends an evaluation that did nothing yet."""
-        self.current.clear()
-        self.known = None if self.fitting else read_report_fit(self.weights)
 
     def _collect(self, engine: Engine) -> None:
         items: list[dict] = engine.state.output  # type: ignore[assignment]
@@ -92,18 +78,6 @@ class ReportFits:
             engine.state.metrics["report_fit"] = float(self.fits.mean())
             if self.known is not None:
                 engine.state.metrics["report_doubted"] = float((self.fits < self.known.limit).mean())
-
-    def require_own(self, split: str, reports: str) -> None:
-        """Refuse, before anything is evaluated, what gives no limit.
-
-        Raises:
-            ValueError: the images are not kept back, or of the test, or the reports not their own.
-        """
-        if split != "validation":
-            raise ValueError(f"split: {split!r} is no split that was kept back for this; pass --split validation")
-        if reports != "own":
-            raise ValueError(f"reports: {reports!r} are not the images' own; leave it out")
-        self.fitting = True
 
     def fit(self) -> None:
         """Write the limit of the reports that the evaluation saw; what is there stays if it fails.

@@ -17,7 +17,7 @@ from ignite import distributed as idist
 from ignite.engine import Engine, Events
 from monai.data import DataLoader
 
-from common.engine.beside_weights import read_numbers, save_fit
+from common.engine.beside_weights import read_fit, save_fit
 from common.metrics.classification import classification_metrics, of_least_certain
 from common.metrics.intervals import area_interval
 from common.metrics.platt import Platt
@@ -169,12 +169,10 @@ def read_calibration(weights: str) -> Calibration | None:
     Raises:
         ValueError: the file is damaged.
     """
-    numbers = read_numbers(file_of(weights), weights=weights, anew=ANEW, valid=_can_be)
-    return None if numbers is None else Calibration(**numbers)  # type: ignore[arg-type]
+    return read_fit(Calibration, file_of(weights), weights=weights, anew=ANEW, valid=_can_be)
 
 
-def _can_be(numbers: dict[str, float]) -> bool:
-    known = Calibration(**numbers)  # type: ignore[arg-type]
+def _can_be(known: Calibration) -> bool:
     return known.slope > 0 and 0 <= known.low <= known.high <= 1
 
 
