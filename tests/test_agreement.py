@@ -26,6 +26,9 @@ def entry(*sentences, **boxes):
         ("There is no pleural effusion.", {}, [], [], []),
         ("There is no pleural effusion.", {"Pleural effusion": 0.8}, [], ["Pleural effusion"], []),
         ("There is no pleural effusion.", {"Pleural effusion": SURE - 0.1}, [], [], []),
+        ("A small right pleural effusion and no pneumothorax.", {"Pleural effusion": 0.9}, [], [], []),
+        ("Consolidation is not excluded; a left pleural effusion.", {}, ["Consolidation", "Pleural effusion"], [], []),
+        ("The heart is not enlarged.", {"Cardiomegaly": 0.9}, [], ["Cardiomegaly"], []),
         ("The heart is normal.", {"Nodule/Mass": 0.8, "Pleural effusion": 0.2}, [], [], ["Nodule/Mass"]),
         ("A consolidation on the left.", {"Infiltration": 0.9}, [], [], []),  # opacities are one
         ("There is a pneumothorax.", {}, [], [], []),  # which this detector does not know

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from d2rnet.report.metrics import LesionMetrics, Named, named_lesions, side_of
+from d2rnet.report.lesion_names import Named, named_lesions, side_of
+from d2rnet.report.metrics import LesionMetrics
 
 from common.synthetic.chest import FOUND, NORMAL
 
@@ -18,6 +19,25 @@ def test_what_is_denied_is_not_named():
     assert not named_lesions(" ".join(text for texts in NORMAL.values() for text in texts))
     both = named_lesions("No effusion. There are bilateral nodules in the right and left lung.")
     assert both == {Named("Nodule/Mass", "right"), Named("Nodule/Mass", "left")}
+
+
+@pytest.mark.parametrize(
+    ("sentence", "stated"),
+    [
+        ("There is a small right pleural effusion and no left pneumothorax.", {("Pleural effusion", "right")}),
+        ("Pneumonia is not excluded; a left pleural effusion is present.", {("Pleural effusion", "left")}),
+        ("No pneumothorax, but a nodule on the left.", {("Nodule/Mass", "left")}),
+        ("There may be a consolidation in the right lower lobe.", {("Consolidation", "right")}),
+        ("The heart is mildly enlarged without edema.", {("Cardiomegaly", "")}),
+        ("The heart is not enlarged.", set()),
+        ("Pneumothorax: none.", set()),
+        ("A massive left effusion.", {("Pleural effusion", "left")}),
+        ("Two masses.", {("Nodule/Mass", "")}),
+        ("Fractures of the left sixth rib are seen, no effusion.", {("Rib fracture", "left")}),
+    ],
+)
+def test_a_denial_holds_for_what_it_denies(sentence, stated):
+    assert named_lesions(sentence) == {Named(*lesion) for lesion in stated}
 
 
 def test_the_patients_right_is_the_images_left():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -20,6 +20,7 @@ from common.metrics.observations import in_sentences
 
 Entities = dict[str, list[str]]
 _RANK = {ABSENT: 1, UNCERTAIN: 2, PRESENT: 3}
+_NOT = re.compile(r"\b(?:not|no)\b")
 _CHINESE = re.compile(r"[\u4e00-\u9fff]")
 _CLAUSE = re.compile(r"[^。；;！!，,.\n但而]+")
 _SEEN = "见|探及|探测到|探到|显示|发现|检出|检测到|触及|扫及|查见|及|提示|出现|闻及|引出|测及|记录到|测到"
@@ -47,8 +48,7 @@ def statuses(report: str, entities: Entities) -> dict[str, str]:
     best: dict[str, str] = {}
     for name, found in mentions(report, entities):
         status = found if name in FINDINGS else PRESENT
-        if _RANK[status] > _RANK.get(best.get(name, ""), 0):
-            best[name] = status
+        best[name] = max(status, best.get(name, status), key=_RANK.__getitem__)
     return {name: best[name] for name in entities if name in best}
 
 
@@ -82,7 +82,33 @@ def _english(report: str, entities: Entities) -> Iterator[tuple[str, str]]:
     stand_in = {word: f"entityx{chr(97 + index // 26)}{chr(97 + index % 26)}" for index, word in enumerate(words)}
     meant = {stand_in[word]: tuple(n for n, of in entities.items() if any(map(word.startswith, of))) for word in words}
     text = _any_of(words).sub(lambda match: f"{stand_in[match['word']]} ", in_sentences(report).lower())
-    lexicon = _lexicon(tuple(meant.items()))
+    return _asserted(text, tuple(meant.items()))
+
+
+def phrase_statuses(report: str, phrases: Mapping[str, str]) -> dict[str, str]:
+    """As :func:`statuses`, of an English report and of findings that ``phrases``, patterns in lower case, name.
+
+    A phrase counts to the end of its last word; a "not" within it denies it ("heart is not enlarged").
+    """
+    tokens = {f"phrase{chr(97 + index // 26)}{chr(97 + index % 26)}": name for index, name in enumerate(phrases)}
+    named = _any_phrase(tuple(zip(tokens, phrases.values(), strict=True)))
+    text = named.sub(
+        lambda match: f"{'no ' if _NOT.search(match[0]) else ''}{match.lastgroup} ", in_sentences(report).lower()
+    )
+    best: dict[str, str] = {}
+    for name, status in _asserted(text, tuple((token, (name,)) for token, name in tokens.items())):
+        best[name] = max(status, best.get(name, status), key=_RANK.__getitem__)
+    return best
+
+
+@lru_cache
+def _any_phrase(patterns: tuple[tuple[str, str], ...]) -> re.Pattern[str]:
+    return re.compile("|".join(rf"(?P<{token}>(?:{pattern})[a-z]*)" for token, pattern in patterns))
+
+
+def _asserted(text: str, meant: tuple[tuple[str, tuple[str, ...]], ...]) -> Iterator[tuple[str, str]]:
+    """Each mention of a word of ``meant`` in ``text``: what it names, and its status."""
+    lexicon = _lexicon(meant)
     for sentence in sentences(text, lexicon):
         for mention in assertions(lexicon.entries(sentence)):
             yield from ((name, mention.status) for name in mention.entry.names)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
-from .metrics import DENIED, PHRASES, named_lesions
+from common.metrics.assertion import ABSENT
+
+from .lesion_names import PHRASES, lesion_statuses
 
 SURE = 0.5  # score from which on a box counts
 ALIKE = {"Atelectasis", "Consolidation", "Edema", "ILD", "Infiltration", "Lung Opacity", "Pulmonary fibrosis"}
@@ -18,7 +19,7 @@ def mark_disagreements(entry: dict[str, Any], labels: Sequence[str]) -> None:
     Each sentence gets ``stated``, lesions that it states. Of boxes with a score of :data:`SURE` it gets ``unseen``,
     what it states and no box shows, and ``denied_but_seen``, lesions that it denies and a box shows; the entry gets
     ``unreported``, lesions of boxes that no sentence speaks of. Opacities (:data:`ALIKE`) are one.
-    English reports; lesions of ``metrics.PHRASES``.
+    English reports; lesions of ``lesion_names.PHRASES``.
 
     Args:
         labels: that the detector knows; of others it says nothing.
@@ -27,18 +28,14 @@ def mark_disagreements(entry: dict[str, Any], labels: Sequence[str]) -> None:
     boxed = {box["label"] for box in entry["boxes"] if box["label"] in PHRASES and box["score"] >= SURE}
     shown, spoken_of = {_kind(label) for label in boxed}, set[str]()
     for sentence in entry["sentences"]:
-        stated = {lesion.label for lesion in named_lesions(sentence["text"])}
-        denied = _denied(sentence["text"])
+        statuses = lesion_statuses(sentence["text"])
+        denied = {label for label, status in statuses.items() if status == ABSENT}
+        stated = statuses.keys() - denied
         sentence["stated"] = sorted(stated)
         sentence["unseen"] = sorted(label for label in stated if _kind(label) in known - shown)
         sentence["denied_but_seen"] = sorted(label for label in denied if _kind(label) in shown)
         spoken_of |= {_kind(label) for label in stated | denied}
     entry["unreported"] = sorted(label for label in boxed if _kind(label) not in spoken_of)
-
-
-def _denied(sentence: str) -> set[str]:
-    lower = sentence.lower()
-    return {label for label, phrase in PHRASES.items() if re.search(phrase, lower)} if DENIED.search(lower) else set()
 
 
 def _kind(label: str) -> str:

@@ -20,7 +20,7 @@ from common.datasets.studies import read_studies
 from common.images.files import image_size, open_image, to_grey
 from common.transforms.views import FINER, OPENED
 
-from .metrics import side_of
+from .lesion_names import side_of
 
 logger = logging.getLogger(__name__)
 EXTRAS = ("boxes", "scores", "box_labels", "width", "height")
