@@ -110,6 +110,23 @@ def test_report_without_images_and_unknown_report_are_named(ratn):
         read_dataset(str(ratn), "train")
 
 
+@pytest.mark.parametrize("what", ["reports", "images"])
+def test_what_stands_in_several_splits_is_told(ratn, what, caplog):
+    splits = json.loads((ratn / "splits.json").read_text())
+    reports = json.loads((ratn / "reports.json").read_text())
+    if what == "reports":
+        splits["test"].append(splits["train"][0])
+    else:
+        by_id = {entry["report_id"]: entry for entry in reports}
+        by_id[splits["test"][0]]["images"].append(by_id[splits["train"][0]]["images"][0])
+    (ratn / "splits.json").write_text(json.dumps(splits))
+    (ratn / "reports.json").write_text(json.dumps(reports))
+    for split in ("train", "validation", "test"):
+        caplog.clear()
+        read_dataset(str(ratn), split, check=False)
+        assert any(f"1 {what} stand in several splits, such as " in line for line in caplog.messages)
+
+
 def test_a_path_may_not_leave_the_folder(ratn):
     reports = json.loads((ratn / "reports.json").read_text())
     reports[0]["images"] = ["../../secret.png"]
@@ -185,6 +202,32 @@ def test_tn3k_uses_indices_into_the_numerically_sorted_list(tmp_path):
     (tmp_path / "tn3k-trainval-fold0.json").write_text(json.dumps({"train": [7], "val": []}))
     with pytest.raises(ValueError, match="index 7 of 'train', but there are 3 images"):
         read_tn3k(str(tmp_path), "train")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"train": [0]}, "no lists 'train' and 'val' of indices"),
+        ({"train": [-1], "val": [1]}, "no lists 'train' and 'val' of indices"),
+        ([], "no lists 'train' and 'val' of indices"),
+    ],
+)
+def test_a_bad_fold_file_is_named(tmp_path, content, message):
+    for number in range(2):
+        save(tmp_path / "thyroid-image" / f"{number}.png", np.zeros((40, 60), np.uint8))
+        save(tmp_path / "thyroid-mask" / f"{number}.png", square())
+    (tmp_path / "tg3k-trainval.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=message):
+        read_tg3k(str(tmp_path), "train")
+
+
+def test_frames_of_both_splits_are_told(tmp_path, caplog):
+    for number in range(2):
+        save(tmp_path / "thyroid-image" / f"{number}.png", np.zeros((40, 60), np.uint8))
+        save(tmp_path / "thyroid-mask" / f"{number}.png", square())
+    (tmp_path / "tg3k-trainval.json").write_text(json.dumps({"train": [0, 1], "val": [1]}))
+    read_tg3k(str(tmp_path), "train")
+    assert any("1 images stand in several splits, such as '1'" in line for line in caplog.messages)
 
 
 def test_tg3k_has_no_test_split(tmp_path):

@@ -16,7 +16,7 @@ from contourpy import contour_generator
 
 from common.cli.reading import read_json
 from common.datasets.phrases import phrase_of
-from common.datasets.splits import inside
+from common.datasets.splits import inside, tell_of_leaks
 from common.images.files import open_image, to_grey
 from common.images.masks import read_mask
 
@@ -41,13 +41,21 @@ def read_phrasecut(root: str, split: str) -> list[dict]:
         raise FileNotFoundError(f"dataset_dir: no image_data_split.json in {root!r}; PhraseCut has one")
     if split not in SPLITS:
         raise ValueError(f"split: {split!r} is none of {sorted(SPLITS)}")
-    path = folder / f"refer_{SPLITS[split]}.json"
+    paths = {name: folder / f"refer_{name}.json" for name in SPLITS.values()}
+    own = SPLITS[split]
+    tasks = {name: _tasks(path) for name, path in paths.items() if name == own or path.is_file()}
+    images = {name: [task.get("image_id", "") for task in listed] for name, listed in tasks.items()}
+    tell_of_leaks(images, what="images", where=str(folder))
+    return [_case(folder, paths[own], task) for task in tasks[own]]
+
+
+def _tasks(path: Path) -> list[dict]:
     if not path.is_file():
         raise FileNotFoundError(f"dataset_dir: no file {str(path)!r}; a PhraseCut folder has one for each split")
     tasks = read_json(path, what="dataset_dir")
     if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
         raise ValueError(f"dataset_dir: {str(path)!r} is no list of tasks; PhraseCut has one for each phrase")
-    return [_case(folder, path, task) for task in tasks]
+    return tasks
 
 
 def _case(folder: Path, path: Path, task: dict) -> dict:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from common.cli.reading import cell_of, read_json
-from common.datasets.splits import inside
+from common.datasets.splits import inside, tell_of_leaks
 
 
 def read_ratn(root: str, split: str) -> list[dict]:
@@ -30,6 +30,7 @@ def read_ratn(root: str, split: str) -> list[dict]:
         )
     if split not in splits:
         raise ValueError(f"split: {split!r} is none of {sorted(splits)} in {folder / 'splits.json'}")
+    _tell_of_leaks(splits, reports, folder)
     cases = []
     for report_id in map(str, splits[split]):
         if report_id not in reports:
@@ -40,6 +41,16 @@ def read_ratn(root: str, split: str) -> list[dict]:
             )
         cases += [_case(folder, name, reports[report_id]) for name in reports[report_id]["images"]]
     return cases
+
+
+def _tell_of_leaks(splits: dict[str, list], reports: dict[str, dict], folder: Path) -> None:
+    """Say so where a report, or an image, stands in several splits."""
+    tell_of_leaks(splits, what="reports", where=str(folder / "splits.json"))
+    images = {
+        split: [name for id in ids for name in reports.get(str(id), {}).get("images", ())]
+        for split, ids in splits.items()
+    }
+    tell_of_leaks(images, what="images", where=str(folder / "reports.json"))
 
 
 def _case(folder: Path, name: str, report: dict) -> dict:

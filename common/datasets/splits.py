@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -116,3 +117,20 @@ def require_apart(cases: Iterable[tuple[str, str]], *, where: str) -> None:
             places = f"in {known[name]!r} and in {split!r}" if known[name] != split else f"twice in {split!r}"
             raise ValueError(f"{where}: {name!r} is {places}; keep it once")
         known[name] = split
+
+
+def tell_of_leaks(splits: Mapping[str, Iterable[object]], *, what: str, where: str) -> None:
+    """Say so where names stand in two of the ``splits``, in a list that others published.
+
+    Args:
+        splits: names of cases, or of images, by split.
+        what: they are: "images".
+        where: they are read from.
+    """
+    names = {split: set(map(str, listed)) for split, listed in splits.items()}
+    shared = set[str]().union(*(names[first] & names[second] for first, second in combinations(names, 2)))
+    if shared:
+        logger.warning(
+            "%s: %d %s stand in several splits, such as %r: what is measured on them is worth nothing",
+            where, len(shared), what, min(shared),
+        )  # fmt: skip

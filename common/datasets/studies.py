@@ -16,7 +16,7 @@ from common.cli.reading import cell_of, read_json, visible
 from common.datasets.layouts import list_images
 from common.datasets.mimic import is_mimic, read_mimic
 from common.datasets.packed import packed
-from common.datasets.splits import fixed_sample, inside
+from common.datasets.splits import fixed_sample, inside, tell_of_leaks
 from common.datasets.table import NAME as TABLE
 from common.datasets.table import is_table, read_study_table
 from common.engine.failures import FAILURES, line_of
@@ -128,13 +128,7 @@ def _tell_of_leaks(content: dict[str, list[dict]], file: Path) -> None:
     if others:
         logger.warning("%s: the lists %s are not read; train, val and test are", file, others)
     for what, names_of in (("images", _image_names), ("studies", _study_names)):
-        splits = {split: set(map(str, names_of(content[split]))) for split in SPLITS.values()}
-        shared = (splits["train"] & (splits["val"] | splits["test"])) | (splits["val"] & splits["test"])
-        if shared:
-            logger.warning(
-                "%s: %d %s stand in several splits, such as %r: what is measured on them is worth nothing",
-                file, len(shared), what, min(shared),
-            )  # fmt: skip
+        tell_of_leaks({split: names_of(content[split]) for split in SPLITS.values()}, what=what, where=str(file))
 
 
 def _image_names(entries: Sequence[dict]) -> Iterator[object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from common.cli.reading import read_json
+from common.datasets.splits import tell_of_leaks
 from common.images.files import image_files
 
 
@@ -49,6 +50,10 @@ def _cases(root: Path, images: str, masks: str, *, prefix: str = "") -> list[dic
     ]
 
 
+def _is_indices(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(index, int) and index >= 0 for index in value)
+
+
 def _of_fold(root: Path, name: str, split: str, cases: list[dict]) -> list[dict]:
     keys = {"train": "train", "validation": "val"}
     if split not in keys:
@@ -56,7 +61,11 @@ def _of_fold(root: Path, name: str, split: str, cases: list[dict]) -> list[dict]
     path = root / name if (root / name).is_file() else root.parent / name
     if not path.is_file():
         raise FileNotFoundError(f"dataset_dir: no file {str(root / name)!r}, which lists the split; put it there")
-    indices = read_json(path, what="dataset_dir")[keys[split]]
+    content = read_json(path, what="dataset_dir")
+    if not isinstance(content, dict) or not all(_is_indices(content.get(key)) for key in keys.values()):
+        raise ValueError(f"dataset_dir: {str(path)!r} has no lists 'train' and 'val' of indices; correct it")
+    tell_of_leaks({key: content[key] for key in keys.values()}, what="images", where=str(path))
+    indices = content[keys[split]]
     if indices and max(indices) >= len(cases):
         raise ValueError(
             f"{path}: index {max(indices)} of {split!r}, but there are {len(cases)} images; complete the folder"
