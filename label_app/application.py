@@ -91,9 +91,14 @@ def dicom_segmentation(series_dir: str, label: str, label_info: Any, **_: Any) -
     mask = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(label))
     source = image_files(series_dir, WITH_DICOM)[0]
     network = str((label_info or [{}])[0].get("model_name") or "MONAI Label")
-    results = DicomResults(folder=tempfile.mkdtemp(), network=network, orientation=UNORIENTED)
-    written = results.write_findings(str(source), [Finding({}, mask=mask.reshape(mask.shape[-2:]) > 0)])
-    return str(results.folder / written["dicom_seg"]) if "dicom_seg" in written else ""
+    with tempfile.TemporaryDirectory() as folder:
+        results = DicomResults(folder=folder, network=network, orientation=UNORIENTED)
+        written = results.write_findings(str(source), [Finding({}, mask=mask.reshape(mask.shape[-2:]) > 0)])
+        if "dicom_seg" not in written:
+            return ""
+        with tempfile.NamedTemporaryFile(suffix=".dcm", delete=False) as kept:  # MONAI Label removes it once it is sent
+            kept.write((results.folder / written["dicom_seg"]).read_bytes())
+    return kept.name
 
 
 def decode_signed(token: str, key: str, options: dict[str, Any]) -> dict[str, Any]:

@@ -112,6 +112,8 @@ def test_a_damaged_image_is_left_out_where_that_is_asked_for(cases, tmp_path, mo
     (tmp_path / "0.png").write_bytes(b"no image")
     with pytest.raises(ValueError, match=r"skip_damaged: 2 of 6 cases cannot be read"):
         images(cached(**options, skip_damaged=True))
+    with pytest.raises(ValueError, match=r"skip_damaged: 1 of 1 cases cannot be read"):
+        cached(**{**options, "data": cases[3:4]}, skip_damaged=True)[0]
 
 
 def test_an_epoch_goes_on_after_the_batches_that_it_had(cases):

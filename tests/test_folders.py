@@ -1,6 +1,9 @@
+import fcntl
+
 import pytest
 
 from common.cli.atomic import MANIFEST, discard, folder_beside, replace_folder, require_own
+from common.cli.lock import FolderLock
 
 
 def made(folder, **files):
@@ -60,3 +63,23 @@ def test_a_link_in_a_folder_is_not_followed(tmp_path):
     with pytest.raises(ValueError, match="holds 'link'"):
         require_own(folder, id="clip_dir")
     assert (outside / "patient.png").exists()
+
+
+def test_two_runs_never_hold_one_folder(tmp_path, monkeypatch):
+    """The second had opened the lock's file as the first removed it."""
+    first, second, third = (FolderLock(tmp_path) for _ in range(3))
+    first.take()
+    lock = fcntl.flock
+
+    def first_is_done(file, how):
+        first.release()
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", first_is_done)
+    second.take()
+    with pytest.raises(ValueError, match="is in use by process"):
+        third.take()
+    second.release()
+    third.take()
+    third.release()
+    assert not list(tmp_path.iterdir())

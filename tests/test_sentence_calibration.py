@@ -141,8 +141,9 @@ def test_metrics_count_sentences_that_say_something(tmp_path):
     assert engine.state.metrics["sentences_right_least_certain"] == pytest.approx(2 / 3)  # all are equals
     assert engine.state.metrics["sentence_error"] == pytest.approx(0.8 - 2 / 3, abs=1e-3)
     assert "calibrated_sentence_error" not in engine.state.metrics
-    with pytest.raises(ValueError, match="calibrate by --split validation"):
-        metrics.require_kept_back("test")
+    for split in ("test", "train"):
+        with pytest.raises(ValueError, match="pass --split validation"):
+            metrics.require_own(split)
 
 
 def test_the_command_fits_and_inference_tells_it(tmp_path):
@@ -150,12 +151,10 @@ def test_the_command_fits_and_inference_tells_it(tmp_path):
     file_of(tmp_path / "models" / "model.pt").unlink()
     files = "['bundles/d2rnet/configs/train.json','bundles/d2rnet/configs/evaluate.json']"
     given = ("--run_id", "fit_sentences", "--config_file", files, "--ckpt_dir", tmp_path / "models")
-    small = ("--synthetic_dir", tmp_path / "drawn", "--synthetic#studies", 150, "--output_dir", tmp_path / "out")
+    small = ("--synthetic_dir", tmp_path / "drawn", "--synthetic#studies", 700, "--output_dir", tmp_path / "out")
     refused = monai_bundle("run", *given, *small)
-    assert refused.returncode != 0 and "calibrate by --split validation" in refused.stderr
-    done = checked(
-        monai_bundle("run", *given, *small, "--split", "train"), 0
-    )  # of drawn ones that the weights have not seen
+    assert refused.returncode != 0 and "pass --split validation" in refused.stderr
+    done = checked(monai_bundle("run", *given, *small, "--split", "validation"), 0)
     known = read_calibration(str(tmp_path / "models" / "model.pt"))
     assert f"sentence calibration: {known.sentences} sentences, {known.right} right" in done.stdout
     (tmp_path / "configs").symlink_to(ROOT / "bundles" / "d2rnet" / "configs")

@@ -26,14 +26,10 @@ class FolderLock:
             ValueError: another run has it.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(self.path, "a+", encoding="utf-8")  # noqa: SIM115  (open as long as the lock is held)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.seek(0)
-            owner = file.read().strip() or "another run"
+        file = self._locked()
+        while not self._is_there(file):  # another run released it, and with it removed the file, before we had it
             file.close()
-            raise ValueError(f"{str(self.path.parent)!r} is in use by {owner}; wait, or pass another folder") from error
+            file = self._locked()
         file.truncate(0)
         file.write(f"process {os.getpid()}")
         file.flush()
@@ -42,6 +38,24 @@ class FolderLock:
             left = PART.fullmatch(part.name)
             if left is not None and not _is_alive(int(left[1])):
                 part.unlink(missing_ok=True)
+
+    def _locked(self) -> IO[str]:
+        file = open(self.path, "a+", encoding="utf-8")  # noqa: SIM115  (open as long as the lock is held)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            owner = file.read().strip() or "another run"
+            file.close()
+            raise ValueError(f"{str(self.path.parent)!r} is in use by {owner}; wait, or pass another folder") from error
+        return file
+
+    def _is_there(self, file: IO[str]) -> bool:
+        """Whether ``file`` is what others open by the lock's name."""
+        try:
+            return os.path.samestat(os.fstat(file.fileno()), self.path.stat())
+        except FileNotFoundError:
+            return False
 
     def release(self) -> None:
         """Let others take it."""

@@ -19,6 +19,16 @@ logger = logging.getLogger(__name__)
 Fitted = TypeVar("Fitted")
 
 
+def require_kept_back(split: str) -> None:
+    """Refuse to fit to images that the network was trained on, or that an evaluation measures.
+
+    Raises:
+        ValueError: the split is another than validation.
+    """
+    if split != "validation":
+        raise ValueError(f"split: {split!r} is no split that was kept back for this; pass --split validation")
+
+
 def save_numbers(path: Path, numbers: Mapping[str, float], *, weights: str) -> None:
     """Write ``numbers`` of the network ``weights`` to ``path``."""
     write_json(path, {"weights": digest_of(Path(weights)), **numbers}, indent=1)
@@ -115,8 +125,7 @@ class FittedHandler(Generic[Fitted]):
         Raises:
             ValueError: the split is another than validation, or the reports are not the images' own.
         """
-        if split != "validation":
-            raise ValueError(f"split: {split!r} is no split that was kept back for this; pass --split validation")
+        require_kept_back(split)
         if reports != "own":
             raise ValueError(f"reports: {reports!r} are not the images' own; leave it out")
         self.fitting = True

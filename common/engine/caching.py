@@ -193,13 +193,13 @@ class Cases(Dataset):
         """Count the case.
 
         Raises:
-            ValueError: they are more than one in a hundred.
+            ValueError: they are more than one in a hundred, or all.
         """
         if not self.damaged[index]:
             self.damaged[index] = True
             logger.warning("left out: case %d, %s", index + 1, _reason(error))
         count = int(self.damaged.sum())
-        if count > max(1, DAMAGED * len(self)):
+        if count > max(1, DAMAGED * len(self)) or count == len(self):
             raise ValueError(
                 f"skip_damaged: {count} of {len(self)} cases cannot be read, more than {DAMAGED:.0%}; the last: "
                 f"{_reason(error)}"

@@ -20,6 +20,7 @@ from monai.data import DataLoader
 
 from common.cli.atomic import whole_file
 from common.cli.trained import digest_of
+from common.engine.beside_weights import require_kept_back
 from common.engine.caching import cached
 from common.metrics.familiarity import UNFAMILIAR, UNLIKE, Familiarity
 
@@ -75,8 +76,13 @@ class FitFamiliarity:
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.COMPLETED, lambda _: self.fit())
 
-    def fit(self) -> None:
-        """Look at :data:`MOST` images of each split at most."""
+    def fit(self, split: str = "validation") -> None:
+        """Look at :data:`MOST` images of each split at most; ``split`` is the evaluator's.
+
+        Raises:
+            ValueError: the split is another than validation.
+        """
+        require_kept_back(split)
         if idist.get_rank() > 0 or not Path(self.weights).is_file():
             return
         network = copy.deepcopy(self.network).eval()

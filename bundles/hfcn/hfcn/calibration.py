@@ -17,7 +17,7 @@ from ignite import distributed as idist
 from ignite.engine import Engine, Events
 from monai.data import DataLoader
 
-from common.engine.beside_weights import read_fit, save_fit
+from common.engine.beside_weights import read_fit, require_kept_back, save_fit
 from common.metrics.classification import classification_metrics, of_least_certain
 from common.metrics.intervals import area_interval
 from common.metrics.platt import Platt
@@ -125,10 +125,9 @@ class FitCalibration:
         """Fit to the evaluator's images alone, of ``split``; what is there stays where that fails.
 
         Raises:
-            ValueError: the images are those of a test, or cannot be calibrated.
+            ValueError: the split is another than validation, or its images cannot be calibrated.
         """
-        if split == "test":
-            raise ValueError("split: 'test' is what evaluations measure; calibrate by --split validation")
+        require_kept_back(split)
         self._fit(None)
 
     def _fit(self, cross_fitted: CrossFitted | None) -> None:
