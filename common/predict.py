@@ -7,6 +7,7 @@ a :class:`Classification` or a :class:`Report`, by the same code as ``configs/in
 from __future__ import annotations
 
 import copy
+import math
 import shutil
 import tempfile
 import weakref
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from common.cli.code import check_code
 from common.cli.given import require_weights
@@ -47,6 +48,7 @@ class _Files:
         if self.folder is None:
             self.folder = Path(tempfile.mkdtemp(prefix="predict-"))
             weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+        image = ImageOps.exif_transpose(image)
         if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "F"):
             image = image.convert("F" if image.mode.startswith("I") else "RGB")
         file = (self.folder / stem).with_suffix(".tiff" if image.mode == "F" else ".png")
@@ -76,16 +78,17 @@ class Model:
         Args:
             image: a file (PNG, JPEG, TIFF, DICOM, a slice in NIfTI), a folder, an array (H, W) or (H, W, 3), or a
                 picture of Pillow; or a list of these. Of a folder each image, of a DICOM clip each frame is a case; a
-                report is generated of all views in a folder together.
-            beside: what the bundle reads, by its name: ``report``, ``phrase`` (a text) or ``mask`` (as an image); one
-                for all images, or a list with one for each.
+                report is generated of all views in a folder together. Integers of 0 to 255 are grey values as they
+                are; other numbers are stretched over their range, as 16-bit files are.
+            beside: what the bundle reads, by its name: ``report``, ``phrase`` (a text, or a ``.txt`` file; None and
+                NaN: none) or ``mask`` (as an image); one for all images, or a list, array or column with one for each.
 
         Returns:
             Of one image with one result that result, else :class:`Results`.
 
         Raises:
             FileNotFoundError, ValueError: an image cannot be read.
-            TypeError: the bundle does not read what is given beside the images.
+            TypeError: the bundle does not read what is given beside the images, or it is no text.
         """
         self.require_read(beside)
         several = isinstance(image, Sequence) and not isinstance(image, str)
@@ -94,8 +97,11 @@ class Model:
         cases = []
         for index, single in enumerate(images):
             given = {id: _of_each(value, index, len(images), id) for id, value in beside.items()}
-            if given.get("mask") is not None:
-                given["mask"] = files.name_of(given["mask"], f"mask_{index + 1}")
+            for id, value in given.items():
+                if id != "mask":
+                    given[id] = _text_of(value, id)
+                elif value is not None:
+                    given[id] = files.name_of(value, f"mask_{index + 1}")
             cases += self.inference.read(files.name_of(single, f"image_{index + 1}"), **given)
         results = Results(self.of_cases(cases, files))
         return results if several or len(results) != 1 else results[0]
@@ -188,10 +194,12 @@ def load(
 
     Raises:
         FileNotFoundError: no such bundle, or it has no weights, or, to refuse, no familiarity beside them.
-        ValueError: ``bundle`` is none of these; its weights are damaged; no such device.
+        ValueError: ``bundle`` is none of these; its weights are damaged; no such device; a batch of no images.
         common.cli.code.CodeConflict: a zip of another version than what is loaded.
     """
     _require_device(device)
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"batch_size: {batch_size!r}; expected a whole number above 0")
     trained = find(bundle)
     check_code(trained.folder)
     if (trained.folder / "large_files.yml").is_file() and not (trained.models / "model.pt").is_file():
@@ -217,6 +225,8 @@ def _require_device(device: str | None) -> None:
         asked = torch.device(device or "cpu")
     except RuntimeError as error:
         raise ValueError(f"device: {device!r} is no device; pass cpu, cuda or cuda:N") from error
+    if asked.type == "meta":
+        raise ValueError(f"device: {device!r} computes nothing; pass cpu, cuda or cuda:N")
     if asked.type == "cuda" and (asked.index or 0) >= torch.cuda.device_count():
         raise ValueError(
             f"device: {device!r} is not here; torch sees {torch.cuda.device_count()} CUDA devices; pass cpu"
@@ -236,12 +246,32 @@ def _boxes(told: Iterable[Mapping[str, Any]]) -> list[Box]:
 
 
 def _of_each(value: Any, index: int, count: int, id: str) -> Any:
-    """``value``, or the one of its list that belongs to the image ``index``."""
-    if isinstance(value, str) or not isinstance(value, Sequence):
+    """``value``, or the one of its list that belongs to the image ``index``; texts may be a column of a table."""
+    if id != "mask" and hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
         return value
     if len(value) != count:
         raise ValueError(f"{id}: {len(value)} for {count} images; pass one for all, or one for each")
     return value[index]
+
+
+def _text_of(value: Any, id: str) -> str | None:
+    """A report or a phrase; None where there is none, which tables tell as NaN.
+
+    Raises:
+        TypeError: ``value`` is no text.
+        ValueError: it holds half of a character.
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if not isinstance(value, str | Path):
+        raise TypeError(f"{id}: {value!r} is a {type(value).__name__}; expected a text, or a .txt file")
+    try:
+        str(value).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{id}: {str(value)!r} is no text in Unicode; decode it again") from error
+    return str(value)
 
 
 def _picture(array: np.ndarray) -> Image.Image:

@@ -77,6 +77,26 @@ def test_every_fault_is_named_at_once(sets, tmp_path, caplog):
     assert "To be mended before akessfa trains on it: missing, damaged, mask of another size, image in several" in text
 
 
+def test_masks_that_are_hardly_nodules_are_noted(sets, tmp_path, caplog):
+    root = shutil.copytree(sets["akessfa"], tmp_path / "set")
+    first, second, *_ = sorted((root / "masks").iterdir())
+    Image.new("L", Image.open(first).size, 255).save(first)
+    shutil.copy(root / "images" / second.name, second)
+    _, text = told(caplog, root, "--bundle", "akessfa")
+    assert "mask covers most of its image (1, a note)" in text and "mask is its image (1, a note)" in text
+    assert first.name in text and second.name in text
+
+
+def test_one_mask_of_several_images_is_noted(tmp_path, caplog):
+    lines = ["image,mask,report,patient_id,split"]
+    for number in range(3):
+        Image.fromarray(np.full((64, 64), 20 * number, np.uint8)).save(tmp_path / f"{number}.png")
+        lines.append(f"{number}.png,mask.png,x,P{number},train")
+    Image.fromarray(np.uint8(255) * np.tri(64, dtype=np.uint8)).save(tmp_path / "mask.png")
+    (tmp_path / "cases.csv").write_text("\n".join(lines))
+    assert "mask of several images (1, a note)" in told(caplog, tmp_path, "--bundle", "akessfa")[1]
+
+
 def test_patients_on_both_sides_of_a_split_are_named(tmp_path, caplog):
     entries = [(*row[:2], f"R{n // 2}", *row[3:]) for n, row in enumerate(rows(splits=("train", "validation", "test")))]
     root = table(tmp_path / "set", entries)

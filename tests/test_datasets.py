@@ -16,7 +16,7 @@ from common.datasets.layouts import list_images, read_dataset
 from common.datasets.splits import inside
 from common.datasets.tn3k import read_tg3k, read_tn3k
 from common.images import files
-from common.images.masks import LoadMaskd, draw_polygons
+from common.images.masks import LoadMaskd, draw_polygons, read_mask
 from common.transforms.augment import RandMirrorReportd
 
 
@@ -267,6 +267,27 @@ def test_masks_of_zero_and_one_or_255(tmp_path, scale):
     assert np.array_equal(np.asarray(label)[0].T, square() / 255)
     save(tmp_path / "m.png", square() * 0)
     assert LoadMaskd()({"label": str(tmp_path / "m.png")})["label"].sum() == 0
+
+
+def colours(mask):
+    """The nodule red, on black, with the palette's entries in either order."""
+    indices = (mask == 0).astype(np.uint8)
+    picture = Image.fromarray(indices, mode="P")
+    picture.putpalette([255, 0, 0, 0, 0, 0])
+    return picture
+
+
+def opacity(mask):
+    picture = Image.new("RGBA", mask.shape[::-1], "white")
+    picture.putalpha(Image.fromarray(mask))
+    return picture
+
+
+@pytest.mark.parametrize("stored", [colours, opacity])
+def test_a_mask_of_colours_or_of_opacity_is_its_nodule(tmp_path, stored):
+    mask = square()
+    stored(mask).save(tmp_path / "mask.png")
+    assert (read_mask(str(tmp_path / "mask.png")) == (mask > 0)).all()
 
 
 def test_polygons_are_filled():

@@ -240,3 +240,60 @@ def test_each_image_has_the_mask_of_its_name(picture, tmp_path, caplog):
     (tmp_path / "masks" / "b.png").unlink()
     assert main(["hfcn", *given, "--mask", str(tmp_path / "masks"), *out, "--overwrite"]) == 1
     assert main(["hfcn", given[0], "--out", str(tmp_path / "images")]) == 2 and "holds the images" in caplog.text
+
+
+def test_a_picture_is_turned_as_its_file_is(models, picture, tmp_path):
+    turned = Image.fromarray(picture[1]).transpose(Image.Transpose.ROTATE_90)
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    turned.save(tmp_path / "turned.png", exif=exif)
+    expected = models("akessfa")(tmp_path / "turned.png", report="").mask
+    with Image.open(tmp_path / "turned.png") as opened:
+        assert (models("akessfa")(opened, report="").mask == expected).all()
+
+
+def test_texts_come_from_files_and_columns(models, picture, tmp_path):
+    (tmp_path / "report.txt").write_text(BESIDE["akessfa"]["report"])
+    model = models("akessfa")
+    expected = model(picture[0], **BESIDE["akessfa"]).entry
+    for report in (tmp_path / "report.txt", np.array([BESIDE["akessfa"]["report"]])):
+        assert model(picture[0], report=report).entry == expected
+    assert model(picture[0], report=float("nan")).entry == model(picture[0]).entry
+    for report in (5, b"a nodule", {"a": 1}):
+        with pytest.raises(TypeError, match=r"^report: .* expected a text, or a \.txt file"):
+            model(picture[0], report=report)
+    with pytest.raises(ValueError, match=r"^report: .* is no text in Unicode"):
+        model(picture[0], report="\udcff")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"batch_size": 0}, "^batch_size: 0"), ({"batch_size": "x"}, "^batch_size: 'x'"), ({"device": "meta"}, "^device")],
+)
+def test_bad_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        predict.load("akessfa", **options)
+
+
+def test_an_array_without_a_number_is_one_line(models):
+    with pytest.raises(ValueError, match=r"^image: .* has no pixel that is a finite number"):
+        models("akessfa")(np.full((50, 60), np.nan), report="")
+
+
+def test_a_name_that_is_no_text_is_done_like_the_others(picture, tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("good.png", "bad\udcff.png"):
+        shutil.copy(picture[0], tmp_path / "in" / name)
+    assert main(["clip_tnseg", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--device", "cpu"]) == 0
+    entries = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert {entry["image"].rpartition("/")[2] for entry in entries} == {"good.png", "bad\udcff.png"}
+    assert (tmp_path / "out" / "index.html").is_file()
+
+
+def test_frames_and_masks_are_counted_and_a_missing_mask_is_named(picture, tmp_path, caplog):
+    dicom_file(tmp_path / "clip.dcm", np.stack([picture[1]] * 3), NumberOfFrames=3)
+    out = ["--out", str(tmp_path / "out"), "--device", "cpu"]
+    assert main(["hfcn", str(tmp_path / "clip.dcm"), "--mask", str(picture[0]), *out]) == 2
+    assert "has 1 pictures" in caplog.text and "has 3 frames; pass a mask for each" in caplog.text
+    assert main(["hfcn", str(picture[0]), "--mask", str(tmp_path / "none.png"), *out]) == 2
+    assert "mask: no file or folder" in caplog.text

@@ -156,3 +156,32 @@ def test_without_patients_each_row_is_one_and_that_is_told(tmp_path, caplog):
     rows = [f"{n}.png,{n}_mask.png,x,train" for n in range(3)]
     cases = read_dataset(table(tmp_path, "image,mask,report,split", *rows), "train")
     assert len({case["case"] for case in cases}) == 3 and "each row is taken for a patient" in caplog.text
+
+
+def test_rows_without_a_patient_or_a_split_are_counted(tmp_path, caplog):
+    rows = [f"{n}.png,{n}_mask.png,x,{'p1' if n else ''},{'train' if n else ''}" for n in range(3)]
+    read_dataset(table(tmp_path, "image,mask,report,patient_id,split", *rows), "train")
+    assert "1 rows without a patient_id" in caplog.text and "1 rows without a split" in caplog.text
+
+
+def test_an_empty_label_leaves_the_class_to_malignant_and_contradictions_are_named(tmp_path):
+    rows = [f"{n}.png,{n}_mask.png,,{n % 2},p{n},train" for n in range(4)]
+    root = table(tmp_path, "image,mask,label,malignant,patient_id,split", *rows)
+    assert [case["malignant"] for case in read_malignancy(root, "train")] == ["0", "1", "0", "1"]
+    table(tmp_path, "image,mask,label,malignant,patient_id,split", "0.png,0_mask.png,benign,1,p,train")
+    with pytest.raises(ValueError, match=r"'p' has label 'benign' and malignant '1'; correct one"):
+        read_malignancy(root, "train")
+
+
+@pytest.mark.parametrize("text", ["The patient\u2019s left lobe", "M\u00fcller has a nodule"])
+def test_accents_of_another_encoding_do_not_become_chinese(tmp_path, text):
+    root = table(tmp_path, "image,mask,report,split", "0.png,0_mask.png,x,train")
+    (tmp_path / "cases.csv").write_bytes(f"image,mask,report,split\n0.png,0_mask.png,{text},train".encode("cp1252"))
+    with pytest.raises(ValueError, match="is no text in UTF-8, UTF-16 or GB18030; save it as UTF-8"):
+        read_dataset(root, "train")
+
+
+def test_an_empty_table_is_called_so(tmp_path):
+    (tmp_path / "cases.csv").touch()
+    with pytest.raises(ValueError, match=r"its cases\.csv is empty"):
+        read_dataset(str(tmp_path), "train")

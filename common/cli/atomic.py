@@ -30,9 +30,9 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write ``text`` in UTF-8, whole or not at all."""
+    """Write ``text`` in UTF-8, whole or not at all; bytes of a file's name that are no text become an escape."""
     with whole_file(path) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: str | Path, content: Any, *, indent: int | None = None) -> None:
@@ -42,7 +42,7 @@ def write_json(path: str | Path, content: Any, *, indent: int | None = None) -> 
 
 def write_rows(path: str | Path, rows: Iterable[Sequence[Any]]) -> None:
     """Write ``rows`` as CSV in UTF-8, whole or not at all."""
-    with whole_file(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
+    with whole_file(path) as part, open(part, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         csv.writer(file).writerows(rows)
 
 

@@ -9,6 +9,7 @@ import codecs
 import csv
 import io
 import json
+import re
 import unicodedata
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Collection
@@ -20,6 +21,8 @@ SEPARATORS = ",;\t"
 NOTHING = ("", "nan", "null", "none", "n/a", "na", "<na>")  # what programs write where a text is missing
 MANIFEST = "checked_files.json"  # of a check (common.images.manifest), in a data set's folder
 MOST_CELL = 2**24  # characters of a cell
+CHINESE_WORD = re.compile(r"[\u4e00-\u9fff]{2}")
+WITHIN_LATIN = re.compile(r"[A-Za-z][\u4e00-\u9fff]")
 
 
 def read_text(path: str | Path, *, what: str) -> str:
@@ -44,10 +47,15 @@ def read_text(path: str | Path, *, what: str) -> str:
             text = raw.decode(encoding)
         except UnicodeError:
             continue
-        if "\0" in text:
+        if "\0" in text or (encoding == "gb18030" and _is_western(text)):
             break
         return text
     raise ValueError(f"{what}: {str(path)!r} is no text in UTF-8, UTF-16 or GB18030; save it as UTF-8")
+
+
+def _is_western(text: str) -> bool:
+    """Whether ``text``, read as GB18030, holds accents of another encoding: Chinese signs alone, within Latin words."""
+    return CHINESE_WORD.search(text) is None and WITHIN_LATIN.search(text) is not None
 
 
 def read_json(path: str | Path, *, what: str) -> Any:

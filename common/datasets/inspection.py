@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 SPLITS = ("train", "validation", "test")
 Item = TypeVar("Item")
 TEMPLATED = "reports"  # the note that a data set has none of its own
+MOST_COVERED = 0.8  # of an image or a crop, more than nodules and lesions cover
 SEGMENTERS, GENERATORS = ("akessfa", "clip_tnseg", "hfcn"), ("sgf", "d2rnet")
 
 
@@ -43,6 +44,7 @@ class Seen:
     bytes: int | None = None
     mtime: float | None = None
     empty: bool = False
+    covered: float = 0.0  # share of the pixels that are a mask's foreground
 
 
 @dataclass
@@ -128,7 +130,8 @@ def look(name: str, is_mask: bool) -> Seen:
         return Seen(error=line_of(error), **there)
     content = source.read_bytes()
     digest = hashlib.sha256(content + (b"" if name == path else f"#{frame}".encode())).hexdigest()  # of a clip a frame
-    return Seen(picture.size, digest, empty=is_mask and not pixels.any(), **there)
+    covered = float(pixels.mean()) if is_mask else 0.0
+    return Seen(picture.size, digest, empty=is_mask and not covered, covered=covered, **there)
 
 
 def with_time_left(items: Iterable[Item], count: int) -> Iterator[Item]:
@@ -155,6 +158,22 @@ def find_damaged(found: Found, masks: set[str]) -> None:
     empty = [mask for _, mask in pairs_of(found) if found.files[mask].empty]
     if empty:
         found.notes["empty mask"] += empty
+    find_odd_masks(found)
+
+
+def find_odd_masks(found: Found) -> None:
+    """Masks that are hardly a nodule's: of most of the image, of several images, or the image itself."""
+    images_of_mask: dict[str, list[str]] = defaultdict(list)
+    for image, mask in pairs_of(found):
+        if found.files[mask].covered > MOST_COVERED:
+            found.notes["mask covers most of its image"].append(mask)
+        if found.files[mask].digest:
+            images_of_mask[mask].append(image)
+            if found.files[mask].digest == found.files[image].digest:
+                found.notes["mask is its image"].append(mask)
+    several = [f"{mask}: {', '.join(images)}" for mask, images in images_of_mask.items() if len(set(images)) > 1]
+    if several:
+        found.notes["mask of several images"] += several
 
 
 def pairs_of(found: Found) -> Iterator[tuple[str, str]]:

@@ -133,6 +133,8 @@ def _nearest(root: Path) -> str:
         return f" (the columns of its cases.csv: {', '.join(columns)})"
     if not visible(root, "*"):
         return " (it is empty)"
+    if (root / "cases.csv").is_file():
+        return " (its cases.csv is empty)"
     tables = [path.name for path in visible(root, "*") if path.suffix.lower() in TABLES]
     return f" (a table is read from cases.csv, not from {tables[0]!r})" if tables else ""
 

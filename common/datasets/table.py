@@ -100,6 +100,11 @@ def _rows(path: Path) -> list[dict[str, str]]:
         raise _missing(path, "report", rows[0])
     if not set(PATIENT) & columns:
         logger.warning("%s: no column patient_id: each row is taken for a patient of its own", path)
+    elif nameless := sum(not any(row.get(name) for name in PATIENT) for row in rows):
+        logger.warning("%s: %d rows without a patient_id: each is taken for a patient of its own", path, nameless)
+    unsplit = sum(not row["split"] for row in rows) if "split" in columns else 0
+    if 0 < unsplit < len(rows):
+        logger.warning("%s: %d rows without a split: they are divided by the hash of their patient", path, unsplit)
     unread = [name for name in columns if name not in KNOWN and not NUMBERED.fullmatch(name)]
     if unread:
         logger.info("%s: columns that are not read: %s", path, ", ".join(unread))
@@ -160,7 +165,14 @@ def _class_of(row: Mapping[str, str], path: Path) -> dict[str, str]:
     if "label" in row:
         if row["label"].lower() not in CLASSES:
             raise ValueError(f"dataset_dir: label {row['label']!r} in {str(path)!r} is none of benign, malignant, 0, 1")
-        told["malignant"] = CLASSES[row["label"].lower()]
+        known = CLASSES[row["label"].lower()]
+        other = told.get("malignant", "").lower()
+        if known and other in CLASSES and CLASSES[other] not in ("", known):
+            raise ValueError(
+                f"dataset_dir: {str(path)!r}: {_patient_of(row)!r} has label {row['label']!r} and malignant "
+                f"{row['malignant']!r}; correct one, or leave one out"
+            )
+        told["malignant"] = known or told.get("malignant", "")
     return told
 
 

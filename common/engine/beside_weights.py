@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 from ignite.engine import Engine, Events
 
 from common.cli.atomic import write_json
+from common.cli.model_file import keep_earlier
 from common.cli.trained import digest_of
 from common.engine.distributed import is_first
 
@@ -37,6 +38,8 @@ def save_numbers(path: Path, numbers: Mapping[str, float], *, weights: str) -> N
 def save_fit(what: str, path: Path, fit: Callable[[], Any], *, weights: str) -> Any:
     """Write to ``path`` the named numbers that ``fit`` fits to the network ``weights``; None on all processes but one.
 
+    Those that were there are kept with the model in its folder ``earlier``.
+
     Raises:
         ValueError: nothing could be fitted; what is there stays.
     """
@@ -46,7 +49,10 @@ def save_fit(what: str, path: Path, fit: Callable[[], Any], *, weights: str) -> 
         fitted = fit()
     except ValueError as error:
         raise ValueError(f"{what}: not fitted ({error})") from error
+    if path.is_file() and digest_of(Path(weights)) in path.read_text(encoding="utf-8", errors="replace"):
+        keep_earlier(weights)
     save_numbers(path, fitted._asdict(), weights=weights)
+    logger.info("%s: written to %s", what, path)
     return fitted
 
 

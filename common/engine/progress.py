@@ -104,8 +104,8 @@ class EpochLine:
 
     def _write(self, epoch: int, row: dict[str, float]) -> None:
         """Rewrite the file with this epoch's row at its end; loss terms may come and go between epochs."""
-        rows = [known for known in read_history(self.path) if known["epoch"] < epoch] if epoch > 1 else []
-        rows.append({"epoch": epoch, **row})
+        known = [earlier for earlier in read_history(self.path) if earlier["epoch"] < epoch] if epoch > 1 else []
+        rows = [{**earlier, "epoch": int(earlier["epoch"])} for earlier in [*known, {"epoch": epoch, **row}]]
         names = list(dict.fromkeys(name for known in rows for name in known))
         with whole_file(self.path) as part, open(part, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, names)

@@ -46,6 +46,9 @@ def one_cycle(
         final_div_factor: the first rate over the last.
     """
     most = max(epochs) if isinstance(epochs, Iterable) else epochs
+    steps = most * len(loader)
+    if abs(warmup * steps - 1) < 1e-9:  # it would end at the step it begins with, and torch would divide by that
+        warmup = 2 / steps
     return OneCycleLR(
         optimizer,
         max_lr=[group["lr"] for group in optimizer.param_groups],

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from ignite import distributed as idist
 from ignite.engine import Engine, Events
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from common.cli import model_file
@@ -203,6 +204,7 @@ class TrainingState:
                 f"resume: {self.path!r} holds no {lacking!r}, so that it was begun with other options or an earlier "
                 "version; pass those options, or train without --resume"
             )
+        self._require_same_rates(states)
         for name, item in self.objects.items():
             if name in begun:
                 logger.info("%s: holds no %s, which begins anew", self.path, name)
@@ -214,6 +216,18 @@ class TrainingState:
         self.evaluator.state.best_metric, self.evaluator.state.best_metric_epoch = states["best"]  # type: ignore[attr-defined]
         if states.get("processes"):
             self._go_on_within(engine, states["processes"])
+
+    def _require_same_rates(self, states: dict[str, Any]) -> None:
+        """Refuse learning rates and weight decays other than those that the state was saved with: its own count."""
+        for name, item in self.objects.items():
+            if not isinstance(item, Optimizer) or name not in states:
+                continue
+            ours, theirs = (_rates_of(state["param_groups"]) for state in (item.state_dict(), states[name]))
+            if ours != theirs:
+                raise ValueError(
+                    f"resume: {self.path!r} goes on with learning rates and weight decays {theirs} of its {name}, not "
+                    f"with {ours}; pass those that it had, or train without --resume"
+                )
 
     def _go_on_within(self, engine: Engine, processes: list[dict[str, Any]]) -> None:
         """Go on within the epoch that was interrupted; one that had all its steps is validated and saved."""
@@ -230,3 +244,9 @@ class TrainingState:
                 buffer.copy_(value)
         if engine.state.iteration % engine.state.epoch_length == 0:  # type: ignore[operator]
             engine.fire_event(Events.EPOCH_COMPLETED)
+
+
+def _rates_of(groups: list[dict[str, Any]]) -> list[tuple[float, float]]:
+    """The highest learning rate and the weight decay of each group of an optimizer's parameters."""
+    highest = (group.get("max_lr", group.get("initial_lr", group["lr"])) for group in groups)
+    return [(rate, group.get("weight_decay", 0.0)) for rate, group in zip(highest, groups, strict=True)]

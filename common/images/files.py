@@ -230,17 +230,26 @@ def to_grey(image: Image.Image) -> Image.Image:
         logger.warning("image %s: mode %s converted to 8-bit grey", getattr(image, "filename", ""), image.mode)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return Image.fromarray(_stretched(np.asarray(image, dtype=np.float64), getattr(image, "filename", "")))
-    if image.mode == "P" and not _is_a_picture(image):
-        return Image.fromarray(np.asarray(image))
-    return image.convert("L")
+    if image.mode == "P" and (classes := _classes_of(image)) is not None:
+        return Image.fromarray(classes)
+    grey = image.convert("L")
+    if image.mode in ("RGBA", "LA") and len(set(grey.getextrema())) == 1:  # one colour, cut out by its opacity
+        return image.getchannel("A")
+    return grey
 
 
-def _is_a_picture(image: Image.Image) -> bool:
-    """Whether the palette of ``image`` holds greys or many colours; a few colours number the classes of a mask."""
-    indices = np.unique(np.asarray(image))
+def _classes_of(image: Image.Image) -> np.ndarray | None:
+    """Classes (H, W) of a mask that numbers them by colours, black ones 0; None of greys or many colours: a picture."""
+    pixels = np.asarray(image)
+    indices = np.unique(pixels)
     palette = np.asarray(image.getpalette("RGB") or [], dtype=int).reshape(-1, 3)
     colours = palette[indices[indices < len(palette)]]
-    return len(indices) > FEW or bool((colours == colours[:, :1]).all())
+    if len(indices) > FEW or (colours == colours[:, :1]).all():
+        return None
+    black = indices[: len(colours)][(colours == 0).all(1)]
+    if 0 in black or not len(black):
+        return pixels
+    return np.where(np.isin(pixels, black), 0, np.searchsorted(indices, pixels) + 1).astype(np.uint8)
 
 
 def _stretched(pixels: np.ndarray, name: str) -> np.ndarray:

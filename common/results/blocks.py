@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -58,7 +59,12 @@ def figure(picture: Image.Image, caption: str, *, file: str | None = None) -> Bl
         return {"kind": "figure", "source": embedded(picture), "caption": caption}
     small = picture.copy()
     small.thumbnail(TALL if picture.height > 1.5 * picture.width else THUMBNAIL, Image.Resampling.LANCZOS)
-    return {"kind": "figure", "source": embedded(small, quality=72), "caption": caption, "link": quote(file)}
+    return {
+        "kind": "figure",
+        "source": embedded(small, quality=72),
+        "caption": caption,
+        "link": quote(os.fsencode(file)),
+    }
 
 
 def embedded(picture: Image.Image, *, quality: int = 90) -> str:

@@ -106,7 +106,7 @@ class Inference:
             raise ValueError(reason)
         if not 0 <= index < len(cases):
             raise FileNotFoundError(f"image: no frame {index + 1}; there are {len(cases)}")
-        return self.prepare(cases[index])
+        return self._prepared(cases[index])
 
     def read(self, image: str, **beside: str | None) -> list[Any]:
         """The cases of ``image``, a file or a folder, as the network sees them.
@@ -120,7 +120,17 @@ class Inference:
         cases = self.list_cases(image=image, **{id: beside.get(id) for id in self.reads})
         for reason in FAILURES.take().values():
             raise ValueError(reason)
-        return [self.prepare(case) for case in cases]
+        return [self._prepared(case) for case in cases]
+
+    def _prepared(self, case: Any) -> Any:
+        """The case as the network sees it; what a transform met is raised as it is, without MONAI's words around it."""
+        try:
+            return self.prepare(case)
+        except RuntimeError as error:
+            cause: BaseException = error
+            while isinstance(cause, RuntimeError) and cause.__cause__ is not None:
+                cause = cause.__cause__
+            raise ValueError(line_of(cause)) from error
 
     def list_each(self, image: str, **beside: str | None) -> tuple[list[Any], list[str]]:
         """The cases of ``image``, to be prepared one by one, and a line for each image that is no case."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def outlines(folder: Path, entry: Mapping[str, Any]) -> Block | None:
     layers = [{"name": name, "path": path_of(mask, image.size)} for name, mask in masks.items()]
     size = {"width": image.width, "height": image.height}
     return {"kind": "outlines", "source": embedded(image, quality=72), **size, "layers": layers,
-            "link": quote(entry.get("overlay", entry["mask"]))}  # fmt: skip
+            "link": quote(os.fsencode(entry.get("overlay", entry["mask"])))}  # fmt: skip
 
 
 def path_of(mask: np.ndarray, size: tuple[int, int]) -> str:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 from collections import Counter
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from common.cli.atomic import write_json, write_text
+from common.cli.reading import read_text
 from common.engine.progress import number as to_number
 from common.engine.progress import read_history
 from common.metrics.intervals import intervals_of
@@ -67,8 +69,7 @@ def read_cases(path: Path) -> tuple[dict[str, dict[str, float]], dict[str, str]]
     """Values of each case of ``per_case.csv``, and its patient where the file tells, both by the case's name."""
     if not path.is_file():
         return {}, {}
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = list(csv.DictReader(io.StringIO(read_text(path, what="per_case.csv"), newline="")))
     times: Counter[str] = Counter()
     cases = {}
     for row in rows:

@@ -115,17 +115,30 @@ def list_cases(
         return [{"image": case["image"], "label": case["label"], "truth": truth_of(case)} for case in cases]
     if mask is None:
         return [{"image": name} for name in list_each(image)]
+    if not Path(mask).exists():
+        raise FileNotFoundError(f"mask: no file or folder {mask!r}; pass --mask FILE_OR_FOLDER")
     pairs = list(pair_files(image, mask))
     sound = [pair for pair in pairs if len(pairs) == 1 or all(is_sound(file) for file in pair)]
     if not sound:
         raise ValueError(next(iter(FAILURES.take().values())))
     return check_pairs(
-        [
-            {"image": name, "label": label}
-            for files in sound
-            for name, label in zip(*(list_images(str(file)) for file in files), strict=True)
-        ]
+        [{"image": name, "label": label} for files in sound for name, label in _frames_with_masks(*files)]
     )
+
+
+def _frames_with_masks(image: Path, mask: Path) -> Iterator[tuple[str, str]]:
+    """Each frame of ``image`` with that of ``mask``.
+
+    Raises:
+        ValueError: they have not as many.
+    """
+    frames, masks = list_images(str(image)), list_images(str(mask))
+    if len(frames) != len(masks):
+        raise ValueError(
+            f"mask: {str(mask)!r} has {len(masks)} pictures, {str(image)!r} has {len(frames)} frames; pass a mask for "
+            "each, or one frame alone"
+        )
+    return zip(frames, masks, strict=True)
 
 
 def pair_files(image: str, mask: str) -> Iterator[tuple[Path, Path]]:
