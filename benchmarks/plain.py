@@ -96,7 +96,7 @@ def loss_of(network: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
 
 def dice_of(network: nn.Module, batches: DataLoader) -> list[float]:
     """Dice of each image, with the mean of the image's logits and its mirror image's."""
-    metric = DiceMetric(num_classes=2)
+    metric = DiceMetric()
     network.eval()
     with torch.no_grad():
         for batch in batches:

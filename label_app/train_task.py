@@ -10,7 +10,6 @@ from typing import Any
 
 import monai.bundle
 import torch
-from monai.data import partition_dataset
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.exception import MONAILabelError, MONAILabelException
 from monailabel.tasks.train.bundle import BundleTrainTask
@@ -18,6 +17,8 @@ from monailabel.tasks.train.bundle import BundleTrainTask
 from common.cli.model_file import trained_with
 from common.cli.typed_text import literal
 from common.datasets.listed import write_listed
+from common.images.dicom import is_dicom, read_header
+from common.images.files import WITH_DICOM, image_files
 
 from .request_settings import device_of, fault_of
 
@@ -28,8 +29,9 @@ TEXTS = ("report", "phrase")
 class TrainBundle(BundleTrainTask):
     """Go on from the bundle's weights with the labelled images and their texts.
 
-    An image's ``report`` or ``phrase`` is what ``PUT /datastore/image/info`` gave it. Nothing of a request or of the
-    studies becomes a value of the config: numbers are checked, cases go into a file that a reader reads.
+    An image's ``report``, ``phrase`` or ``patient_id`` is what ``PUT /datastore/image/info`` gave it; a DICOM file
+    tells its patient itself. Nothing of a request or of the studies becomes a value of the config: numbers are checked,
+    cases go into a file that a reader reads.
     """
 
     def __init__(self, folder: Path, conf: dict[str, str]) -> None:
@@ -52,9 +54,10 @@ class TrainBundle(BundleTrainTask):
         if fault is not None:
             raise MONAILabelException(MONAILabelError.INVALID_INPUT, fault)
         cases = self._fetch_datalist(request, datastore)
-        share = float(settings.get("val_split", 0.2))
-        training = cases if not share else partition_dataset(cases, ratios=[1 - share, share], shuffle=False)[0]
-        held_out = cases[len(training) :] or cases  # without a part held out, the best epoch is that of the same images
+        training, held_out = divided(cases, float(settings.get("val_split", 0.2)))
+        if not held_out:
+            logger.warning("no image is held out: the best epoch, and what images are like, are told by the training's")
+            held_out = training
         with tempfile.TemporaryDirectory(prefix="training-") as folder:
             write_listed(f"{folder}/cases.json", {"train": training, "validation": held_out})
             monai.bundle.run(
@@ -87,7 +90,8 @@ class TrainBundle(BundleTrainTask):
             name = Path(case["image"]).name
             info = datastore.get_image_info(name.partition(".")[0])
             texts = {key: info[key] for key in TEXTS if isinstance(info.get(key), str)}
-            cases.append({key: case[key] for key in ("image", "label")} | texts)
+            told = {"case": str(info.get("patient_id") or patient_of(case["image"]))}
+            cases.append({key: case[key] for key in ("image", "label")} | texts | told)
         if len(cases) < 2:
             raise MONAILabelException(
                 MONAILabelError.INVALID_INPUT,
@@ -95,6 +99,31 @@ class TrainBundle(BundleTrainTask):
                 "final) before training",
             )
         return cases
+
+
+def divided(cases: list[dict[str, Any]], share: float) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Cases to train on, and about ``share`` of them to choose the best epoch by: the last patients', all of theirs.
+
+    One patient at least is trained on; none is held out where there is but one, or where ``share`` is 0.
+    """
+    patients = list(dict.fromkeys(case["case"] for case in cases))
+    held_out: set[str] = set()
+    for patient in reversed(patients[1:]):
+        if sum(case["case"] in held_out for case in cases) >= share * len(cases):
+            break
+        held_out.add(patient)
+    training = [case for case in cases if case["case"] not in held_out]
+    return training, [case for case in cases if case["case"] in held_out]
+
+
+def patient_of(image: str) -> str:
+    """The patient of a DICOM file, or of the first one in a series' folder; else the image's own name."""
+    path = Path(image)
+    file = next(iter(image_files(path, WITH_DICOM)), None) if path.is_dir() else path
+    if file is not None and is_dicom(file):
+        named = str(read_header(str(file)).get("PatientID", "")).strip()
+        return named or path.name
+    return path.name
 
 
 SETTINGS = ("max_epochs", "val_split", "device", "pretrained")

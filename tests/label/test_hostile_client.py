@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("monailabel", reason="make test-label runs these")
@@ -20,7 +21,8 @@ from common.cli.typed_text import literal
 from common.datasets.listed import read_listed
 from label_app.request_settings import SETTINGS, fault_of, fault_of_info, fault_of_tasks
 from label_app.served_bundle import ServedBundle
-from label_app.train_task import TrainBundle
+from label_app.train_task import TrainBundle, divided, patient_of
+from tests.dicom_files import dicom_file
 from tests.label.conftest import start
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -289,6 +291,24 @@ def test_overrides_of_a_training_hold_literals_and_numbers_alone(bundles, tmp_pa
     assert (values["epochs"], values["device"], values["batch_size"]) == (3, "$torch.device('cpu')", 4)
     (tmp_path / "cases.json").write_text('{"train": [{"report": "$x"}]}')
     assert read_listed(str(tmp_path / "cases.json"), "train") == [{"report": "$x"}]
+
+
+@pytest.mark.parametrize(("share", "held_out"), [(0.2, 2), (0.5, 4), (0.9, 5), (0.0, 0)])
+def test_a_patients_images_are_trained_on_or_held_out(share, held_out):
+    cases = [{"case": patient, "image": str(number)} for number, patient in enumerate("aabccdd")]
+    training, kept = divided(cases, share)
+    assert training + kept == cases and len(kept) == held_out
+    assert not {case["case"] for case in training} & {case["case"] for case in kept}
+
+
+def test_the_patient_is_told_by_the_file(tmp_path):
+    pixels = np.zeros((8, 8), np.uint8)
+    dicom_file(tmp_path / "one.dcm", pixels, PatientID="P7")
+    Image.fromarray(pixels).save(tmp_path / "b.png")
+    assert patient_of(str(tmp_path / "one.dcm")) == "P7" and patient_of(str(tmp_path / "b.png")) == "b.png"
+    (tmp_path / "series").mkdir()
+    dicom_file(tmp_path / "series" / "IM1", pixels, PatientID="P8")
+    assert patient_of(str(tmp_path / "series")) == "P8"
 
 
 def test_a_packed_bundle_with_another_common_is_refused_with_both_versions(bundles, tmp_path):
