@@ -91,3 +91,14 @@ def test_a_card_is_short_and_in_one_form(card):
     assert re.findall(r"^## (.*)$", text, re.M) == SECTIONS
     assert text.startswith("---\nlicense: apache-2.0\nlibrary_name: monai\npipeline_tag: ")
     assert (card.parent / "details.md").is_file() and "](details.md)" in text
+
+
+PACKAGES = [path.parent for path in CODE if path.name == "__init__.py"]
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: str(package.relative_to(ROOT)))
+def test_a_package_says_what_each_of_its_modules_is(package):
+    told = ast.get_docstring(ast.parse((package / "__init__.py").read_text())) or ""
+    modules = {file.stem for file in package.glob("*.py")} - {"__init__"}
+    modules |= {file.parent.name for file in package.glob("*/__init__.py")}
+    assert not {name for name in modules if not re.search(rf"\b{name}\b", told)}

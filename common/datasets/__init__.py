@@ -3,5 +3,6 @@
 layouts: ``read_dataset`` recognises what lies in a folder; ratn, ddti, tn3k, phrasecut: one family each.  studies:
 images with one report; mimic: MIMIC-CXR's folders; packed: large sets in little memory.  boxes: lesions; box_fusion
 joins readers, convert_boxes changes forms.  phrases, malignancy: what CLIP-TNseg and HFCN take.  splits: by patient.
-listed: cases that another program lists.
+listed: cases that another program lists.  table: cases.csv.  coco: boxes in COCO's form.  inspection: faults of a data
+set, inspection_report: in words.
 """

@@ -1,4 +1,4 @@
 """From a file to pixels: files opens any image; dicom and nifti their kinds; reader is MONAI's; masks.
 
-ranges: which grey values are content.
+ranges: which grey values are content.  manifest: files that a check has read.
 """

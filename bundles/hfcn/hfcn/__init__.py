@@ -2,5 +2,6 @@
 
 network: trunk, global branch, feature-cropping branch.  loss: a named term for each branch.  data: nodule crops with
 labels, transforms.  steps: one step of training, validation and inference.  threshold: chosen on validation, and the
-metrics at it.  predictions, export: what comes out.
+metrics at it.  mask_branch: the nodule's inside and outside, fitted at the end.  calibration: scores to probabilities.
+predictions, export: what comes out.
 """
