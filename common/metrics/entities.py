@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -32,12 +33,18 @@ def read_entities(organ: str, *, path: str | Path = FILE) -> dict[str, list[str]
     }
 
 
+@lru_cache
+def pattern_of(words: tuple[str, ...]) -> re.Pattern[str]:
+    """Any of ``words``, in lower case, at the beginning of a word, or anywhere in Chinese."""
+    return re.compile("|".join(rf"(?<![a-z]){re.escape(word)}" for word in words))
+
+
 def mentions(reports: Sequence[str], entities: dict[str, list[str]]) -> np.ndarray:
     """Bool (reports, entities): whether a word of the report begins with one of the entity's words.
 
     Chinese is not spaced: there an entity's word may stand anywhere.
     """
-    patterns = [re.compile("|".join(rf"(?<![a-z]){re.escape(word)}" for word in words)) for words in entities.values()]
+    patterns = [pattern_of(tuple(words)) for words in entities.values()]
     lower = [report.lower() for report in reports]
     return np.array([[bool(pattern.search(report)) for pattern in patterns] for report in lower])
 

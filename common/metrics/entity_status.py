@@ -15,6 +15,7 @@ from functools import lru_cache
 import numpy as np
 
 from common.metrics.assertion import ABSENT, PRESENT, UNCERTAIN, Lexicon, assertions, sentences
+from common.metrics.entities import pattern_of
 from common.metrics.observations import FILE as CUES
 from common.metrics.observations import in_sentences
 
@@ -59,7 +60,7 @@ def mentions(report: str, entities: Entities) -> Iterator[tuple[str, str]]:
 
 def _chinese(report: str, entities: Entities) -> Iterator[tuple[str, str]]:
     """Each entity of each clause, as its last mention there has it: "CDFI：未见血流" denies the flow."""
-    patterns = {name: _pattern(tuple(words)) for name, words in entities.items()}
+    patterns = {name: pattern_of(tuple(words)) for name, words in entities.items()}
     for clause in _CLAUSE.findall(report.lower()):
         doubted = _DOUBTED.search(clause) is not None
         denial = None if doubted else _DENIED.search(clause)
@@ -69,11 +70,6 @@ def _chinese(report: str, entities: Entities) -> Iterator[tuple[str, str]]:
                 denied = denial is not None and last.start() >= denial.end() and not _CHANGE.match(clause, last.end())
                 gone = _GONE.match(clause, last.end()) is not None
                 yield name, ABSENT if denied or gone else UNCERTAIN if doubted else PRESENT
-
-
-@lru_cache
-def _pattern(words: tuple[str, ...]) -> re.Pattern[str]:
-    return re.compile("|".join(rf"(?<![a-z]){re.escape(word)}" for word in words))
 
 
 def _english(report: str, entities: Entities) -> Iterator[tuple[str, str]]:

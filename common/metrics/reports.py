@@ -63,7 +63,7 @@ def variety(generated: Sequence[str], training: Sequence[str]) -> dict[str, floa
 def training_reports(*, root: str, annotation: str | None = None) -> list[str]:
     """Reports of the training split of :func:`common.datasets.studies.read_studies`, whose images are not looked at.
 
-    None where the data set has no such split, as one to evaluate on alone; the log says so.
+    Empty where the data set has no such split, as one to evaluate on alone; the log says so.
     """
     try:
         studies = read_studies(root, "train", views=1, annotation=annotation, check=False)

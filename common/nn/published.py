@@ -65,18 +65,18 @@ def rename(name: str, rules: tuple) -> str:
     return name
 
 
-def load_into(network: torch.nn.Module, state: dict[str, torch.Tensor]) -> None:
-    """Load entries that have our names.
+def load_into(network: torch.nn.Module, state: dict[str, torch.Tensor], *, prefixes: tuple[str, ...] = ("",)) -> None:
+    """Load entries that have our names, into those of ``network`` that begin with one of ``prefixes``.
 
     Raises:
         ValueError: entries are missing, left over, or of another shape.
     """
-    current = network.state_dict().keys()
+    current = {name for name in network.state_dict() if name.startswith(prefixes)}
     missing, extra = sorted(current - state.keys()), sorted(state.keys() - current)
     if missing or extra:
         raise ValueError(f"weights: {len(missing)} entries missing {missing[:3]}, {len(extra)} not known {extra[:3]}")
     try:
-        network.load_state_dict(state)
+        network.load_state_dict(state, strict=False)
     except RuntimeError as error:
         raise ValueError(f"weights: they do not fit this network: {error}") from error
 

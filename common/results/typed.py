@@ -113,8 +113,8 @@ class Segmentation(Result):
         size_mm: area (mm^2), long and short axis of the largest piece (mm); empty where the file tells no pixel size.
         keywords: words of the report that are about this image.
         sentence: of the report, that is about this image; None without a report.
-        report_fit: how well the report's sentences fit the nodule, a log score: of the own report it is higher than of
-            another patient's in 77 of 100 pairs; None without a report.
+        report_fit: how well the report's sentences fit the nodule, a log score, higher for the patient's own report
+            than for most others'; how often, the card says. None without a report.
         report_doubt: that the report may be another patient's; None where it fits, or nothing was fitted to tell it by.
     """
 

@@ -13,9 +13,10 @@ from common.cli.atomic import write_text
 from common.cli.given import require_file
 from common.datasets.phrases import prompt_of
 from common.engine.distributed import is_first
+from common.text.tokenizer import BEGIN, END, PAD, UNKNOWN
 
 NORMALIZER, SPLITTER = normalizers.BertNormalizer(strip_accents=False), pre_tokenizers.BertPreTokenizer()
-SPECIAL = ("[PAD]", "[UNK]", "[BOS]", "[EOS]")  # ids 0 to 3
+SPECIAL = (PAD, UNKNOWN, BEGIN, END)  # ids 0 to 3
 
 
 def fit(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
 import torch
+
+from common.nn.published import load_into, rename
 
 from .network import CLIPTNseg
 
@@ -52,8 +52,8 @@ def load_published(network: CLIPTNseg, state: dict[str, torch.Tensor]) -> None:
         ValueError: entries are missing, left over, or of another shape.
     """
     used = {name: value for name, value in state.items() if name.startswith(("CGB.", "FGB.", "PH."))}
-    renamed = {_rename(name, RULES): value for name, value in used.items() if not name.startswith(UNUSED)}
-    _load(network, renamed, prefixes=("coarse.", "fine.", "head."))
+    renamed = {rename(name, RULES): value for name, value in used.items() if not name.startswith(UNUSED)}
+    load_into(network, renamed, prefixes=("coarse.", "fine.", "head."))
 
 
 def load_openai_clip(network: CLIPTNseg, state: dict[str, torch.Tensor]) -> None:
@@ -66,7 +66,7 @@ def load_openai_clip(network: CLIPTNseg, state: dict[str, torch.Tensor]) -> None
     for name, value in state.items():
         if name in ("logit_scale", "input_resolution", "context_length", "vocab_size"):
             continue
-        ours = f"clip.{_rename(name, CLIP_RULES)}"
+        ours = f"clip.{rename(name, CLIP_RULES)}"
         if name in ("visual.proj", "text_projection"):
             renamed[ours] = value.t()
         elif ".attn.in_proj_" in ours:
@@ -74,21 +74,4 @@ def load_openai_clip(network: CLIPTNseg, state: dict[str, torch.Tensor]) -> None
                 renamed[ours.replace(".attn.in_proj_", f".self_attn.{part}_proj.")] = piece
         else:
             renamed[ours] = value
-    _load(network, renamed, prefixes=("clip.",))
-
-
-def _rename(name: str, rules: tuple[tuple[str, str], ...]) -> str:
-    for pattern, replacement in rules:
-        name = re.sub(pattern, replacement, name)
-    return name
-
-
-def _load(network: CLIPTNseg, renamed: dict[str, torch.Tensor], *, prefixes: tuple[str, ...]) -> None:
-    targets = {name for name in network.state_dict() if name.startswith(prefixes)}
-    missing, extra = sorted(targets - renamed.keys()), sorted(renamed.keys() - targets)
-    if missing or extra:
-        raise ValueError(f"weights: {len(missing)} entries missing {missing[:3]}, {len(extra)} not known {extra[:3]}")
-    try:
-        network.load_state_dict(renamed, strict=False)
-    except RuntimeError as error:
-        raise ValueError(f"weights: they do not fit this network: {error}") from error
+    load_into(network, renamed, prefixes=("clip.",))

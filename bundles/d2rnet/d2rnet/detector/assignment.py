@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from monai.data.box_utils import box_pair_giou
+from monai.losses.focal_loss import sigmoid_focal_loss
 
 from .network import Dense, boxes_of
 
@@ -102,9 +103,7 @@ def _giou(dense: Dense, positive: torch.Tensor, targets: torch.Tensor) -> torch.
 
 def focal(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Sum of the sigmoid focal loss (Lin et al. 2017); ``target`` 0 or 1."""
-    cross_entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    miss = torch.where(target > 0, 1 - logits.sigmoid(), logits.sigmoid())
-    return (torch.where(target > 0, ALPHA, 1 - ALPHA) * miss**GAMMA * cross_entropy).sum()
+    return sigmoid_focal_loss(logits, target, gamma=GAMMA, alpha=ALPHA).sum()
 
 
 def centerness(distances: torch.Tensor) -> torch.Tensor:

@@ -198,8 +198,8 @@ class RandStrongd(RandomizableTransform):
         pixels[top : top + height, left : left + width] = self.R.rand(height, width)
 
 
-class Standardised(Transform):
-    """``seen``, float32 (3, size, size), standardised, in place of ``pixels``."""
+class StandardisePixelsd(Transform):
+    """``image_tensor``, float32 (3, size, size), standardised, in place of ``pixels``."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         rest = {key: value for key, value in data.items() if key != "pixels"}
@@ -218,8 +218,8 @@ def training_transforms(*, size: int, flip: float, zoom: float) -> Compose:
 
 
 def whole_transforms(*, size: int) -> Compose:
-    """``seen``, ``factor``, and what the case has."""
-    return Compose([LoadSquared(size=size), Standardised()])
+    """``image_tensor``, ``factor``, and what the case has."""
+    return Compose([LoadSquared(size=size), StandardisePixelsd()])
 
 
 class PairedDataset(torch.utils.data.Dataset):
