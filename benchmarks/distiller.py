@@ -22,7 +22,7 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.metrics import normalized_mutual_info_score
 
-from common.datasets.studies import load_annotation
+from common.datasets.annotation import load_annotation
 from common.text.distiller import Distiller, choose
 from common.text.tokenizer import ReportTokenizer
 

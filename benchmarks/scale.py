@@ -168,7 +168,7 @@ def decoding(annotation: Path, workers: int, count: int) -> str:
     """The loader of D2R-Net's images beside bare decoding of the same files, in as many processes."""
     entries, folder = json.loads(annotation.read_text(encoding="utf-8"))["train"][:count], annotation.parent
     cases = [{"study": e["id"], "images": [str(folder / "files" / e["image_path"][0])], "boxes": np.zeros((0, 4)),
-              "scores": np.zeros(0), "report": "", "lesions": ""} for e in entries]  # fmt: skip
+              "scores": np.zeros(0), "report": "", "lesions": "", "detected": False} for e in entries]  # fmt: skip
     recipe = validation_transforms(views=1, size=SIDE, regions=1, region_size=64, coordinates=True)
     rates = []
     for transform in (recipe, Bare()):

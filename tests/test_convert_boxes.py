@@ -76,6 +76,67 @@ def test_a_detectors_results_bring_their_scores(root, tmp_path, monkeypatch):
     options[1].write_text(json.dumps([{**found[0], "image_id": 999}]))
     with pytest.raises(SystemExit, match="has an image or category that"):
         command(monkeypatch, root, "--to", "annotation", *options, "--target", tmp_path / "other.json")
+    options[1].write_text(json.dumps([{**found[0], "image_id": str(image["id"]), "category_id": "4"}]))
+    command(monkeypatch, root, "--to", "annotation", *options, "--target", tmp_path / "other.json")
+    assert (tmp_path / "other.json").read_bytes() == (tmp_path / "new.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"score": None}, "the score None is no number from 0 to 1"),
+        ({"score": float("nan")}, "the score nan is no number from 0 to 1"),
+        ({"bbox": [1, 2, 3]}, r"\[1, 2, 3\] are not four numbers each"),
+        ({"bbox": None}, "None are not four numbers each"),
+        ({"image_id": None}, "has not image_id, category_id, bbox and score"),
+        ({"category_id": [4]}, "has not image_id, category_id, bbox and score"),
+    ],
+)
+def test_malformed_results_are_one_line(root, tmp_path, monkeypatch, change, message):
+    entry = {"image_id": 1, "category_id": 4, "bbox": [5, 6, 10, 12], "score": 0.75}
+    file = tmp_path / "results.json"
+    options = ["--to", "coco", "--results", file, "--split", "train", "--target", tmp_path / "new"]
+    file.write_text(json.dumps([entry, entry | change]))
+    with pytest.raises(SystemExit, match=f"entry 2 of .*results.json.*{message}") as caught:
+        command(monkeypatch, root, *options)
+    assert "\n" not in str(caught.value) and not (tmp_path / "new").exists()
+    for content, said in (
+        ({"boxes": [entry]}, "is no list of boxes"),
+        ([{"bbox": [1, 2, 3, 4]}], "entry 1 of"),
+        ([7], "7"),
+    ):
+        file.write_text(json.dumps(content))
+        with pytest.raises(SystemExit, match=said):
+            command(monkeypatch, root, *options)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"1": "Edema"}, "classes: .* is no list of texts"),
+        ("Edema", "classes: .*'Edema' is no list of texts"),
+        ([1, 2], r"classes: .*\[1, 2\] is no list of texts"),
+        (["Edema", "Edema"], "classes: .*'Edema' is there twice"),
+        (["Nodul"], r"none of \['Nodul'\] is the label of a box"),
+    ],
+)
+def test_classes_that_would_lose_every_box_are_refused(root, tmp_path, monkeypatch, content, message):
+    (tmp_path / "classes.json").write_text(json.dumps(content))
+    options = ["--to", "coco", "--classes", tmp_path / "classes.json", "--target", tmp_path / "new"]
+    with pytest.raises(SystemExit, match=message):
+        command(monkeypatch, root, *options)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_conversion_of_which_no_box_is_left_is_refused(root, tmp_path, monkeypatch):
+    (tmp_path / "images").symlink_to(root / "images")
+    content = json.loads((root / "coco_train.json").read_text())
+    for entry in content["annotations"]:
+        entry["bbox"][2] = 0
+    for split in ("train", "val"):
+        (tmp_path / f"coco_{split}.json").write_text(json.dumps(content))
+    with pytest.raises(SystemExit, match=r"folder: no box of .* is left"):
+        command(monkeypatch, tmp_path, "--to", "coco", "--target", tmp_path / "new")
 
 
 def test_without_a_validation_file_a_fifth_of_training_validates(root, tmp_path):

@@ -51,10 +51,13 @@ def test_counts_of_a_split():
         ("The lungs are clear.", "left:Nodule/Mass"),
         ("There is a nodule in the left upper zone.", ""),
     ]
-    items = [{"text": text, "lesions": lesions, "log_probs": torch.tensor([-0.1])} for text, lesions in rows]
+    probable = {"log_probs": torch.tensor([-0.1]), "detected": torch.tensor(False)}
+    items = [{"text": text, "lesions": lesions, **probable} for text, lesions in rows]
+    items.append({**items[0], "lesions": "left:Nodule/Mass", "detected": torch.tensor(True)})
     numbers = [metrics.numbers(item) for item in items]
     summary = metrics.summary({key: torch.tensor([row[key] for row in numbers]) for key in numbers[0]})
     assert summary == pytest.approx(
         {"lesion_precision": 2 / 3, "lesion_recall": 2 / 3, "lesion_f1": 2 / 3, "lesion_side": 0.0}
     )
     assert metrics.summary({key: torch.zeros(2) for key in numbers[0]}) == {}
+    assert metrics.summary({key: torch.tensor([numbers[3][key]]) for key in numbers[0]}) == {}

@@ -8,7 +8,7 @@ import torch
 from d2rnet.detector.network import LesionDetector
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-from common.datasets.studies import annotation_file, load_annotation
+from common.datasets.annotation import annotation_file, load_annotation
 from common.nn.efficientnet import lite0_of_views
 from common.synthetic.chest import ChestOptions, write_chests
 from tests.test_bundle_contract import ROOT, flags
@@ -123,15 +123,20 @@ def test_pseudo_labels_are_added_and_nothing_else_changes(labelling):
         not list(root.glob("*.jsonl"))
         and "data:image/jpeg" in (root.parent / "pages" / "pseudo_labels.html").read_text()
     )
-    with pytest.raises(RuntimeError) as caught:
-        execute(["pseudo_label"], "infer", **options)
-    assert "pass --overwrite true to replace them" in str(caught.value.__cause__)
-    with pytest.raises(RuntimeError) as caught:
-        execute(["pseudo_label"], "infer", **options, annotation="annotation.json")
-    assert "annotation_with_boxes.json' is there already" in str(caught.value.__cause__)
+    for name in (None, "annotation.json"):
+        with pytest.raises(RuntimeError) as caught:
+            execute(["pseudo_label"], "infer", **options, annotation=name)
+        assert "annotation_with_boxes.json' is there already" in str(caught.value.__cause__)
     assert load_annotation(root / "annotation_with_boxes.json") == after
+    before["train"][0]["report"] = "The heart is enlarged."
+    (root / "annotation.json").write_text(json.dumps(before))
     execute(["pseudo_label"], "infer", **options, overwrite=True)
-    assert not list(root.glob("*boxes_with*")) and (root / "annotation.json").read_bytes() == original
+    assert not list(root.glob("*boxes_with*")) and load_annotation(root / "annotation.json") == before
+    assert load_annotation(root / "annotation_with_boxes.json")["train"][0]["report"] == "The heart is enlarged."
+    (root / "annotation.json").unlink()
+    with pytest.raises(RuntimeError) as caught:
+        execute(["pseudo_label"], "infer", **options, overwrite=True)
+    assert "'annotation.json', of which it would be made, is not beside it" in str(caught.value.__cause__)
 
 
 def test_an_interrupted_labelling_goes_on(labelling, monkeypatch):

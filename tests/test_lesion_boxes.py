@@ -55,8 +55,9 @@ def test_fusion_keeps_boxes_apart_that_hardly_overlap():
     ("change", "message"),
     [
         ({"bbox": [1, 2, float("nan"), 4]}, "hold a value that is no number"),
-        ({"bbox": [1, 2, 3]}, r"boxes: \[1, 2, 3\] has not four numbers"),
-        ({"bbox": None}, "no COCO file"),
+        ({"bbox": [1, 2, 3]}, r"boxes of image '1' in .*coco_val.json': \[1, 2, 3\] are not four numbers each"),
+        ({"bbox": None}, "None are not four numbers each"),
+        ({"bbox": "1234"}, "'1234' are not four numbers each"),
         ({"category_id": 99}, "is no COCO file of boxes"),
     ],
 )
@@ -77,3 +78,69 @@ def test_missing_files_are_named(tmp_path, vindr):
     (root / "train" / f"{names[0]}.png").unlink()
     with pytest.raises(FileNotFoundError, match=names[0]):
         read_boxes(str(root), "train", classes=LABELS)
+
+
+@pytest.fixture
+def annotated(tmp_path):
+    """A function that changes the first training entry of an annotation with boxes, and returns its folder."""
+    write_chests(str(tmp_path / "made"), ChestOptions(studies=20, size=64))
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "images").symlink_to(tmp_path / "made" / "images")
+
+    def write(**changes):
+        content = json.loads((tmp_path / "made" / "annotation.json").read_text())
+        content["train"][0] |= {"boxes": [[1, 2, 9, 9]], "box_labels": ["Edema"], "scores": [1.0], "id": "X9"} | changes
+        (tmp_path / "set" / "annotation.json").write_text(json.dumps(content))
+        return str(tmp_path / "set")
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"boxes": None}, "a box_label for each is missing"),
+        ({"boxes": [None]}, "None are not four numbers each"),
+        ({"boxes": [1, 2, 9, 9]}, "4 boxes but 1 box_labels"),
+        ({"boxes": [7]}, "7 are not four numbers each"),
+        ({"boxes": ["1299"]}, "'1299' are not four numbers each"),
+        ({"boxes": [{"x": 1}]}, "'x': 1} are not four numbers each"),
+        ({"boxes": [[[1, 2, 9, 9]]]}, "are not four numbers each"),
+        ({"boxes": [[1, 2, None, 9]]}, "are not four numbers each"),
+        ({"boxes": {"0": [1, 2, 9, 9]}}, "boxes is .*, no list"),
+        ({"box_labels": "Edema"}, "box_labels is 'Edema', no list"),
+        ({"box_labels": [3]}, "the label 3 is no text"),
+        ({"box_labels": [None]}, "the label None is no text"),
+        ({"image_path": None}, "has no image"),
+        ({"image_path": 5}, "image_path of .* is 5, no list"),
+        ({"image_path": {"a": 1}}, "image_path of .*, no list"),
+        ({"image_path": "X0.png"}, "image_path of .* is 'X0.png', no list"),
+        ({"image_path": [None]}, r"image_path of .* is \[None\], no file's names"),
+        ({"width": 32, "height": 32}, "the image is 32x32 pixels, its file .*png' is 64x64; restore"),
+    ],
+)
+def test_bad_boxes_of_studies_are_one_line(annotated, changes, message):
+    root = annotated()
+    assert len(read_boxes(root, "train", classes=LABELS)[0]["boxes"]) == 1
+    with pytest.raises(ValueError, match=message) as caught:
+        read_boxes(annotated(**changes), "train", classes=LABELS)
+    assert "\n" not in str(caught.value) and ("width" in changes or "study 'X9' of " in str(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (["Nodul", "Masse"], r"label_names: none of \['Nodul', 'Masse'\] is the label .* whose labels are \['Aort"),
+        (["Edema", "Edema"], "label_names: 'Edema' is there twice"),
+        ([], r"label_names: \[\] is no list of texts"),
+        ("Edema", "label_names: 'Edema' is no list of texts"),
+    ],
+)
+def test_labels_that_no_box_has_are_refused(annotated, classes, message):
+    with pytest.raises(ValueError, match=message):
+        read_boxes(annotated(), "train", classes=classes)
+
+
+def test_a_split_may_lack_the_labels_of_another(annotated):
+    root = annotated(box_labels=["Rare"])
+    assert not any(len(case["boxes"]) for case in read_boxes(root, "test", classes=["Rare"]))

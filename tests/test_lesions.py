@@ -59,11 +59,43 @@ def test_boxes_are_cut_at_the_border_and_empty_ones_dropped(folder, caplog):
         ([[1, 2, 3]], {}, "are not four numbers each"),
         ([["left", 2, 3, 4]], {}, "are not four numbers each"),
         ([[1, 2, 3, 4]], {"scores": [0.5, 0.6]}, "1 boxes but 2 scores"),
+        ([[1, 2, 3, 4]], {"scores": [None]}, "the score None is no number from 0 to 1"),
+        ([[1, 2, 3, 4]], {"scores": [float("nan")]}, "the score nan is no number from 0 to 1"),
+        ([[1, 2, 3, 4]], {"scores": [float("inf")]}, "the score inf is no number from 0 to 1"),
+        ([[1, 2, 3, 4]], {"scores": [-1]}, "the score -1 is no number from 0 to 1"),
+        ([[1, 2, 3, 4]], {"scores": 0.5}, "scores is 0.5, no list"),
+        ([[1, 2, 3, 4]], {"box_labels": [7]}, "the label 7 is no text"),
+        ([1, 2, 3, 4], {}, "1 are not four numbers each"),
     ],
 )
 def test_bad_boxes_are_named(folder, boxes, more, message):
     with pytest.raises(ValueError, match=f"boxes of study 'a': .*{message}"):
         read_boxed_studies(folder(boxes, **more), "train")
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg"])
+def test_boxes_in_pixels_of_another_size_are_refused_where_the_image_is_opened(folder, kind):
+    root = Path(folder([[1, 2, 10, 10]], width=30, height=20))
+    if kind == "jpg":
+        content = (root / "annotation.json").read_text()
+        (root / "annotation.json").write_text(content.replace("a.png", "a.jpg"))
+        Image.open(root / "images" / "a.png").save(root / "images" / "a.jpg")
+    study = read_boxed_studies(str(root), "train")[0]
+    with pytest.raises(ValueError, match=rf"boxes of study 'a': .* is 30x20 pixels, its file .*a\.{kind}' is 60x40"):
+        CropRegionsd(count=1, size=48)(study)
+    right = read_boxed_studies(folder([[1, 2, 10, 10]], width=60, height=40), "train")[0]
+    assert CropRegionsd(count=1, size=48)(right)["crops"].shape == (1, 48, 48)
+
+
+def test_boxes_with_scores_below_one_are_a_detectors(folder):
+    labelled = read_boxed_studies(folder([[1, 2, 10, 10]], [[1, 2, 9, 9]], scores=[1.0]), "train")
+    found = read_boxed_studies(folder([[1, 2, 10, 10]], [[-1, -1, -1, -1]], scores=[0.7]), "train")
+    bare = read_boxed_studies(folder([[1, 2, 10, 10]]), "train")
+    assert [[study["detected"] for study in studies] for studies in (labelled, found, bare)] == [
+        [False, False],
+        [True, True],
+        [False, False],
+    ]
 
 
 def regions_of(count, size, coordinates=True):

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from sgf.semantic_space import SemanticSpace
 
-from common.datasets import mimic, packed, studies
+from common.datasets import annotation, mimic, packed
 from common.datasets.inspection import inspect
 from common.datasets.mimic import main, read_mimic, report_of, sections_of
 from common.datasets.packed import Packed
@@ -100,6 +100,67 @@ def test_what_is_missing_is_named(tmp_path):
         read_studies(str(root), "train")
 
 
+def lines_of(file):
+    return file.read_text().splitlines()
+
+
+def cut(root):
+    file = root / "mimic-cxr-2.0.0-split.csv"
+    packed_file = root / "mimic-cxr-2.0.0-split.csv.gz"
+    packed_file.write_bytes(gzip.compress(file.read_bytes())[:-20])
+    file.unlink()
+
+
+def no_gzip(root):
+    file = root / "mimic-cxr-2.0.0-split.csv"
+    file.rename(file.with_suffix(".csv.gz"))
+
+
+def changed(name, line, old, new):
+    """A function that changes a line of a table."""
+
+    def change(root):
+        file = root / f"mimic-cxr-2.0.0-{name}.csv"
+        lines = lines_of(file)
+        assert old in lines[line - 1]
+        lines[line - 1] = lines[line - 1].replace(old, new, 1)
+        file.write_text("\n".join(lines))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (cut, r"split\.csv\.gz' is damaged"),
+        (no_gzip, r"split\.csv\.gz' is damaged"),
+        (changed("split", 3, ",train", ""), r"line 3 of .*split\.csv' has 3 cells, the header 4"),
+        (changed("split", 3, ",train", ",test"), r"split\.csv': study '50000000' is in 'train' of .* and in 'test'"),
+        (
+            changed("split", 3, ",10000032,", ",10000077,"),
+            "study '50000000' is in 'train' of p10000032 and .* p10000077",
+        ),
+        (changed("chexpert", 2, "1.0", "yes"), r"Atelectasis in line 2 of .*chexpert\.csv' is 'yes'"),
+        (changed("chexpert", 2, "-1.0", "2.0"), r"Cardiomegaly in line 2 of .*chexpert\.csv' is '2.0'"),
+        (changed("chexpert", 2, "-1.0", "0.7"), r"Cardiomegaly in line 2 of .*chexpert\.csv' is '0.7'"),
+    ],
+)
+def test_damaged_tables_are_one_line(tmp_path, change, message):
+    root = write(tmp_path)
+    change(root)
+    with pytest.raises(ValueError, match=message) as caught:
+        read_studies(str(root), "train")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("cell", ["nan", "NaN", " "])
+def test_blank_labels_are_none(tmp_path, cell):
+    root = write(tmp_path)
+    changed("chexpert", 6, "1.0", cell)(root)
+    (entry,) = read_mimic(root)["val"]
+    assert entry["findings"] == {"Cardiomegaly": -1}
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -128,7 +189,7 @@ def test_large_sets_are_packed(tmp_path, monkeypatch):
 
 def test_an_image_path_is_found_below_files(tmp_path):
     root = write(tmp_path)
-    entries = {name: read_mimic(root)[name] for name in studies.SPLITS.values()}
+    entries = {name: read_mimic(root)[name] for name in annotation.SPLITS.values()}
     (root / "annotation.json").write_text(json.dumps(entries))
     assert read_studies(str(root), "test")[0]["images"][0].startswith(str(root / "files"))
 

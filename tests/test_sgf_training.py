@@ -21,7 +21,7 @@ from sgf.data import (
     training_transforms,
     validation_transforms,
 )
-from sgf.distillation.run import distill
+from sgf.distillation.run import distill, read_annotation, texts_of, training_reports
 from sgf.loss import cluster_loss, losses
 from sgf.network import SGF, TeacherForcing
 from sgf.predictions import draw
@@ -33,7 +33,8 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from torch.utils.data import default_collate
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
-from common.datasets.studies import list_studies, load_annotation, read_studies
+from common.datasets.annotation import load_annotation
+from common.datasets.studies import list_studies, read_studies
 from common.engine.stated_findings import StatedFindings
 from common.engine.steps import report_loss, trim
 from common.metrics.reports import Bleu4
@@ -341,10 +342,26 @@ def test_a_broken_user_dictionary_is_one_clear_line(tmp_path):
         ReportTokenizer.untrained(user_dictionary=str(tmp_path / "words.txt"))
 
 
+def test_the_distiller_reads_reports_and_finds_files_as_a_training_does(tmp_path):
+    texts = [None, "", "nan", "null", " None ", float("nan"), "A cyst.", 12]
+    entries = [{"uid": number, "finding": text, "image_path": ["0.png"]} for number, text in enumerate(texts)]
+    assert texts_of(entries) == ["", "", "", "", "", "", "A cyst.", "12"]
+    content = {"train": entries, "val": [], "test": [{**entries[0], "finding": ["A cyst."]}]}
+    for name in ("a.json", "b.json"):
+        (tmp_path / name).write_text(json.dumps(content))
+    assert read_annotation(annotation="b.json", data_dir=str(tmp_path))[0] == tmp_path / "b.json"
+    with pytest.raises(FileNotFoundError, match=r"annotation: no file 'c\.json', nor in"):
+        read_annotation(annotation="c.json", data_dir=str(tmp_path))
+    with pytest.raises(ValueError, match=r"finding of study 0 of .*b\.json' is \['A cyst\.'\], no text"):
+        training_reports(content, tmp_path / "b.json")
+
+
 @pytest.mark.parametrize("kind", ["tf_idf", "characters", "sentences", "svd", "hdbscan"])
 def test_every_distiller_config_runs(kind, root, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     changes = {"dataset_dir": str(root), "output_dir": str(tmp_path / "out"), "dims": [2], "sizes": [3]}
+    if kind == "svd":
+        changes["annotation"] = "thyroid.json"
     if kind == "sentences":
         sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
         BertModel(BertConfig(vocab_size=40, **sizes)).save_pretrained(tmp_path / "bert")

@@ -9,7 +9,8 @@ import torch
 from monai.data.box_utils import box_iou
 from PIL import Image
 
-from common.datasets.studies import load_annotation, read_studies
+from common.datasets.annotation import load_annotation
+from common.datasets.studies import read_studies
 from common.synthetic.chest import ChestOptions, write_chests
 from common.synthetic.studies import StudyOptions, write_studies
 from tests.test_bundle_contract import BUNDLES, checked, flags

@@ -1,12 +1,14 @@
 """Studies with reports: both forms, both encodings, one or six images, and what is refused in one line."""
 
 import json
+import os
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from common.datasets.studies import load_annotation, read_studies, save_annotation
+from common.datasets.annotation import load_annotation, save_annotation
+from common.datasets.studies import read_studies
 
 
 def picture(path):
@@ -70,8 +72,14 @@ def test_an_annotation_survives_its_file(ultrasound):
         ({"image_path": []}, "study 7 of .* has no image"),
         ({"image_path": ["gone.png"]}, "image: no file"),
         ({"finding": None}, "no study with a report"),
-        ({"image_path": "7_0.png"}, "image_path of study 7 of .* is no list"),
+        ({"image_path": "7_0.png"}, "image_path of study 7 of .* is '7_0.png', no list"),
         ({"labels": "n/a"}, "labels of study 7 of .* is 'n/a', no whole number"),
+        ({"labels": -2}, "labels of study 7 of .* is -2, no whole number from -1"),
+        ({"labels": True}, "labels of study 7 of .* is True, no whole number"),
+        ({"finding": ["left", "right"]}, r"finding of study 7 of .*json' is \['left', 'right'\], no text"),
+        ({"finding": {"text": "left"}}, "finding of study 7 of .*json' is {'text': 'left'}, no text"),
+        ({"image_path": {"0": "7_0.png"}}, "image_path of study 7 of .*, no list"),
+        ({"image_path": [3]}, r"image_path of study 7 of .* is \[3\], no file's names"),
     ],
 )
 def test_bad_entries_are_one_line(ultrasound, change, message):
@@ -79,6 +87,26 @@ def test_bad_entries_are_one_line(ultrasound, change, message):
     write(root, [{**entries[0], **change}])
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         read_studies(str(root), "train")
+
+
+def test_a_number_is_a_report_and_noise_is_a_label(ultrasound):
+    root, entries = ultrasound
+    write(root, [{**entries[0], "finding": 12, "labels": -1}])
+    (study,) = read_studies(str(root), "train")
+    assert (study["report"], study["label"]) == ("12", -1)
+
+
+def test_an_annotation_that_is_newer_than_its_copy_with_boxes_is_told(ultrasound, caplog):
+    root, entries = ultrasound
+    write(root, entries, name="a.json")
+    write(root, entries[1:], name="a_with_boxes.json")
+    os.utime(root / "a.json", (1, 1))
+    assert len(read_studies(str(root), "train")) == 1 and "is older than" not in caplog.text
+    os.utime(root / "a_with_boxes.json", (0, 0))
+    for name in (None, "a_with_boxes.json"):
+        caplog.clear()
+        assert len(read_studies(str(root), "train", annotation=name)) == 1
+        assert "a_with_boxes.json is older than a.json, whose changes are not read" in caplog.text
 
 
 def test_bad_folders_are_one_line(ultrasound):

@@ -76,6 +76,27 @@ def test_boxes_of_a_chest_x_ray(tmp_path):
     assert study["boxes"].tolist() == [[2, 3, 12, 15]] and study["box_labels"] == ["Mass"]
 
 
+@pytest.mark.parametrize(
+    ("boxes", "labels", "message"),
+    [
+        ([1, 2, 3, 4], None, "1 are not four numbers each"),
+        ({"x": 1}, None, "boxes is {'x': 1}, no list"),
+        ([[1, 2, float("nan"), 4]], None, "hold a value that is no number"),
+        ([[1, 2, 3, 4]], ["Mass", "Edema"], "1 boxes but 2 box_labels"),
+    ],
+)
+def test_a_check_tells_boxes_that_a_training_refuses(tmp_path, caplog, boxes, labels, message):
+    told = [json.dumps(value).replace('"', '""') if value else "" for value in (boxes, labels)]
+    rows = [f'0.png,Text.,A,train,"{told[0]}","{told[1]}"', "1.png,Text.,B,validation,,", "2.png,Text.,C,test,,"]
+    root = table(tmp_path, "image,report,patient_id,split,boxes,box_labels", *rows)
+    with pytest.raises(ValueError, match=f"boxes of study 'A': .*{message}"):
+        read_boxed_studies(root, "train")
+    caplog.set_level("INFO")
+    assert main([root, "--bundle", "d2rnet"]) == 1
+    assert "broken boxes (1)" in caplog.text and message in caplog.text and "d2rnet can train" not in caplog.text
+    assert main([root, "--bundle", "sgf"]) == 0
+
+
 FAULTS = {
     "no report": (
         "image,mask,text,patient_id",

@@ -10,19 +10,18 @@ with ``test/``, if it is there. D2R-Net's ``annotation.json`` with ``boxes`` and
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from common.cli.reading import read_json, read_table
-from common.datasets.box_fusion import fuse
+from common.cli.reading import read_json
+from common.datasets.annotation import entry_named, image_folder, image_names, load_annotation
+from common.datasets.boxed import Boxed, array_of, boxes_of, four, require_size, size_told
 from common.datasets.coco import id_of, require_matched
 from common.datasets.splits import fold, inside
-from common.datasets.studies import image_folder, load_annotation
-from common.images.dicom import SUFFIXES
+from common.datasets.vindr import TABLES, first_file, of_vindr
 from common.images.files import check_images, image_size
 
 logger = logging.getLogger(__name__)
@@ -33,28 +32,9 @@ LABELS = (
     "Nodule/Mass", "Pleural effusion", "Pleural thickening", "Pneumothorax", "Pulmonary fibrosis", "Rib fracture",
     "Other lesion",
 )  # fmt: skip
-TABLES = ("annotations/annotations_train.csv", "annotations_train.csv", "train.csv")
-NOTHING = "No finding"
-ENDS = (".png", ".jpg", ".jpeg", *SUFFIXES)
-COLUMNS = ("image_id", "class_name", "x_min", "y_min", "x_max", "y_max")
-EMPTY = [-1, -1, -1, -1]
 VERY_LARGE, NO_SIZE = (10**9, 10**9), (0, 0)  # an image that no box leaves; one without boxes
 SLACK = 2.0  # pixels that a box may leave the image by rounding
 OUTSIDE = 0.05  # share of boxes that may leave their images
-
-
-class Boxed(NamedTuple):
-    """An image with what its file says of it.
-
-    Attributes:
-        path: of the image.
-        names: label of each box.
-        boxes: float64 (M, 4).
-    """
-
-    path: str
-    names: list[str]
-    boxes: np.ndarray
 
 
 def read_boxes(root: str, split: str, *, classes: Sequence[str], check: bool = True) -> list[dict]:
@@ -69,8 +49,10 @@ def read_boxes(root: str, split: str, *, classes: Sequence[str], check: bool = T
 
     Raises:
         FileNotFoundError: no annotation file of the split, or an image is missing.
-        ValueError: an entry of no known form, a coordinate that is no number, a damaged image, or no image at all.
+        ValueError: an entry of no known form, a coordinate that is no number, an image of another size than its entry
+            says, a damaged image, no image at all; or ``classes`` twice, or none of them a label of the data set.
     """
+    require_labels(classes, what="label_names")
     raw, wide = _raw(Path(root), split)
     if raw is None:
         raise FileNotFoundError(
@@ -78,15 +60,49 @@ def read_boxes(root: str, split: str, *, classes: Sequence[str], check: bool = T
         )
     if not raw:
         raise ValueError(f"dataset_dir: {root!r} has no image in split {split!r}")
+    _require_known(Path(root), raw, classes)
     if check:
         check_images([image.path for image in raw], root=root)
     look = image_size if check else size_if_any
     sizes = [look(image.path) if len(image.boxes) else NO_SIZE for image in raw]
-    _check_numbers(raw)
+    for image, size in zip(raw, sizes, strict=True):
+        if size not in (VERY_LARGE, NO_SIZE):
+            require_size(size, image.size, image=image.path, where=f"split {split!r}")
     if wide:
         corners = as_corners([image.boxes for image in raw], sizes, what=split)
         raw = [image._replace(boxes=boxes) for image, boxes in zip(raw, corners, strict=True)]
     return _clean(raw, sizes, {name: number for number, name in enumerate(classes)}, split)
+
+
+def require_labels(names: object, *, what: str) -> list[str]:
+    """``names``, a list of different texts.
+
+    Args:
+        what: the option that gives them, which begins the message.
+
+    Raises:
+        ValueError: they are something else.
+    """
+    if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) and name for name in names):
+        raise ValueError(f'{what}: {names!r:.80} is no list of texts; pass one such as ["Nodule/Mass", "Edema"]')
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise ValueError(f"{what}: {twice!r} is there twice; name each label once")
+    return list(names)
+
+
+def _require_known(root: Path, raw: Sequence[Boxed], classes: Sequence[str]) -> None:
+    """Refuse ``classes`` of which no box of ``raw``, nor of another split of ``root``, has one."""
+    labels = {name for image in raw for name in image.names}
+    if not labels or not labels.isdisjoint(classes):
+        return
+    for split in ("train", "val", "test"):
+        labels |= {name for image in _raw(root, split)[0] or [] for name in image.names}
+    if labels.isdisjoint(classes):
+        raise ValueError(
+            f"label_names: none of {list(classes)} is the label of a box of {str(root)!r}, whose labels are "
+            f"{sorted(labels)}; pass some of these"
+        )
 
 
 def size_if_any(path: str) -> tuple[int, int]:
@@ -114,9 +130,9 @@ def _source(folder: Path, split: str) -> str | None:
     """Which of the forms says what a split holds."""
     if _coco_file(folder, split) is not None:
         return "coco"
-    if split != "unlabel" and _first(folder, *TABLES) is not None:
+    if split != "unlabel" and first_file(folder, *TABLES) is not None:
         return "vindr"
-    return "studies" if split != "unlabel" and _first(folder, "annotation.json") is not None else None
+    return "studies" if split != "unlabel" and first_file(folder, "annotation.json") is not None else None
 
 
 def _raw(folder: Path, split: str) -> tuple[list[Boxed] | None, bool]:
@@ -124,7 +140,7 @@ def _raw(folder: Path, split: str) -> tuple[list[Boxed] | None, bool]:
     if (source := _source(folder, split)) == "coco":
         return _of_coco(folder, split), True
     if source == "vindr":
-        return _of_vindr(folder, split), False
+        return of_vindr(folder, split), False
     return (_of_studies(folder / "annotation.json", split), True) if source == "studies" else (None, False)
 
 
@@ -153,11 +169,6 @@ def are_corners(boxes: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]) -
     return as_wide > 10 * as_corner
 
 
-def _first(folder: Path, *names: str) -> Path | None:
-    """The first of ``names`` that is a file of ``folder``."""
-    return next((folder / name for name in names if Path(inside(folder, name)).is_file()), None)
-
-
 def key_of(path: str | Path, folder: Path) -> str:
     """What an image is known by: its path in ``folder`` without suffix, parts joined by "_"."""
     return "_".join(Path(path).relative_to(folder).with_suffix("").parts)
@@ -165,7 +176,7 @@ def key_of(path: str | Path, folder: Path) -> str:
 
 def _coco_file(folder: Path, split: str) -> Path | None:
     """The split's own file; of ``val`` the training file, where there is none."""
-    file = _first(folder, f"coco_{split}.json", f"coco_annotations_{split}.json")
+    file = first_file(folder, f"coco_{split}.json", f"coco_annotations_{split}.json")
     return _coco_file(folder, "train") if file is None and split == "val" else file
 
 
@@ -185,93 +196,38 @@ def _of_coco_file(file: Path, images: Path) -> list[Boxed]:
     content = read_json(file, what="dataset_dir")
     try:
         names = {id_of(category["id"]): str(category["name"]) for category in content.get("categories", [])}
-        labels: dict = defaultdict(list)
-        boxes: dict = defaultdict(list)
+        labels: dict[str, list[str]] = defaultdict(list)
+        boxes: dict[str, list[list[float]]] = defaultdict(list)
         for entry in content.get("annotations", []):
-            labels[id_of(entry["image_id"])].append(names[id_of(entry["category_id"])])
-            boxes[id_of(entry["image_id"])].append(_four(entry["bbox"]))
+            image = id_of(entry["image_id"])
+            labels[image].append(names[id_of(entry["category_id"])])
+            boxes[image].append(four(entry["bbox"], where=f"image {image!r} in {str(file)!r}"))
         known = [id_of(entry["id"]) for entry in content["images"]]
         require_matched(known, boxes, where=str(file))
         return [
-            Boxed(inside(images, entry["file_name"]), labels[id], _array(boxes[id]))
+            Boxed(inside(images, entry["file_name"]), labels[id], array_of(boxes[id]), size_told(entry))
             for id, entry in zip(known, content["images"], strict=True)
         ]
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{str(file)!r} is no COCO file of boxes: {error!r}; export it again") from error
 
 
-def _four(box: Sequence) -> list[float]:
-    values = [float(value) for value in box]
-    if len(values) != 4:
-        raise ValueError(f"boxes: {box} has not four numbers; correct the entry")
-    return values
-
-
-def _array(boxes: list) -> np.ndarray:
-    return np.array(boxes, dtype=np.float64).reshape(-1, 4)
-
-
 def _of_studies(annotation: Path, split: str, *, labelled: bool = True) -> list[Boxed]:
-    """First images of studies, whose boxes must have labels if ``labelled``; empty slots (-1) are left out."""
-    content = load_annotation(annotation)
-    entries = content[split]
-    images, results = image_folder(annotation.parent, entries), []
-    for entry in entries:
-        boxes = entry.get("boxes") if labelled else []
-        labels = entry.get("box_labels") if labelled else []
-        if boxes is None or labels is None or len(boxes) != len(labels):
-            raise ValueError(
-                f"boxes of {entry.get('image_path')} in {str(annotation)!r}: a box_label for each is missing"
-            )
-        mask = [index for index, box in enumerate(boxes) if list(box) != EMPTY]
-        path = inside(images, str(entry["image_path"][0]))
-        results.append(Boxed(path, [labels[index] for index in mask], _array([_four(boxes[index]) for index in mask])))
-    return results
+    """First images of studies, whose boxes must have labels if ``labelled``; free slots are left out."""
+    entries = load_annotation(annotation)[split]
+    folder = image_folder(annotation.parent, entries)
+    return [_of_study(entry, annotation, folder, labelled) for entry in entries]
 
 
-def _of_vindr(folder: Path, split: str) -> list[Boxed]:
-    """Images of a split of VinDr's csv, three readers fused; fold 1 validates, fold 0 tests where no test file is."""
-    table = _first(folder, *TABLES)
-    assert table is not None
-    test = _first(folder, "annotations/annotations_test.csv", "annotations_test.csv", "test.csv")
-    if split == "test" and test is not None:
-        return _of_csv(test, folder / "test", set(range(5)))
-    training = {2, 3, 4} if test is None else {0, 2, 3, 4}
-    return _of_csv(table, folder / "train", {"test": {0}, "val": {1}}.get(split, training))
-
-
-def _of_csv(table: Path, images: Path, folds: set[int]) -> list[Boxed]:
-    votes: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))
-    for row in read_table(table, what="dataset_dir", columns=COLUMNS):
-        current = votes[row["image_id"]]
-        if row["class_name"] != NOTHING:
-            current[row["class_name"]].append(_corners_of(row, table))
-    results = []
-    for name in (name for name in votes if fold(name) in folds):
-        path = _first(images, *(name + end for end in ENDS))
-        if path is None:
-            raise FileNotFoundError(
-                f"image: no file {str(images / name)!r} with any of {ENDS}; restore it or remove its rows"
-            )
-        fused = {label: fuse(np.array(boxes)) for label, boxes in votes[name].items()}
-        labels = [label for label, boxes in fused.items() for _ in boxes]
-        results.append(Boxed(str(path), labels, _array([box for boxes in fused.values() for box in boxes])))
-    return results
-
-
-def _corners_of(row: dict, table: Path) -> list[float]:
-    try:
-        return [float(row[key]) for key in ("x_min", "y_min", "x_max", "y_max")]
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{str(table)!r}: a box of image {row['image_id']!r} is no number: {row}") from error
-
-
-def _check_numbers(raw: list[Boxed]) -> None:
-    for image in raw:
-        if not np.isfinite(image.boxes).all():
-            raise ValueError(
-                f"boxes of {image.path!r}: {image.boxes.tolist()} hold a value that is no number; correct the entry"
-            )
+def _of_study(entry: dict, annotation: Path, folder: Path, labelled: bool) -> Boxed:
+    path = inside(folder, image_names(entry, annotation)[0])
+    if not labelled:
+        return Boxed(path, [], array_of([]))
+    where = entry_named(entry, annotation)
+    if entry.get("boxes") is None or entry.get("box_labels") is None:
+        raise ValueError(f"boxes of {where}: a box_label for each is missing; add boxes and box_labels, [] without any")
+    boxes, labels, _ = boxes_of(entry, where=where)
+    return Boxed(path, labels, boxes, size_told(entry))
 
 
 def _clean(raw: list[Boxed], sizes: list[tuple[int, int]], index: dict[str, int], split: str) -> list[dict]:

@@ -22,9 +22,12 @@ from pathlib import Path
 import numpy as np
 
 from common.cli.atomic import whole_folder
-from common.datasets.boxes import LABELS, NOTHING, key_of, read_boxes, split_images
-from common.datasets.coco import coco_of, to_xywh
-from common.datasets.studies import SPLITS, load_annotation, save_annotation
+from common.cli.reading import read_json
+from common.datasets.annotation import SPLITS, image_names, load_annotation, save_annotation
+from common.datasets.boxed import four, score_of
+from common.datasets.boxes import LABELS, key_of, read_boxes, require_labels, split_images
+from common.datasets.coco import coco_of, id_of, to_xywh, to_xyxy
+from common.datasets.vindr import NOTHING
 from common.images.files import image_size, open_image, to_grey
 
 logger = logging.getLogger(__name__)
@@ -41,10 +44,16 @@ def read_splits(root: str, classes: Sequence[str]) -> dict[str, list[dict]]:
 
     Raises:
         FileNotFoundError: none is there.
+        ValueError: no box of ``classes`` is left.
     """
     splits = {split: read_boxes(root, split, classes=classes) for split in SPLITS.values() if split_images(root, split)}
     if not splits:
         raise FileNotFoundError(f"folder: {root!r} has no split train, val or test with boxes; see --help")
+    if not any(len(case["boxes"]) for cases in splits.values() for case in cases):
+        raise ValueError(
+            f"folder: no box of {root!r} is left: none has area in its image and one of {list(classes)} as its label; "
+            "pass --classes, or correct the boxes"
+        )
     return splits
 
 
@@ -125,7 +134,7 @@ def write_annotation(splits: dict[str, list[dict]], studies: Path, file: Path, c
     known = {case["name"]: case for cases in splits.values() for case in cases}
     content, count = load_annotation(studies), 0
     for entry in (entry for split in SPLITS.values() for entry in content[split]):
-        case = known.get(key_of(str((entry.get("image_path") or ["?"])[0]), Path()))
+        case = known.get(key_of(image_names(entry, studies)[0], Path())) if entry.get("image_path") else None
         if case is not None:
             entry |= described(case, classes)
             count += 1
@@ -140,29 +149,52 @@ def read_results(root: str, split: str, results: Path, classes: Sequence[str]) -
 
     Raises:
         FileNotFoundError: ``root`` has no COCO file of the split.
-        ValueError: an image or a category that the file does not know.
+        ValueError: an image or a category that the file does not know, or an entry without one box and its score.
     """
     files = [Path(root) / f"{name}_{split}.json" for name in COCO]
     file = next((file for file in files if file.is_file()), None)
     if file is None:
         raise FileNotFoundError(f"split: {root!r} has no coco_{split}.json, of whose images results are; pass --split")
-    content = json.loads(file.read_text(encoding="utf-8"))
-    names = {image["id"]: key_of(image["file_name"], Path()) for image in content["images"]}
-    labels = {entry["id"]: classes.index(entry["name"]) for entry in content["categories"] if entry["name"] in classes}
-    detections = defaultdict(list)
-    for entry in json.loads(results.read_text(encoding="utf-8")):
-        if entry["image_id"] not in names or entry["category_id"] not in labels:
+    names, labels = _known(file, classes)
+    detections: dict[str, list[list[float]]] = defaultdict(list)
+    for place, entry in enumerate(_listed(results), start=1):
+        where = f"entry {place} of {str(results)!r}"
+        try:
+            image, category = id_of(entry["image_id"]), id_of(entry["category_id"])
+            box, score = four(entry["bbox"], where=where), score_of(entry["score"], where=where)
+        except (KeyError, TypeError) as error:
+            raise ValueError(
+                f"results: {where}, {entry!r:.80}, has not image_id, category_id, bbox and score; export it again"
+            ) from error
+        if image not in names or category not in labels:
             raise ValueError(
                 f"results: {entry} has an image or category that {str(file)!r} lacks; pass --split or --classes"
             )
-        x, y, width, height = entry["bbox"]
-        box = [x, y, x + width, y + height, labels[entry["category_id"]], entry["score"]]
-        detections[names[entry["image_id"]]].append(box)
+        detections[names[image]].append([*box, labels[category], score])
     cases = read_boxes(root, split, classes=classes)
     for case in cases:
         table = np.array(detections[name_in(Path(root), case["image"])], dtype=np.float64).reshape(-1, 6)
-        case |= {"boxes": table[:, :4], "labels": table[:, 4].astype(int), "scores": table[:, 5]}
+        case |= {"boxes": to_xyxy(table[:, :4]), "labels": table[:, 4].astype(int), "scores": table[:, 5]}
     return {split: cases}
+
+
+def _known(file: Path, classes: Sequence[str]) -> tuple[dict[str, str], dict[str, int]]:
+    """What the images of a COCO file are known by, and the positions of its categories in ``classes``, by their ids."""
+    content = read_json(file, what="folder")
+    try:
+        names = {id_of(image["id"]): key_of(image["file_name"], Path()) for image in content["images"]}
+        labels = {id_of(entry["id"]): entry["name"] for entry in content["categories"]}
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"folder: {str(file)!r} is no COCO file of boxes: {error!r}; export it again") from error
+    return names, {id: classes.index(name) for id, name in labels.items() if name in classes}
+
+
+def _listed(results: Path) -> list:
+    """Entries of a detector's results."""
+    content = read_json(results, what="results")
+    if not isinstance(content, list):
+        raise ValueError(f"results: {str(results)!r} is no list of boxes with scores; pass coco_instances_results.json")
+    return content
 
 
 def main() -> None:
@@ -184,7 +216,10 @@ def main() -> None:
 
 def convert(arguments: argparse.Namespace) -> None:
     """Read, and write what ``--to`` says, whole or not at all."""
-    classes = LABELS if arguments.classes is None else json.loads(arguments.classes.read_text(encoding="utf-8"))
+    file = arguments.classes
+    classes = (
+        LABELS if file is None else require_labels(read_json(file, what="classes"), what=f"classes: {str(file)!r}")
+    )
     if arguments.target.exists():
         raise FileExistsError(f"target: {str(arguments.target)!r} is there already; pass a new name")
     if arguments.results is None:

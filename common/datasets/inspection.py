@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from common.datasets.boxed import boxes_of, require_size, size_told
 from common.datasets.layouts import list_dataset
 from common.datasets.malignancy import malignancy
 from common.datasets.studies import form_of, read_studies
@@ -78,7 +79,7 @@ def list_cases(root: str, bundle: str, annotation: str | None) -> Found:
             found.notes[TEMPLATED].append("the data set has none; they are sentences made of its masks and TI-RADS")
         return found
     form = form_of(root, annotation)
-    more = ("boxes", "scores", "box_labels")
+    more = ("boxes", "scores", "box_labels", "width", "height")
     read = {
         split: read_studies(root, split, views=99, annotation=annotation, extras=more, check=False) for split in SPLITS
     }
@@ -102,6 +103,8 @@ def inspect(root: str, bundle: str, annotation: str | None = None) -> Found:
     find_leaks(found)
     if bundle == "hfcn":
         find_classes(found)
+    if bundle == "d2rnet":
+        find_boxes(found)
     return found
 
 
@@ -225,3 +228,15 @@ def find_classes(found: Found) -> None:
             found.notes["left out"].append(f"{split}: {classes[None]} images of no known class")
         if split != "test" and not (classes[0] and classes[1]):
             found.faults["one class alone"].append(f"{split}: {classes[0]} benign, {classes[1]} malignant")
+
+
+def find_boxes(found: Found) -> None:
+    """Boxes of studies that a training on reports refuses."""
+    for study in all_cases(found):
+        image, where = study["images"][0], f"study {study['study']!r}"
+        try:
+            told = boxes_of(study, where=where)
+            if len(told.boxes) and (size := found.files[image].size):
+                require_size(size, size_told(study), image=image, where=where)
+        except ValueError as error:
+            found.faults["broken boxes"].append(line_of(error))

@@ -16,11 +16,12 @@ import csv
 import gzip
 import logging
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from common.cli.atomic import write_json
-from common.cli.reading import read_text
+from common.cli.reading import cell_of, read_text
 
 logger = logging.getLogger(__name__)
 SPLITS = {"train": "train", "validate": "val", "test": "test"}
@@ -31,6 +32,8 @@ OBSERVATIONS = (  # of CheXpert's labeller, columns of its table
     "Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Enlarged Cardiomediastinum", "Fracture", "Lung Lesion",
     "Lung Opacity", "No Finding", "Pleural Effusion", "Pleural Other", "Pneumonia", "Pneumothorax", "Support Devices",
 )  # fmt: skip
+LABELS = (1, 0, -1)  # of CheXpert: present, absent, uncertain
+BROKEN = (OSError, EOFError, zlib.error, UnicodeError, csv.Error)  # what damaged tables end in
 HEADING = re.compile(r"^[ \t]*([A-Z][A-Z0-9 ,/&()\-]*?)[ \t]*:", re.MULTILINE)
 WANTED = ("FINDINGS", "IMPRESSION")  # sections that are a report, the first that is there
 
@@ -53,7 +56,8 @@ def read_mimic(root: Path, splits: tuple[str, ...] = tuple(SPLITS.values())) -> 
 
     Raises:
         FileNotFoundError: no reports.
-        ValueError: a table lacks a column, or names a split that is none of MIMIC's.
+        ValueError: a table is damaged, lacks a column or a cell, or has a label that is none of CheXpert's; a study of
+            two splits or patients, or a split that is none of MIMIC's.
     """
     views, labels = _views(root), _labels(root)
     folder = _reports_of(root)
@@ -80,22 +84,44 @@ def _studies(root: Path) -> Iterator[tuple[str, str, str, list[str]]]:
     for image, study, patient, split in _rows(file, "dicom_id", "study_id", "subject_id", "split"):
         if split not in SPLITS:
             raise ValueError(f"dataset_dir: {str(file)!r} has the split {split!r}, which is none of {list(SPLITS)}")
-        current = known.setdefault(study, (SPLITS[split], f"p{patient}", f"s{study}", []))
+        told = (SPLITS[split], f"p{patient}", f"s{study}")
+        current = known.setdefault(study, (*told, []))
+        if current[:3] != told:
+            raise ValueError(
+                f"dataset_dir: {str(file)!r}: study {study!r} is in {current[0]!r} of {current[1]} and in {told[0]!r} "
+                f"of {told[1]}; keep a study in one split, of one patient"
+            )
         current[3].append(image)
     return iter(known.values())
 
 
 def _rows(file: Path, *columns: str) -> Iterator[tuple[str, ...]]:
     """The cells of ``columns``, row by row."""
+    return (cells for _, cells in _numbered_rows(file, *columns))
+
+
+def _numbered_rows(file: Path, *columns: str) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """The line and the cells of ``columns`` of each row that is not empty."""
     opener = gzip.open if file.suffix == ".gz" else open
-    with opener(file, "rt", encoding="utf-8-sig", newline="") as lines:  # type: ignore[operator]
-        reader = csv.reader(lines)
-        header = next(reader, [])
-        missing = [name for name in columns if name not in header]
-        if missing:
-            raise ValueError(f"dataset_dir: {str(file)!r} has no column {missing[0]!r}, but {header}; fetch it again")
-        places = [header.index(name) for name in columns]
-        yield from (tuple(cells[place] for place in places) for cells in reader if len(cells) == len(header))
+    try:
+        with opener(file, "rt", encoding="utf-8-sig", newline="") as lines:  # type: ignore[operator]
+            reader = csv.reader(lines)
+            header = next(reader, [])
+            missing = [name for name in columns if name not in header]
+            if missing:
+                raise ValueError(
+                    f"dataset_dir: {str(file)!r} has no column {missing[0]!r}, but {header}; fetch it again"
+                )
+            places = [header.index(name) for name in columns]
+            for cells in filter(None, reader):
+                if len(cells) != len(header):
+                    raise ValueError(
+                        f"dataset_dir: line {reader.line_num} of {str(file)!r} has {len(cells)} cells, the header "
+                        f"{len(header)}; fetch it again"
+                    )
+                yield reader.line_num, tuple(cells[place] for place in places)
+    except BROKEN as error:
+        raise ValueError(f"dataset_dir: {str(file)!r} is damaged ({error}); fetch it again") from error
 
 
 def _views(root: Path) -> dict[str, str]:
@@ -110,12 +136,22 @@ def _rank(view: str) -> int:
 def _labels(root: Path) -> dict[str, dict[str, int]]:
     """CheXpert's labels of each study, those that are given."""
     file = table(root, "chexpert")
+    if file is None:
+        return {}
     labels: dict[str, dict[str, int]] = {}
-    for study, *values in _rows(file, "study_id", *OBSERVATIONS) if file is not None else ():
+    for line, (study, *cells) in _numbered_rows(file, "study_id", *OBSERVATIONS):
+        given = zip(OBSERVATIONS, map(cell_of, cells), strict=True)
         labels[f"s{study}"] = {
-            name: int(float(value)) for name, value in zip(OBSERVATIONS, values, strict=True) if value
+            name: _label(cell, f"{name} in line {line} of {str(file)!r}") for name, cell in given if cell
         }
     return labels
+
+
+def _label(cell: str, where: str) -> int:
+    try:
+        return LABELS[LABELS.index(float(cell))]
+    except ValueError as error:
+        raise ValueError(f"dataset_dir: {where} is {cell!r}, neither 1, 0, -1 nor empty; correct it") from error
 
 
 def _ending(folder: Path, image: str) -> str:

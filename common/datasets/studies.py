@@ -11,8 +11,18 @@ import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from common.cli.atomic import write_json
-from common.cli.reading import cell_of, read_json, visible
+from common.cli.reading import visible
+from common.datasets.annotation import (
+    SPLITS,
+    annotation_file,
+    entry_named,
+    find_annotation,
+    image_folder,
+    image_names,
+    is_annotation,
+    keys_of,
+    report_of,
+)
 from common.datasets.layouts import list_images
 from common.datasets.mimic import is_mimic, read_mimic
 from common.datasets.packed import packed
@@ -23,9 +33,7 @@ from common.engine.failures import FAILURES, line_of
 from common.images.files import WITH_DICOM, check_images, image_files, open_image, to_grey
 
 logger = logging.getLogger(__name__)
-SPLITS = {"train": "train", "validation": "val", "test": "test"}
-WITH_BOXES = "_with_boxes"  # ends the name of an annotation that pseudo_label.json wrote beside the user's
-FORMS = (("uid", "finding"), ("id", "report"))  # keys of the study's name and of its text
+NO_CLUSTER = -1  # label of a study that none is learned from
 
 
 def read_studies(
@@ -113,15 +121,6 @@ def has_table(root: str, annotation: str | None) -> bool:
     )
 
 
-def is_annotation(file: Path) -> bool:
-    """Whether ``file`` is JSON with the three lists of studies."""
-    try:
-        load_annotation(file)
-    except ValueError:
-        return False
-    return True
-
-
 def _tell_of_leaks(content: dict[str, list[dict]], file: Path) -> None:
     """Say so where an image, or a study's name, stands in several splits, or other lists of studies are not read."""
     others = [key for key, value in content.items() if isinstance(value, list) and key not in SPLITS.values()]
@@ -139,106 +138,19 @@ def _study_names(entries: Sequence[dict]) -> Iterator[object]:
     return (entry[name] for entry in entries for name in ("uid", "id") if name in entry)
 
 
-def annotation_file(root: Path, name: str | None = None) -> Path:
-    """The file of :func:`find_annotation`."""
-    return find_annotation(root, name)[0]
-
-
-def find_annotation(root: Path, name: str | None = None) -> tuple[Path, dict[str, list[dict]]]:
-    """The annotation file ``name`` (a path, or a name in ``root``), or the one JSON file of ``root`` with the splits,
-    and its content.
-
-    ``NAME_with_boxes.json`` stands in for ``NAME.json`` beside it, of which it is a copy with a detector's boxes.
-
-    Raises:
-        FileNotFoundError: there is no file ``name``.
-        ValueError: without ``name``, there is none, or more than one.
-    """
-    if name is not None:
-        file = next((path for path in (root / name, Path(name)) if path.is_file()), None)
-        if file is None:
-            raise FileNotFoundError(f"annotation: no file {name!r}, nor in {str(root)!r}; pass an existing one")
-        return file, load_annotation(file)
-    results, reasons = [], []
-    content: dict[Path, dict[str, list[dict]]] = {}
-    for file in visible(root, "*.json"):
-        try:
-            content[file] = load_annotation(file)
-            results.append(file)
-        except ValueError as error:
-            reasons.append(str(error))
-    copies = {file.with_stem(file.stem.removesuffix(WITH_BOXES)) for file in results if file.stem.endswith(WITH_BOXES)}
-    if replaced := copies.intersection(results):
-        logger.info("%s: read with boxes, in place of %s", root, ", ".join(file.name for file in replaced))
-        results = [file for file in results if file not in replaced]
-    if len(results) > 1:
-        names = [file.name for file in results]
-        raise ValueError(f"dataset_dir: {str(root)!r} holds {names}; pass --annotation with one of them")
-    if not results:
-        seen = "; ".join(reasons) or "no JSON file"
-        raise ValueError(
-            f"dataset_dir: {str(root)!r} must hold one JSON file with lists train, val, test of studies, or a table "
-            f"cases.csv with image and report: {seen}"
-        )
-    return results[0], content[results[0]]
-
-
-def load_annotation(file: Path) -> dict[str, list[dict]]:
-    """Content of an annotation file.
-
-    Raises:
-        ValueError: no text, no JSON, or a split is missing or no list of studies.
-    """
-    content = read_json(file, what="annotation")
-    for split in SPLITS.values():
-        entries = content.get(split) if isinstance(content, dict) else None
-        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise ValueError(f"annotation: {str(file)!r} has no list of studies {split!r}")
-    return content
-
-
-def save_annotation(file: Path, content: dict[str, list[dict]]) -> None:
-    """Write an annotation file, whole or not at all, in UTF-8."""
-    write_json(file, content)
-
-
-def keys_of(entry: dict) -> tuple[str, str]:
-    """Keys of an entry's name and text.
-
-    Raises:
-        ValueError: the entry has neither form.
-    """
-    for name, text in FORMS:
-        if name in entry and text in entry:
-            return name, text
-    raise ValueError(f"annotation: an entry with keys {sorted(entry)} has none of the forms {FORMS}")
-
-
-def image_folder(root: Path, entries: Sequence[dict]) -> Path:
-    """The folder that holds the first study's first image, else the first that there is."""
-    usual = (root / "images", root / "files", *sorted(root.glob("*_report")))
-    folders = [folder for folder in usual if folder.is_dir()]
-    first = next((entry["image_path"][0] for entry in entries if entry.get("image_path")), None)
-    holding = [folder for folder in folders if first is not None and (folder / str(first)).is_file()]
-    return next(iter(holding or folders), root)
-
-
 def _study(entry: dict, folder: Path, file: Path, views: int) -> dict:
-    name, text = keys_of(entry)
-    names = entry.get("image_path") or []
-    if isinstance(names, str):
-        raise ValueError(f"annotation: image_path of study {entry[name]!r} of {str(file)!r} is no list; make it one")
-    if not names:
-        raise ValueError(f"annotation: study {entry[name]!r} of {str(file)!r} has no image; remove its entry")
-    images = [inside(folder, image) for image in names[:views]]
+    name, _ = keys_of(entry)
     label = entry.get("labels")
-    if label is not None and not isinstance(label, int):
-        raise ValueError(f"annotation: labels of study {entry[name]!r} of {str(file)!r} is {label!r}, no whole number")
+    if label is not None and (isinstance(label, bool) or not isinstance(label, int) or label < NO_CLUSTER):
+        raise ValueError(
+            f"annotation: labels of {entry_named(entry, file)} is {label!r}, no whole number from {NO_CLUSTER} (no "
+            "cluster) on; correct the entry"
+        )
     return {
         "study": str(entry[name]),
         **({"case": str(entry["case"])} if "case" in entry else {}),
-        "report": cell_of(entry[text]),
-        "images": images,
+        "report": report_of(entry, file),
+        "images": [inside(folder, image) for image in image_names(entry, file)[:views]],
         "label": label,
     }
 

@@ -14,10 +14,10 @@ import numpy as np
 from PIL import Image
 
 from common.cli.atomic import whole_folder
+from common.datasets.annotation import SPLITS, save_annotation
 from common.datasets.boxes import LABELS
 from common.datasets.coco import coco_of
 from common.datasets.splits import split_ids
-from common.datasets.studies import SPLITS, save_annotation
 from common.synthetic.chest_phantom import ZONE_Y, Lesion, draw_chest, place
 from common.synthetic.folder import existing_or_made
 

@@ -17,8 +17,8 @@ import numpy as np
 from PIL import Image
 
 from common.cli.atomic import whole_folder
+from common.datasets.annotation import SPLITS, save_annotation
 from common.datasets.splits import split_ids
-from common.datasets.studies import SPLITS, save_annotation
 from common.synthetic.folder import existing_or_made
 from common.synthetic.thyroid import COLUMNS, ROWS
 from common.synthetic.thyroid_phantom import Nodule, draw

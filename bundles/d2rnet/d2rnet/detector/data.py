@@ -21,9 +21,10 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from common.cli.reading import visible
+from common.datasets.annotation import is_annotation
 from common.datasets.boxes import has_split, read_boxes, split_images
 from common.datasets.mimic import is_mimic
-from common.datasets.studies import is_annotation, read_studies
+from common.datasets.studies import read_studies
 from common.engine.caching import Cases
 from common.images.files import WITH_DICOM, check_images, open_image, to_grey
 from common.transforms.load import MEAN, STD, check_size

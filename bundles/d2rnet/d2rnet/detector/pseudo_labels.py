@@ -12,17 +12,20 @@ import numpy as np
 from ignite import distributed as idist
 
 from common.cli.atomic import write_text
-from common.datasets.coco import to_xywh, to_xyxy
-from common.datasets.splits import inside
-from common.datasets.studies import (
+from common.datasets.annotation import (
     SPLITS,
     WITH_BOXES,
     annotation_file,
+    copied_from,
     image_folder,
+    image_names,
     keys_of,
     load_annotation,
+    report_of,
     save_annotation,
 )
+from common.datasets.coco import to_xywh, to_xyxy
+from common.datasets.splits import inside
 from common.engine.distributed import is_first
 from common.images.files import check_image, image_size, open_image, to_grey
 from common.results import blocks
@@ -52,27 +55,29 @@ def write_pseudo_labels(
     appears whole as the run ends, and everything else in it is as in the annotation. Returns the file's name.
 
     Args:
-        root: folder of the studies. annotation: which of its files; None: the only one.
+        root: folder of the studies. annotation: which of its files; None: the only one. Of a copy that a run wrote
+            before, what it was copied from is read.
         output: the file to write; None: ``ANNOTATION_with_boxes.json``, which trainings read in its place.
         weights: file of the detector, by which a partial result is known to be its.
         slots: boxes of a study, by falling score; free ones are -1, as published.
         overwrite: replace boxes that entries have already, or another file ``output``.
 
     Raises:
+        FileNotFoundError: no annotation, or a copy alone, without what it was copied from.
         ValueError: entries have boxes, or ``output`` is there, and ``overwrite`` is False; or the partial result is of
             another detector.
     """
-    file = annotation_file(Path(root), annotation)
+    file = _without_boxes(annotation_file(Path(root), annotation))
     content = load_annotation(file)
     entries = [entry for split in SPLITS.values() for entry in content[split]]
-    target = file.with_stem(file.stem.removesuffix(WITH_BOXES) + WITH_BOXES) if output is None else Path(output)
+    target = file.with_stem(file.stem + WITH_BOXES) if output is None else Path(output)
     _check_overwriting(file, target, entries, overwrite)
     partial = Path(f"{target}.partial{f'.{idist.get_rank()}' if idist.get_rank() else ''}.jsonl")
     key = {"weights": _digest(Path(weights)), "slots": slots, "score": detector.score, "annotation": _digest(file)}
     key |= detector.settings
     results = _done_so_far(target, partial, key)
     idist.barrier()
-    missing = [entry for entry in entries if _image(entry) not in results]
+    missing = [entry for entry in entries if _image(entry, file) not in results]
     current = missing[idist.get_rank() :: idist.get_world_size()]
     _detect(detector, current, image_folder(Path(root), entries), partial, slots, batch_size)
     idist.barrier()
@@ -80,6 +85,19 @@ def write_pseudo_labels(
         _merge(target, content, entries)
     idist.barrier()
     return str(target)
+
+
+def _without_boxes(file: Path) -> Path:
+    """``file``; of a copy with boxes, what it was copied from."""
+    original = copied_from(file)
+    if original is None:
+        return file
+    if not original.is_file():
+        raise FileNotFoundError(
+            f"annotation: {str(file)!r} is named as what pseudo_label.json writes, and {original.name!r}, of which it "
+            "would be made, is not beside it; restore that, or rename the file if its boxes are none of a detector"
+        )
+    return original
 
 
 def _merge(target: Path, content: dict[str, list[dict]], entries: list[dict]) -> None:
@@ -167,12 +185,9 @@ def _name(entry: dict) -> str:
     return str(entry[keys_of(entry)[0]])
 
 
-def _image(entry: dict) -> str:
-    """Name of the first image of an entry, by which its boxes are known."""
-    names = entry.get("image_path") or []
-    if isinstance(names, str) or not names:
-        raise ValueError(f"annotation: study {_name(entry)!r} has no list of images; correct or remove its entry")
-    return str(names[0])
+def _image(entry: dict, file: Path | None = None) -> str:
+    """Name of the first image of an entry of ``file``, by which its boxes are known."""
+    return image_names(entry, file)[0]
 
 
 def _digest(path: Path) -> str:
@@ -193,5 +208,5 @@ def draw_studies(*, root: str, file: str, output_dir: str, pages: int) -> None:
             texts = [f"{entry['box_labels'][index]} {entry['scores'][index]:.2f}" for index in mask]
             boxes = to_xyxy(np.array([entry["boxes"][index] for index in mask], dtype=float).reshape(-1, 4))
             figure = blocks.figure(draw_boxes(grey, boxes, texts), f"{_name(entry)}, {split}")
-            sections.append(blocks.Section(_name(entry), [figure, blocks.text(str(entry[keys_of(entry)[1]]))]))
+            sections.append(blocks.Section(_name(entry), [figure, blocks.text(report_of(entry))]))
     write_text(Path(output_dir) / "pseudo_labels.html", blocks.render("D2R-Net: pseudo-labels", sections))

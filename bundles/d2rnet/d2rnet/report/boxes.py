@@ -6,6 +6,7 @@ import json
 import logging
 import math
 from collections.abc import Hashable, Mapping, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from monai.transforms import RandomizableTrait, Transform
 from PIL import Image
 
+from common.datasets.boxed import SURE, boxes_of, require_size, size_told
 from common.datasets.boxes import SLACK, as_corners, size_if_any
 from common.datasets.packed import packed
 from common.datasets.studies import read_studies
@@ -45,27 +47,33 @@ def read_boxed_studies(
     boxes fit their images as corners and some do not as published, they are read as corners. Empty slots (-1) and boxes
     without area are left out; what leaves the image is cut off. Both are counted in the log.
 
+    ``detected``: the boxes are a detector's, for a score of their split is below 1; ``told_size``: width and height of
+    the first image by its entry, which :class:`CropRegionsd` compares, or None.
+
     Raises:
-        ValueError: a box that is no four numbers, or another number of scores than of boxes.
+        ValueError: a box that is no four numbers, a score outside 0 to 1, a label that is no text, or not as many of
+            them as boxes.
     """
     options = {"views": views, "annotation": annotation, "extras": EXTRAS, "check": check, "most": most}
     studies = read_studies(root, split, **options, pack=False)  # type: ignore[arg-type]
-    raw = [_numbers(study) for study in studies]
-    sizes = [_size_of(study, check) if len(boxes) else NO_SIZE for study, (boxes, _) in zip(studies, raw, strict=True)]
-    corners = as_corners([boxes for boxes, _ in raw], sizes, what=split)
+    raw = [boxes_of(study, where=f"study {study['study']!r}") for study in studies]
+    sizes = [_size_of(study, check) if len(told.boxes) else NO_SIZE for study, told in zip(studies, raw, strict=True)]
+    corners = as_corners([told.boxes for told in raw], sizes, what=split)
+    scored = any((told.scores < SURE).any() for told in raw)
     results, dropped, cut = [], 0, 0
-    for study, boxes, (_, scores), size in zip(studies, corners, raw, sizes, strict=True):
+    for study, boxes, told, size in zip(studies, corners, raw, sizes, strict=True):
         rest = {key: value for key, value in study.items() if key not in ("width", "height")}
-        if not len(boxes) and not study["box_labels"]:
+        rest |= {"detected": scored and study["scores"] is not None, "told_size": size_told(study)}
+        if not len(boxes):
             results.append({**rest, **WITHOUT})
             continue
         inside = np.clip(boxes, 0.0, [*size, *size])
         kept = (inside[:, 2:] - inside[:, :2] > 0).all(axis=1)
         dropped += int((~kept).sum())
         cut += int((np.abs(inside - boxes)[kept] > SLACK).any(axis=1).sum())
-        current, labels = inside[kept].astype(np.float32), _labels(study)[kept]
-        named = {"box_labels": labels.tolist(), "lesions": _named(current, labels, size[0])}
-        results.append({**rest, "boxes": current, "scores": scores[kept].astype(np.float32), **named})
+        current, labels = inside[kept].astype(np.float32), list(compress(told.labels, kept))
+        named = {"box_labels": labels, "lesions": _named(current, labels, size[0])}
+        results.append({**rest, "boxes": current, "scores": told.scores[kept].astype(np.float32), **named})
     if dropped or cut:
         logger.warning(
             "%s: %d boxes without area in their image left out, %d cut off at its border", split, dropped, cut
@@ -75,47 +83,13 @@ def read_boxed_studies(
 
 def _size_of(study: Mapping, check: bool) -> tuple[int, int]:
     """Width and height of a study's first image: as the entry has them, else as its file."""
-    known = study["width"], study["height"]
-    if all(isinstance(side, int) for side in known):
-        return known  # type: ignore[return-value]
+    known = size_told(study)
+    if known is not None:
+        return known
     return image_size(study["images"][0]) if check else size_if_any(study["images"][0])
 
 
-def _numbers(study: Mapping) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes and scores of an entry as numbers, without empty slots."""
-    boxes = study["boxes"] or []
-    if not boxes and not study["scores"]:
-        return np.zeros((0, 4)), np.zeros(0)
-    scores = [1.0] * len(boxes) if study["scores"] is None else study["scores"]
-    try:
-        values = np.array(boxes, dtype=np.float64).reshape(len(boxes), 4)
-        marks = np.array(scores, dtype=np.float64).reshape(len(scores))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"boxes of study {study['study']!r}: {boxes!r} are not four numbers each") from error
-    if len(values) != len(marks):
-        raise ValueError(f"boxes of study {study['study']!r}: {len(values)} boxes but {len(marks)} scores")
-    if not np.isfinite(values).all():
-        raise ValueError(
-            f"boxes of study {study['study']!r}: {boxes!r} hold a value that is no number; correct the entry"
-        )
-    mask = ~_empty(values)
-    return values[mask], marks[mask]
-
-
-def _empty(values: np.ndarray) -> np.ndarray:
-    return (values == -1).all(axis=1)
-
-
-def _labels(study: Mapping) -> np.ndarray:
-    """The label of each box that is no empty slot; "" where the entry has no labels."""
-    values = np.array(study["boxes"] or [], dtype=np.float64).reshape(-1, 4)
-    labels = study["box_labels"] or [""] * len(values)
-    if len(labels) != len(values):
-        raise ValueError(f"boxes of study {study['study']!r}: {len(values)} boxes but {len(labels)} box_labels")
-    return np.array(labels, dtype=object)[~_empty(values)]
-
-
-def _named(boxes: np.ndarray, labels: np.ndarray, width: float) -> str:
+def _named(boxes: np.ndarray, labels: Sequence[str], width: float) -> str:
     centres = (boxes[:, 0] + boxes[:, 2]) / 2
     return ";".join(f"{side_of(x, width)}:{label}" for x, label in zip(centres, labels, strict=True) if label)
 
@@ -126,6 +100,8 @@ class CropRegionsd(Transform):
 
     A region is cut from the image as stored and padded with its own mean to a square. ``extents`` are the square's
     corners, x1, y1, x2, y2, as shares of the image, 0 to 1; the padding may reach beyond.
+
+    An image of another size than ``told_size`` is refused: whether the boxes were scaled with it is not known.
 
     The picture is handed on as :data:`common.transforms.views.OPENED`, so that regions and views decode it once; a JPEG
     file comes no finer than they need.
@@ -145,18 +121,23 @@ class CropRegionsd(Transform):
         crops, extents = np.zeros((len(top), self.size, self.size), np.uint8), np.zeros((len(top), 4), np.float32)
         opened = {}
         if len(top):
-            path, boxes = data["images"][0], data["boxes"][top]
-            opened[path], boxes = self._open(path, boxes)
+            path = data["images"][0]
+            opened[path], boxes = self._open(data, data["boxes"][top])
             pixels = np.asarray(to_grey(opened[path]))
             for position, box in enumerate(boxes):
                 crops[position], extents[position] = self._cut(pixels, box)
         return {**data, OPENED: opened, "crops": torch.from_numpy(crops), "extents": torch.from_numpy(extents)}
 
-    def _open(self, path: str, boxes: np.ndarray) -> tuple[Image.Image, np.ndarray]:
+    def _open(self, data: Mapping[Hashable, Any], boxes: np.ndarray) -> tuple[Image.Image, np.ndarray]:
         """The picture, and ``boxes`` (M, 4) in its pixels, which are fewer than the file's where that suffices."""
+        path: str = data["images"][0]
+        told, where = data.get("told_size"), f"study {data.get('study')!r}"
         if Path(path).suffix.lower() not in JPEG:
-            return open_image(path), boxes
+            picture = open_image(path)
+            require_size(picture.size, told, image=path, where=where)
+            return picture, boxes
         size = image_size(path)
+        require_size(size, told, image=path, where=where)
         longest = np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]).min()
         spare = max(1.0, float(longest) / (FINER * self.size))
         picture = open_image(path, least=max(FINER * self.views, math.ceil(min(size) / spare)))

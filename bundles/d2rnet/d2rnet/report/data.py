@@ -68,7 +68,7 @@ def validation_transforms(*, views: int, size: int, regions: int, region_size: i
         ValueError: ``size`` is no multiple of 32.
     """
     whole = _whole(views=views, size=size, regions=regions, region_size=region_size, coordinates=coordinates)
-    return Compose([*whole, SelectItemsd(keys=[*SEEN, "report", "study", "lesions"])])
+    return Compose([*whole, SelectItemsd(keys=[*SEEN, "report", "study", "lesions", "detected"])])
 
 
 def inference_transforms(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import nan
+
 import torch
 
 from common.metrics.reports import ReportMetrics
@@ -11,7 +13,7 @@ from .lesion_names import PHRASES, Named, named_lesions
 
 class LesionMetrics(ReportMetrics):
     """:class:`common.metrics.reports.ReportMetrics` and ``lesion_precision``, ``lesion_recall``, ``lesion_f1``,
-    ``lesion_side``, where studies have labelled boxes.
+    ``lesion_side``, where studies have labelled boxes; studies whose boxes a detector found count nothing.
 
     A label counts once a study; it is right where a box has it, whatever the side. ``lesion_side`` is the share of
     right labels with a side, whose side is that of a box with this label.
@@ -25,10 +27,11 @@ class LesionMetrics(ReportMetrics):
         sided = {lesion for lesion in stated if lesion.side and lesion.label in true}
         counts = {"lesions_named": len(names), "lesions_boxed": len(true), "lesions_right": len(names & true)}
         counts |= {"sides_named": len(sided), "sides_right": len(sided & boxed)}
-        return super().numbers(item) | {name: float(count) for name, count in counts.items()}
+        counted = {name: nan if item.get("detected") else float(count) for name, count in counts.items()}
+        return super().numbers(item) | counted
 
     def summary(self, columns: dict[str, torch.Tensor]) -> dict[str, float]:
-        total = {name: float(values.sum()) for name, values in columns.items()}
+        total = {name: float(values.nansum()) for name, values in columns.items()}
         if not total["lesions_boxed"]:
             return {}
         precision = total["lesions_right"] / max(total["lesions_named"], 1)

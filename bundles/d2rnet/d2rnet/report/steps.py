@@ -100,7 +100,7 @@ def generate_step(
         "log_probs": results.log_probs[:, 0].float(),
         "score": results.scores[:, 0].float(),
         **findings_of(network.prompts, findings),
-        **{key: batch[key] for key in ("report", "study", "lesions") if key in batch},
+        **{key: batch[key] for key in ("report", "study", "lesions", "detected") if key in batch},
     }
     if looks is not None:
         output |= {"attention": looks.views.float(), "region_attention": looks.regions.float()}

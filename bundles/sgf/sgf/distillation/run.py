@@ -13,7 +13,7 @@ from sklearn.metrics import normalized_mutual_info_score
 from transformers import AutoModel, AutoTokenizer
 
 from common.cli.atomic import write_json, write_rows
-from common.datasets.studies import SPLITS, annotation_file, keys_of, load_annotation, save_annotation
+from common.datasets.annotation import SPLITS, find_annotation, load_annotation, report_of, save_annotation
 from common.text.distiller import NOISE, Distiller, choose, sampled, save
 
 from .page import _heat_map, describe, map_of, write_page
@@ -51,20 +51,40 @@ class SentenceVectors:
 
 
 def read_annotation(*, annotation: str | None, data_dir: str | None) -> tuple[Path, dict[str, list[dict]]]:
-    """The annotation file and its content; its images are not needed.
+    """The annotation file and its content, found as a training finds it; its images are not needed.
+
+    Args:
+        annotation: a path, or a name in ``data_dir``; None: the only one of ``data_dir``.
 
     Raises:
         FileNotFoundError: no such file.
+        ValueError: as :func:`common.datasets.annotation.find_annotation`.
     """
-    file = annotation_file(Path(str(data_dir))) if annotation is None else Path(annotation)
+    if data_dir is not None:
+        return find_annotation(Path(data_dir), annotation)
+    file = Path(str(annotation))
     if not file.is_file():
         raise FileNotFoundError(f"annotation: no file {str(file)!r}; pass --annotation FILE or --dataset_dir FOLDER")
     return file, load_annotation(file)
 
 
-def texts_of(entries: Sequence[Mapping]) -> list[str]:
-    """The report of each entry, "" where there is none."""
-    return [str(entry[keys_of(dict(entry))[1]] or "").strip() for entry in entries]
+def texts_of(entries: Sequence[Mapping], file: Path | None = None) -> list[str]:
+    """The report of each entry of ``file``, as a training reads it; "" where there is none.
+
+    Raises:
+        ValueError: an entry of no known form, or whose report is no text.
+    """
+    return [report_of(entry, file) for entry in entries]
+
+
+def training_reports(content: Mapping[str, Sequence[Mapping]], file: Path) -> list[str]:
+    """Those of the training split of ``file`` that there are; the other splits are looked at, too.
+
+    Raises:
+        ValueError: as :func:`texts_of`.
+    """
+    texts = {split: texts_of(content[split], file) for split in SPLITS.values()}
+    return [text for text in texts["train"] if text]
 
 
 def distill(
@@ -92,13 +112,13 @@ def distill(
         analyzer: a text to its words, for the topics.
 
     Raises:
-        ValueError: ``output_dir`` is where the annotation file lies, which would be overwritten.
+        ValueError: ``output_dir`` is where the annotation file lies, which would be overwritten; a report is no text.
     """
     file, content = read_annotation(annotation=annotation, data_dir=data_dir)
     folder = Path(output_dir)
     if (folder / file.name).resolve() == file.resolve():
         raise ValueError(f"output_dir: {output_dir!r} holds the annotation file itself; pass another folder")
-    reports = [text for text in texts_of(content["train"]) if text]
+    reports = training_reports(content, file)
     dims, sizes = below("dims", dims, len(reports) - 1), below("sizes", sizes, len(reports))
     distiller, scores = choose(
         reports,
