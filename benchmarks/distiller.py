@@ -13,9 +13,9 @@ import itertools
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import umap
 from sgf.distillation.run import texts_of
 from sklearn.cluster import KMeans
 from sklearn.decomposition import TruncatedSVD
@@ -23,7 +23,7 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.metrics import normalized_mutual_info_score
 
 from common.datasets.annotation import load_annotation
-from common.text.distiller import Distiller, choose
+from common.text.distiller import Distiller, choose, umap_reducer
 from common.text.tokenizer import ReportTokenizer
 
 logger = logging.getLogger(__name__)
@@ -40,13 +40,13 @@ def vectorizer(name: str, words: ReportTokenizer) -> CountVectorizer | TfidfVect
     return (CountVectorizer if name == "words" else TfidfVectorizer)(analyzer=words.words)
 
 
-def reducer(name: str, seed: int) -> umap.UMAP | TruncatedSVD:
+def reducer(name: str, seed: int) -> Any:
     """A fresh reducer."""
     kind, dims = name.split()
     if kind == "SVD":
         return TruncatedSVD(int(dims), random_state=seed)
     options = {"n_neighbors": 10, "min_dist": 0.0, "metric": "cosine", "n_jobs": 1}
-    return umap.UMAP(n_components=int(dims), random_state=seed, **options)
+    return umap_reducer(n_components=int(dims), random_state=seed, **options)
 
 
 def agreement(content: dict, clusters: int, embedding: str, reduction: str, words: ReportTokenizer, seeds: int) -> str:

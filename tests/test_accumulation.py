@@ -10,7 +10,7 @@ from torch import nn
 
 from common.engine.handlers import TrainingHandlers
 from common.engine.state import TrainingState
-from common.engine.steps import clip_and_step, descend, place_in_group
+from common.engine.steps import clip_and_step, descend, position_in_group
 
 
 def weights_after(sizes, *, accumulate, clip, by_value=False):
@@ -55,7 +55,7 @@ def test_an_epoch_ends_with_a_step():
     state = SimpleNamespace(accumulate=3, epoch_length=5, iteration=0)
     places = []
     for state.iteration in range(1, 11):
-        places.append(place_in_group(SimpleNamespace(state=state)))
+        places.append(position_in_group(SimpleNamespace(state=state)))
     assert [first for first, _ in places] == [True, False, False, True, False] * 2
     assert [last for _, last in places] == [False, False, True, False, True] * 2
 

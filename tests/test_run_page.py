@@ -140,7 +140,7 @@ def test_what_is_no_number_is_not_drawn(tmp_path):
 
 def test_charts_are_the_same_each_time():
     values = {"dice": [0.1, 0.5, 0.9]}
-    assert charts.spread(values) == charts.spread(values)
+    assert charts.distribution(values) == charts.distribution(values)
 
 
 def test_headlines_are_few_and_known():

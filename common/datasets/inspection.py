@@ -33,7 +33,7 @@ SEGMENTERS, GENERATORS = ("akessfa", "clip_tnseg", "hfcn"), ("sgf", "d2rnet")
 
 
 @dataclass
-class Seen:
+class FileRecord:
     """What is known of an image file: width and height in pixels, digest of its bytes, or the error.
 
     Size in bytes and time of change are None where it is missing.
@@ -49,17 +49,17 @@ class Seen:
 
 
 @dataclass
-class Found:
+class DatasetReport:
     """What was found in a data set: cases by split, files by name, and lines by kind of fault."""
 
     layout: str
     splits: dict[str, Sequence[dict]]
-    files: dict[str, Seen] = field(default_factory=dict)
+    files: dict[str, FileRecord] = field(default_factory=dict)
     faults: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     notes: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
 
-def list_cases(root: str, bundle: str, annotation: str | None) -> Found:
+def list_cases(root: str, bundle: str, annotation: str | None) -> DatasetReport:
     """The cases of every split, whose images are not opened yet.
 
     Raises:
@@ -67,7 +67,7 @@ def list_cases(root: str, bundle: str, annotation: str | None) -> Found:
     """
     if bundle in SEGMENTERS:
         layout, cases = list_dataset(root, "train")
-        found = Found(layout.description, {"train": cases})
+        found = DatasetReport(layout.description, {"train": cases})
         for split in SPLITS[1:]:
             try:
                 found.splits[split] = list_dataset(root, split)[1]
@@ -83,10 +83,10 @@ def list_cases(root: str, bundle: str, annotation: str | None) -> Found:
     read = {
         split: read_studies(root, split, views=99, annotation=annotation, extras=more, check=False) for split in SPLITS
     }
-    return Found(f"studies with reports: {form}", read)
+    return DatasetReport(f"studies with reports: {form}", read)
 
 
-def inspect(root: str, bundle: str, annotation: str | None = None) -> Found:
+def inspect(root: str, bundle: str, annotation: str | None = None) -> DatasetReport:
     """Everything that can be told of the data set ``root`` for ``bundle``.
 
     Raises:
@@ -96,7 +96,7 @@ def inspect(root: str, bundle: str, annotation: str | None = None) -> Found:
     masks = {case["label"] for case in all_cases(found) if isinstance(case.get("label"), str)}
     names = sorted({name for case in all_cases(found) for name in images_of(case)} | masks)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        seen = with_time_left(pool.map(lambda name: look(name, name in masks), names), len(names))
+        seen = with_time_left(pool.map(lambda name: decode(name, name in masks), names), len(names))
         found.files = dict(zip(names, seen, strict=True))
     find_damaged(found, masks)
     find_copies(found, masks)
@@ -108,7 +108,7 @@ def inspect(root: str, bundle: str, annotation: str | None = None) -> Found:
     return found
 
 
-def all_cases(found: Found) -> Iterator[dict]:
+def all_cases(found: DatasetReport) -> Iterator[dict]:
     """Cases of all splits."""
     return (case for cases in found.splits.values() for case in cases)
 
@@ -118,23 +118,23 @@ def images_of(case: Mapping[str, Any]) -> list[str]:
     return list(case["images"]) if "images" in case else [case["image"]]
 
 
-def look(name: str, is_mask: bool) -> Seen:
+def decode(name: str, is_mask: bool) -> FileRecord:
     """Decode the file ``name``."""
     path, frame = source_of(name)
     source = Path(path)
     if not source.is_file():
-        return Seen(error="missing")
+        return FileRecord(error="missing")
     known = source.stat()  # before it is read: what takes its place meanwhile is another file
     there: dict[str, Any] = {"bytes": known.st_size, "mtime": known.st_mtime}
     try:
         picture = open_image(name)
         pixels = np.asarray(read_mask(name) if is_mask else to_grey(picture))
     except Exception as error:  # whatever decoders make of damaged bytes
-        return Seen(error=line_of(error), **there)
+        return FileRecord(error=line_of(error), **there)
     content = source.read_bytes()
     digest = hashlib.sha256(content + (b"" if name == path else f"#{frame}".encode())).hexdigest()  # of a clip a frame
     covered = float(pixels.mean()) if is_mask else 0.0
-    return Seen(picture.size, digest, empty=is_mask and not covered, covered=covered, **there)
+    return FileRecord(picture.size, digest, empty=is_mask and not covered, covered=covered, **there)
 
 
 def with_time_left(items: Iterable[Item], count: int) -> Iterator[Item]:
@@ -148,7 +148,7 @@ def with_time_left(items: Iterable[Item], count: int) -> Iterator[Item]:
             logger.info("%d of %d images, %.0f s left", done, count, (now - start) / done * (count - done))
 
 
-def find_damaged(found: Found, masks: set[str]) -> None:
+def find_damaged(found: DatasetReport, masks: set[str]) -> None:
     """Missing and damaged files, and masks that do not fit their images."""
     for name, seen in found.files.items():
         if seen.error:
@@ -164,7 +164,7 @@ def find_damaged(found: Found, masks: set[str]) -> None:
     find_odd_masks(found)
 
 
-def find_odd_masks(found: Found) -> None:
+def find_odd_masks(found: DatasetReport) -> None:
     """Masks that are hardly a nodule's: of most of the image, of several images, or the image itself."""
     images_of_mask: dict[str, list[str]] = defaultdict(list)
     for image, mask in pairs_of(found):
@@ -179,12 +179,12 @@ def find_odd_masks(found: Found) -> None:
         found.notes["mask of several images"] += several
 
 
-def pairs_of(found: Found) -> Iterator[tuple[str, str]]:
+def pairs_of(found: DatasetReport) -> Iterator[tuple[str, str]]:
     """Names of each image and its mask."""
     return ((case["image"], case["label"]) for case in all_cases(found) if isinstance(case.get("label"), str))
 
 
-def unlike_pairs(found: Found) -> Iterator[tuple[str, str]]:
+def unlike_pairs(found: DatasetReport) -> Iterator[tuple[str, str]]:
     """Those whose mask has another size than the image."""
     for name, mask in pairs_of(found):
         sizes = found.files[name].size, found.files[mask].size
@@ -192,7 +192,7 @@ def unlike_pairs(found: Found) -> Iterator[tuple[str, str]]:
             yield name, mask
 
 
-def find_copies(found: Found, masks: set[str]) -> None:
+def find_copies(found: DatasetReport, masks: set[str]) -> None:
     """Images that are byte for byte alike, in one split or in several."""
     splits_of: dict[str, set[str]] = defaultdict(set)
     names_of: dict[str, set[str]] = defaultdict(set)
@@ -209,7 +209,7 @@ def find_copies(found: Found, masks: set[str]) -> None:
             found.notes["same image twice"].append(" = ".join(sorted(names)))
 
 
-def find_leaks(found: Found) -> None:
+def find_leaks(found: DatasetReport) -> None:
     """Patients, or studies, in several splits."""
     splits_of: dict[str, list[str]] = defaultdict(list)
     for split, cases in found.splits.items():
@@ -220,7 +220,7 @@ def find_leaks(found: Found) -> None:
         found.faults["patient in several splits"] += shared
 
 
-def find_classes(found: Found) -> None:
+def find_classes(found: DatasetReport) -> None:
     """Images of unknown class, and splits with one class alone."""
     for split, cases in found.splits.items():
         classes = Counter(malignancy(case) for case in cases)
@@ -230,7 +230,7 @@ def find_classes(found: Found) -> None:
             found.faults["one class alone"].append(f"{split}: {classes[0]} benign, {classes[1]} malignant")
 
 
-def find_boxes(found: Found) -> None:
+def find_boxes(found: DatasetReport) -> None:
     """Boxes of studies that a training on reports refuses."""
     for study in all_cases(found):
         image, where = study["images"][0], f"study {study['study']!r}"

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from common.cli.location import installed
-from common.datasets.inspection import GENERATORS, SPLITS, TEMPLATED, Found, images_of, unlike_pairs
+from common.datasets.inspection import GENERATORS, SPLITS, TEMPLATED, DatasetReport, images_of, unlike_pairs
 from common.datasets.malignancy import malignancy
 from common.images.manifest import manifest_of
 
 logger = logging.getLogger(__name__)
 
 
-def summary(found: Found, bundle: str) -> list[tuple[str, ...]]:
+def summary(found: DatasetReport, bundle: str) -> list[tuple[str, ...]]:
     """A row a split: images, patients or studies, reports and their length in words, classes where known."""
     rows: list[tuple[str, ...]] = []
     for split, cases in found.splits.items():
@@ -33,7 +33,7 @@ def summary(found: Found, bundle: str) -> list[tuple[str, ...]]:
     return rows
 
 
-def report(found: Found, bundle: str, *, examples: int) -> int:
+def report(found: DatasetReport, bundle: str, *, examples: int) -> int:
     """Log what was found; return the exit code."""
     logger.info("Layout: %s", found.layout)
     who = "studies" if bundle in GENERATORS else "patients"
@@ -64,7 +64,7 @@ def report(found: Found, bundle: str, *, examples: int) -> int:
     return 0
 
 
-def advice(found: Found, bundle: str) -> list[str]:
+def advice(found: DatasetReport, bundle: str) -> list[str]:
     """What a training on the data set should know beforehand: of reports that lack, and of few cases."""
     cases, lines = found.splits.get("train", []), []
     if bundle == "akessfa" and not any(case.get("report") for case in cases):
@@ -77,7 +77,7 @@ def advice(found: Found, bundle: str) -> list[str]:
     return lines
 
 
-def table_of(found: Found, root: Path) -> list[dict[str, str]]:
+def table_of(found: DatasetReport, root: Path) -> list[dict[str, str]]:
     """The data set as rows of ``cases.csv`` (:mod:`common.datasets.table`).
 
     Raises:
@@ -103,7 +103,7 @@ def table_of(found: Found, root: Path) -> list[dict[str, str]]:
     return rows
 
 
-def manifest(found: Found, root: str) -> dict[str, Any]:
+def manifest(found: DatasetReport, root: str) -> dict[str, Any]:
     """Bytes, time of change, decoded size and SHA-256 of every file of ``root``, and what is wrong with the others."""
     there = {name: {"bytes": seen.bytes, "mtime": seen.mtime} for name, seen in found.files.items()}
     reasons = {name: seen.error for name, seen in found.files.items() if seen.error}

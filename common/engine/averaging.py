@@ -7,7 +7,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from common.engine.steps import place_in_group
+from common.engine.steps import position_in_group
 
 ParamList = tuple[torch.Tensor, ...] | list[torch.Tensor]
 
@@ -44,7 +44,7 @@ class AveragedWeights:
 
     def _follow(self, engine: Engine) -> None:
         """After each step, which several batches may make."""
-        if place_in_group(engine)[1]:
+        if position_in_group(engine)[1]:
             self.averaged.update_parameters(self.network)
 
     @torch.no_grad()

@@ -7,7 +7,7 @@ import logging
 import torch
 from ignite.engine import Engine, Events
 
-from common.engine.steps import place_in_group
+from common.engine.steps import position_in_group
 
 logger = logging.getLogger(__name__)
 HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -55,7 +55,7 @@ class ScaledLoss:
 
     def _update(self, engine: Engine) -> None:
         """Once for all optimizers of a step: their gradients were scaled alike."""
-        if place_in_group(engine)[1]:
+        if position_in_group(engine)[1]:
             self.scaler.update()
 
     def _look(self, _: Engine) -> None:

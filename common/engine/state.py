@@ -22,7 +22,7 @@ from common.engine.distributed import gather
 from common.engine.folders import lock_while_running
 from common.engine.progress import EpochLine
 from common.engine.schedules import go_to, length_of
-from common.engine.steps import accumulated, place_in_group
+from common.engine.steps import accumulated, position_in_group
 from common.engine.stopping import StopRequest
 
 logger = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class TrainingState:
 
         Not before the gradients of a group of batches have made their step: they are not saved.
         """
-        if not place_in_group(engine)[1]:
+        if not position_in_group(engine)[1]:
             return
         stopping, due, kept = self._agreed(engine)
         if due or (stopping and not kept):

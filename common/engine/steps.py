@@ -50,7 +50,7 @@ def take_step(
         optimizer: None: ``engine``'s.
     """
     optimizer = engine.optimizer if optimizer is None else optimizer  # type: ignore[attr-defined]
-    first, last = place_in_group(engine)
+    first, last = position_in_group(engine)
     if first:
         optimizer.zero_grad()
     size, scaler = group_size(engine), getattr(engine.state, "scaler", None)
@@ -82,7 +82,7 @@ def group_size(engine: Engine) -> int:
     return min(every, length - place // every * every)
 
 
-def place_in_group(engine: Engine) -> tuple[bool, bool]:
+def position_in_group(engine: Engine) -> tuple[bool, bool]:
     """Whether the batch that ``engine`` is at is the first, and the last, of those that make one step."""
     every = accumulated(engine)
     if every == 1:

@@ -61,7 +61,7 @@ def curves(kind: str, names: Sequence[str], history: Sequence[Mapping[str, float
     return svg_of(figure)
 
 
-def spread(values: Mapping[str, Sequence[float]]) -> str:
+def distribution(values: Mapping[str, Sequence[float]]) -> str:
     """A box for each metric over its cases, with the cases as dots: quartiles, whiskers to 1.5 times their distance."""
     figure, (axes,) = _figure(height=0.7 + 0.55 * len(values))
     names = list(values)[::-1]

@@ -131,7 +131,7 @@ def _charts(cases: Mapping[str, Mapping[str, float]]) -> list[Block]:
             if np.isfinite(value):
                 columns.setdefault(name, []).append(value)
     drawn = {name: columns[name] for name in SPREAD if len(columns.get(name, ())) > 2}
-    blocks = [chart(charts.spread(drawn), "each case; the box holds the middle half")] if drawn else []
+    blocks = [chart(charts.distribution(drawn), "each case; the box holds the middle half")] if drawn else []
     for unit in ("mm", "px"):
         sizes = [(case.get(PREDICTED.format(unit), 0), case.get(TRUE.format(unit), 0)) for case in cases.values()]
         both = np.array([pair for pair in sizes if min(pair) > 0])

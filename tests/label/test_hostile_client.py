@@ -198,7 +198,7 @@ def test_a_training_in_the_background_is_checked_too(server, labelled):
     assert server.post("/train/akessfa", json={"max_epochs": CODE}).status_code == 400
     assert server.post("/train/", json={"akessfa": {"device": CODE}}).status_code == 400
     assert server.post("/train/clip_tnseg", json={"max_epochs": 1, "device": "cpu"}).status_code == 200
-    for _ in range(120):
+    for _ in range(480):
         state = server.get("/train/").json()["status"]
         if state in ("DONE", "ERROR"):
             break

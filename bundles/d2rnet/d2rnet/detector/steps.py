@@ -11,7 +11,7 @@ from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from torch import nn
 
 from common.engine.precision import autocast
-from common.engine.steps import descend, emit, place_in_group
+from common.engine.steps import descend, emit, position_in_group
 
 from .network import Detections, LesionDetector
 from .teacher import TeacherAndStudent
@@ -40,7 +40,7 @@ def train_step(
     output = descend(
         engine, terms, weights=dict.fromkeys(terms, 1.0), parameters=pair.student.parameters(), clip_value=clip_value
     )
-    if place_in_group(engine)[1]:
+    if position_in_group(engine)[1]:
         pair.update(step)
     return output
 
