@@ -206,3 +206,9 @@ def test_an_empty_table_is_called_so(tmp_path):
     (tmp_path / "cases.csv").touch()
     with pytest.raises(ValueError, match=r"its cases\.csv is empty"):
         read_dataset(str(tmp_path), "train")
+
+
+def test_lines_are_those_of_the_file_where_reports_have_several(tmp_path):
+    rows = ['0.png,0_mask.png,"first\nsecond\nthird",a,train', "1.png,,x,b,train"]
+    with pytest.raises(ValueError, match=r"line 5 of .* '1\.png' has no mask"):
+        read_dataset(table(tmp_path, "image,mask,report,patient_id,split", *rows), "train")

@@ -90,7 +90,13 @@ def read_xml(path: str | Path, *, what: str) -> ElementTree.Element:
         raise ValueError(f"{what}: {str(path)!r} is damaged or no XML ({error}); replace the file") from error
 
 
-def read_table(path: str | Path, *, what: str, columns: Collection[str] = ()) -> list[dict[str, str]]:
+class Row(dict[str, str]):
+    """Cells of a table's row by their columns' names; ``line``: where it ends in the file, the first line is 1."""
+
+    line = 0
+
+
+def read_table(path: str | Path, *, what: str, columns: Collection[str] = ()) -> list[Row]:
     """Rows of a table with a header, separated by commas, semicolons or tabs; names of columns in lower case.
 
     Empty lines are left out, and cells that say that nothing is there ("nan", "null") are empty.
@@ -106,7 +112,7 @@ def read_table(path: str | Path, *, what: str, columns: Collection[str] = ()) ->
     csv.field_size_limit(MOST_CELL)
     try:
         header = [name.strip().lower() for name in next(lines, [])]
-        rows = []
+        rows: list[Row] = []
         for cells in lines:
             if not any(cell.strip() for cell in cells):
                 continue
@@ -115,7 +121,8 @@ def read_table(path: str | Path, *, what: str, columns: Collection[str] = ()) ->
                     f"{what}: line {lines.line_num} of {str(path)!r} has {len(cells)} cells, the header {len(header)}; "
                     "put texts with separators in quotes"
                 )
-            rows.append({name: cell_of(cell) for name, cell in zip(header, cells, strict=True)})
+            rows.append(Row({name: cell_of(cell) for name, cell in zip(header, cells, strict=True)}))
+            rows[-1].line = lines.line_num
     except csv.Error as error:
         raise ValueError(
             f"{what}: line {lines.line_num} of {str(path)!r}: {error}; correct the quotes there"

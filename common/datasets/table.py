@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from common.cli.atomic import write_rows
-from common.cli.reading import cell_of, header_of, read_table, read_text
+from common.cli.reading import Row, cell_of, header_of, read_table, read_text
 from common.datasets.splits import inside, require_apart, split_named, three_way_split
 
 logger = logging.getLogger(__name__)
@@ -54,12 +54,14 @@ def read_case_table(root: str, split: str) -> list[dict]:
         raise _missing(path, "mask", rows[0])
     _require_apart(rows, [image for image, _ in pairs], path)
     cases = []
-    for number, row in enumerate(rows, start=2):
+    for row in rows:
         for image, mask in pairs if _split_of(row, path) == split else ():
             if not row[image]:
                 continue
             if not row.get(mask):
-                raise ValueError(f"dataset_dir: line {number} of {str(path)!r}: {row[image]!r} has no {mask}; name it")
+                raise ValueError(
+                    f"dataset_dir: line {row.line} of {str(path)!r}: {row[image]!r} has no {mask}; name it"
+                )
             files = {"image": inside(Path(root), row[image]), "label": inside(Path(root), row[mask])}
             cases.append({**files, "report": _report_of(row, path), "case": _patient_of(row), **_class_of(row, path)})
     return cases
@@ -90,7 +92,7 @@ def read_study_table(root: str, split: str) -> list[dict]:
     return entries
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
+def _rows(path: Path) -> list[Row]:
     """Rows of the table; columns that nothing reads are told."""
     rows = read_table(path, what="dataset_dir")
     columns = rows[0].keys()
@@ -111,25 +113,25 @@ def _rows(path: Path) -> list[dict[str, str]]:
     return rows
 
 
-def _require_apart(rows: Sequence[Mapping[str, str]], columns: Sequence[str], path: Path) -> None:
+def _require_apart(rows: Sequence[Row], columns: Sequence[str], path: Path) -> None:
     """Refuse an image that stands twice, rows without one, and patients of several splits.
 
     Raises:
         ValueError: with the first of them.
     """
     images = []
-    for number, row in enumerate(rows, start=2):
+    for row in rows:
         named = [inside(path.parent, row[name]) for name in columns if row[name]]
         if not named:
-            raise ValueError(f"dataset_dir: line {number} of {str(path)!r} names no image; add it or remove the line")
+            raise ValueError(f"dataset_dir: line {row.line} of {str(path)!r} names no image; add it or remove the line")
         images += [(name, _split_of(row, path)) for name in named]
     require_apart(images, where=str(path))
     splits: dict[str, str] = {}
-    for number, row in enumerate(rows, start=2):
+    for row in rows:
         split, patient = _split_of(row, path), _patient_of(row)
         if splits.setdefault(patient, split) != split:
             raise ValueError(
-                f"dataset_dir: {str(path)!r}: patient {patient!r} is in {splits[patient]!r} and, in line {number}, in "
+                f"dataset_dir: {str(path)!r}: patient {patient!r} is in {splits[patient]!r} and, in line {row.line}, in "
                 f"{split!r}; keep a patient's images in one split"
             )
 
