@@ -131,8 +131,8 @@ def _require_apart(rows: Sequence[Row], columns: Sequence[str], path: Path) -> N
         split, patient = _split_of(row, path), _patient_of(row)
         if splits.setdefault(patient, split) != split:
             raise ValueError(
-                f"dataset_dir: {str(path)!r}: patient {patient!r} is in {splits[patient]!r} and, in line {row.line}, in "
-                f"{split!r}; keep a patient's images in one split"
+                f"dataset_dir: {str(path)!r}: patient {patient!r} is in {splits[patient]!r} and, in line {row.line}, "
+                f"in {split!r}; keep a patient's images in one split"
             )
 
 
