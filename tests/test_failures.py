@@ -3,6 +3,7 @@
 import json
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -139,3 +140,17 @@ def test_a_package_that_is_not_installed_is_named_and_a_broken_one_is_not_taken_
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(ModuleNotFoundError, match="nowhere_to_be_found"):
         import_package("broken_package", package="broken", extra="extra")
+
+
+def test_each_thread_knows_its_own_failures(tmp_path):
+    Image.fromarray(SPECKLE).save(tmp_path / "sound.png")
+    (tmp_path / "damaged.png").write_bytes(b"")
+
+    def listed():
+        list_each(str(tmp_path))
+        return FAILURES.take()
+
+    list_each(str(tmp_path))
+    with ThreadPoolExecutor(1) as other:
+        assert len(other.submit(listed).result()) == 1
+    assert len(FAILURES.take()) == 1

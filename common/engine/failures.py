@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from pathlib import Path
 
 from common.cli.atomic import write_json
@@ -16,8 +17,8 @@ def line_of(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
-class Failures:
-    """Names and reasons, in the order in which they came."""
+class Failures(threading.local):
+    """Names and reasons, in the order in which they came; of each thread its own, so that two models do not mix theirs."""
 
     def __init__(self) -> None:
         self.reasons: dict[str, str] = {}
@@ -55,4 +56,4 @@ def _write(file: Path, reasons: dict[str, str]) -> None:
     write_json(file, reasons, indent=2)
 
 
-FAILURES = Failures()  # of this process: what lists the cases and what writes the results do not meet
+FAILURES = Failures()  # what lists the cases and what writes the results do not meet
