@@ -18,7 +18,7 @@ def line_of(error: BaseException) -> str:
 
 
 class Failures(threading.local):
-    """Names and reasons, in the order in which they came; of each thread its own, so that two models do not mix theirs."""
+    """Names and reasons, in the order in which they came; of each thread its own: two models do not mix theirs."""
 
     def __init__(self) -> None:
         self.reasons: dict[str, str] = {}
