@@ -11,6 +11,7 @@ from ignite.engine import Engine
 from monai.data import MetaTensor
 from PIL import Image
 
+from common.results.borders import BorderDistances
 from common.results.page import write_page
 from common.results.sizes import LongAxes, axes_of
 from common.results.strata import by_level, by_size, write_strata
@@ -40,6 +41,35 @@ def test_in_mm_where_the_file_tells_the_size_of_a_pixel(tmp_path):
     meta = {"spatial_shape": (640, 320), "filename_or_obj": str(file)}
     axes = axes_of(meta, wide, wide.T)
     assert axes[2] == pytest.approx(320 * 0.05, rel=0.05) and axes[3] == pytest.approx(160 * 0.1, rel=0.1)
+
+
+@pytest.mark.parametrize("rows_first", [True, False])
+@pytest.mark.parametrize(("file", "unit", "pixel"), [("a.png", "px", (1, 1)), ("a.dcm", "mm", (0.1, 0.05))])
+def test_borders_are_as_far_apart_as_in_the_file(rows_first, file, unit, pixel, tmp_path):
+    """A stretched mask, moved by four of its pixels: the file is ten times as wide and five times as high."""
+    dicom_file(tmp_path / "a.dcm", np.zeros((320, 640), np.uint8), PixelSpacing=[0.1, 0.05])
+    mask, empty = np.zeros((64, 64), bool), np.zeros((64, 64), bool)
+    mask[20:40, 20:40] = True
+    pairs = [(np.roll(mask, 4, axis=axis), mask) for axis in (0, 1)] + [(mask, mask), (empty, mask)]
+    meta = {"spatial_shape": (640, 320), "filename_or_obj": str(tmp_path / file)}
+    cases = []
+    for pair in pairs:
+        tensors = [torch.tensor(one if rows_first else one.T)[None].float() for one in pair]
+        image = MetaTensor(torch.zeros(1, 64, 64), meta=meta)
+        cases.append({"image": image, "pred": tensors[0], "label": tensors[1]})
+    engine = Engine(lambda engine, batch: batch)
+    engine.state = SimpleNamespace(metrics={}, metric_details={}, output=cases)
+    borders = BorderDistances(rows_first=rows_first)
+    borders._forget(engine)
+    borders._measure(engine)
+    borders._tell(engine)
+    distances = engine.state.metric_details[f"hd95_{unit}"].numpy()
+    assert distances == pytest.approx(
+        [4 * 5 * pixel[0], 4 * 10 * pixel[1], 0, np.hypot(320 * pixel[0], 640 * pixel[1])]
+    )
+    assert engine.state.metrics[f"hd95_{unit}"] == pytest.approx(distances.mean())
+    shares = engine.state.metric_details[f"nsd_{unit}"].numpy()
+    assert shares[2:] == pytest.approx([1, 0]) and ((shares[:2] > 0) & (shares[:2] < 1)).all()
 
 
 @pytest.mark.parametrize("rows_first", [True, False])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -18,15 +19,22 @@ TOLERANCES = {"nsd": 2.0, "nsd_1px": 1.0}  # pixels of the network's input, with
 MATCHED = 0.5  # IoU of a predicted piece with the nodule that it finds
 
 
-def hausdorff95(prediction: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """95th percentile of the symmetric Hausdorff distance in pixels, (B, C), of binary masks (B, C, H, W).
+def hausdorff95(
+    prediction: torch.Tensor, truth: torch.Tensor, *, spacing: tuple[float, float] = (1.0, 1.0)
+) -> torch.Tensor:
+    """95th percentile of the symmetric Hausdorff distance, (B, C), of binary masks (B, C, H, W).
 
     MONAI gives NaN where a mask is empty and leaves it out of the mean, which rewards a network that predicts nothing.
     Here one empty mask costs the image's diagonal, and two empty masks agree: 0.
+
+    Args:
+        spacing: height and width of a pixel, in the unit of the distance.
     """
-    distance = compute_hausdorff_distance(prediction, truth, include_background=True, percentile=95)
+    distance = compute_hausdorff_distance(
+        prediction, truth, include_background=True, percentile=95, spacing=list(spacing)
+    )
     empty = torch.stack([(mask > 0).flatten(2).any(2).logical_not() for mask in (prediction, truth)])
-    diagonal = float(torch.tensor(truth.shape[2:], dtype=torch.float32).norm())
+    diagonal = math.hypot(truth.shape[2] * spacing[0], truth.shape[3] * spacing[1])
     distance = torch.where(empty.any(0), torch.full_like(distance, diagonal), distance)
     return torch.where(empty.all(0), torch.zeros_like(distance), distance)
 
@@ -51,13 +59,20 @@ def Hausdorff95(*, output_transform: Callable, save_details: bool = True) -> Ign
     )
 
 
-def surface_dice(prediction: torch.Tensor, truth: torch.Tensor, tolerance: float) -> torch.Tensor:
-    """Normalised surface distance at ``tolerance`` pixels, (B, C) in [0, 1], of binary masks (B, C, H, W).
+def surface_dice(
+    prediction: torch.Tensor, truth: torch.Tensor, tolerance: float, *, spacing: tuple[float, float] = (1.0, 1.0)
+) -> torch.Tensor:
+    """Normalised surface distance at ``tolerance``, (B, C) in [0, 1], of binary masks (B, C, H, W).
 
     Two empty masks agree: 1; one empty mask gives 0 (Nikolov et al. 2021, as MONAI has it).
+
+    Args:
+        spacing: height and width of a pixel, in the unit of ``tolerance``.
     """
     classes = [tolerance] * truth.shape[1]
-    values = compute_surface_dice(prediction, truth, class_thresholds=classes, include_background=True)
+    values = compute_surface_dice(
+        prediction, truth, class_thresholds=classes, include_background=True, spacing=list(spacing)
+    )
     empty = ((prediction > 0).flatten(2).any(2) | (truth > 0).flatten(2).any(2)).logical_not()
     return torch.where(empty, torch.ones_like(values), torch.nan_to_num(values, nan=0.0))
 

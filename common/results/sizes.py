@@ -70,14 +70,24 @@ def axes_of(meta: dict[str, Any], prediction: np.ndarray, truth: np.ndarray) -> 
         meta: of the image: its file, and its width and height there.
         prediction, truth: boolean (H, W), of the network's size.
     """
-    masks = (prediction, truth)
+    sizes = pixel_sizes(meta, truth)
+    axes: list[float] = []
+    for size in (sizes["px"], sizes["mm"]):
+        axes += [math.nan if size is None else mask_size(mask, size)["long_axis_mm"] for mask in (prediction, truth)]
+    return tuple(axes)
+
+
+def pixel_sizes(meta: dict[str, Any], truth: np.ndarray) -> dict[str, tuple[float, float] | None]:
+    """Height and width of a pixel of ``truth`` (H, W), in pixels of the image's file, ``px``, and in ``mm``; None there
+    where the file does not tell.
+
+    Args:
+        meta: of the image: its file, and its width and height there.
+        truth: boolean, of the network's size; where its nodule lies tells which of an ultrasound's regions counts.
+    """
     width, height = (int(side) for side in meta["spatial_shape"][:2])
     scale = (height / truth.shape[0], width / truth.shape[1])
-    file = str(meta[ImageMetaKey.FILENAME_OR_OBJ])
-    pixels = [mask_size(mask, scale)["long_axis_mm"] for mask in masks]
     middle = centre_of(truth)
+    file = str(meta[ImageMetaKey.FILENAME_OR_OBJ])
     spacing = pixel_spacing(file, middle and (middle[0] * scale[1], middle[1] * scale[0]))
-    if spacing is None:
-        return (*pixels, math.nan, math.nan)
-    in_mm = (scale[0] * spacing[0], scale[1] * spacing[1])
-    return (*pixels, *(mask_size(mask, in_mm)["long_axis_mm"] for mask in masks))
+    return {"px": scale, "mm": None if spacing is None else (scale[0] * spacing[0], scale[1] * spacing[1])}
