@@ -6,7 +6,8 @@ FOLDER holds ``ddti``, whose fold 0 by case is tested; fold 1 chooses the epoch,
 image alone, Dice and cross-entropy. ``unet`` is MONAI's UNet of its tutorials, with AdamW; ``nnunet`` has nnU-Net's
 defaults as far as MONAI's DynUNet goes: deep supervision, SGD with Nesterov momentum 0.99 and a polynomial decay, but
 neither its preprocessing nor its thousand epochs. Beside them the weights of akessfa and clip_tnseg that come along,
-with no report and with "thyroid nodule". Intervals are bootstraps over cases, differences are paired by image.
+with no report and with "thyroid nodule". Intervals are bootstraps over cases, differences are paired by image. What OUT
+holds of the same FOLDER is not trained again.
 """
 
 from __future__ import annotations
@@ -172,7 +173,11 @@ def main() -> None:
     rows = ["DDTI fold 0, the image alone | Dice [95 %]"]
     for name, dice in {**ours, **theirs}.items():
         rows.append("{} | {:.3f} [{:.3f}, {:.3f}]".format(name, *mean_interval(dice.values())))
-    rows += [f"{a} less {b} | {paired_gain(ours[a], theirs[b])}" for a in ours for b in theirs]
+    rows += [
+        f"{bundle} less {other} | {paired_gain(dice, theirs[other])}"
+        for bundle, dice in ours.items()
+        for other in theirs
+    ]
     logger.info("%s", "\n".join(rows))
 
 

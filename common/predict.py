@@ -263,7 +263,7 @@ def _text_of(value: Any, id: str) -> str | None:
         TypeError: ``value`` is no text.
         ValueError: it holds half of a character.
     """
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if value is None or (isinstance(value, float) and math.isnan(value)) or type(value).__name__ == "NAType":
         return None
     if not isinstance(value, str | Path):
         raise TypeError(f"{id}: {value!r} is a {type(value).__name__}; expected a text, or a .txt file")

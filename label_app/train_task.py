@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,10 @@ class TrainBundle(BundleTrainTask):
         cases = self._fetch_datalist(request, datastore)
         training, held_out = divided(cases, float(settings.get("val_split", 0.2)))
         if not held_out:
-            logger.warning("no image is held out: the best epoch, and what images are like, are told by the training's")
+            logger.warning(
+                "no image is held out: the best epoch, and what images are like, are told by the training's; pass "
+                "val_split above 0, and images of several patients (patient_id of PUT /datastore/image/info)"
+            )
             held_out = training
         with tempfile.TemporaryDirectory(prefix="training-") as folder:
             write_listed(f"{folder}/cases.json", {"train": training, "validation": held_out})
@@ -102,16 +106,18 @@ class TrainBundle(BundleTrainTask):
 
 
 def divided(cases: list[dict[str, Any]], share: float) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Cases to train on, and about ``share`` of them to choose the best epoch by: the last patients', all of theirs.
+    """Cases to train on, and about ``share`` of them to choose the best epoch by: whole patients, the last first.
 
     One patient at least is trained on; none is held out where there is but one, or where ``share`` is 0.
     """
-    patients = list(dict.fromkeys(case["case"] for case in cases))
-    held_out: set[str] = set()
-    for patient in reversed(patients[1:]):
-        if sum(case["case"] in held_out for case in cases) >= share * len(cases):
-            break
-        held_out.add(patient)
+    counts = Counter(case["case"] for case in cases)
+    wanted, held_out = round(share * len(cases)), set[str]()
+    for patient in reversed(list(counts)[1:]):
+        if counts[patient] <= wanted:
+            held_out.add(patient)
+            wanted -= counts[patient]
+    if not held_out and wanted and len(counts) > 1:
+        held_out.add(min(counts, key=counts.__getitem__))
     training = [case for case in cases if case["case"] not in held_out]
     return training, [case for case in cases if case["case"] in held_out]
 

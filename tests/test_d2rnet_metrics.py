@@ -33,6 +33,18 @@ def test_what_is_denied_is_not_named():
         ("Pneumothorax: none.", set()),
         ("A massive left effusion.", {("Pleural effusion", "left")}),
         ("Two masses.", {("Nodule/Mass", "")}),
+        ("There is a right pleural effusion but no left pleural effusion.", {("Pleural effusion", "right")}),
+        ("Left pleural effusion without right pleural effusion.", {("Pleural effusion", "left")}),
+        ("No effusion on the right, left effusion is seen.", {("Pleural effusion", "left")}),
+        ("Left hydropneumothorax.", {("Pneumothorax", "left")}),
+        ("Multiple micronodules.", {("Nodule/Mass", "")}),
+        ("The heart is again enlarged.", {("Cardiomegaly", "")}),
+        ("The heart is no longer enlarged.", set()),
+        ("The heart is normal with enlarged hila.", set()),
+        (
+            "Fracture of the sternum with a left pleural effusion and a deformed rib.",
+            {("Pleural effusion", "left")},
+        ),
         ("Fractures of the left sixth rib are seen, no effusion.", {("Rib fracture", "left")}),
     ],
 )

@@ -225,7 +225,7 @@ def test_frames_of_both_splits_are_told(tmp_path, caplog):
     for number in range(2):
         save(tmp_path / "thyroid-image" / f"{number}.png", np.zeros((40, 60), np.uint8))
         save(tmp_path / "thyroid-mask" / f"{number}.png", square())
-    (tmp_path / "tg3k-trainval.json").write_text(json.dumps({"train": [0, 1], "val": [1]}))
+    (tmp_path / "tg3k-trainval.json").write_text(json.dumps({"train": [0, 1], "val": [1], "all": [0, 1]}))
     read_tg3k(str(tmp_path), "train")
     assert any("1 images stand in several splits, such as '1'" in line for line in caplog.messages)
 
@@ -288,6 +288,27 @@ def test_a_mask_of_colours_or_of_opacity_is_its_nodule(tmp_path, stored):
     mask = square()
     stored(mask).save(tmp_path / "mask.png")
     assert (read_mask(str(tmp_path / "mask.png")) == (mask > 0)).all()
+
+
+def test_an_opaque_mask_of_one_colour_is_empty(tmp_path):
+    for name, colour in (("black.png", "black"), ("white.png", (0, 0, 0, 255))):
+        Image.new("RGBA", (8, 8), colour).save(tmp_path / name)
+        assert not read_mask(str(tmp_path / name)).any()
+
+
+@pytest.mark.parametrize(
+    ("palette", "classes"),
+    [
+        ([0, 0, 0, 255, 0, 0, 0, 255, 0], [0, 1, 2]),
+        ([255, 255, 255, 255, 0, 0, 0, 0, 0], [0, 1, 2]),  # on white, a class drawn black
+        ([255, 0, 0, 0, 0, 0, 0, 255, 0], [1, 0, 3]),
+        ([0, 0, 0, 255, 0, 0, 0, 0, 0], [0, 2, 0]),
+    ],
+)
+def test_the_background_of_a_palette_is_what_is_black_or_number_0(palette, classes):
+    picture = Image.fromarray(np.array([[0, 1, 2]], np.uint8), mode="P")
+    picture.putpalette(palette)
+    assert np.asarray(files.to_grey(picture)).tolist() == [classes]
 
 
 def test_polygons_are_filled():

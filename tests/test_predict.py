@@ -5,6 +5,7 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -258,7 +259,8 @@ def test_texts_come_from_files_and_columns(models, picture, tmp_path):
     expected = model(picture[0], **BESIDE["akessfa"]).entry
     for report in (tmp_path / "report.txt", np.array([BESIDE["akessfa"]["report"]])):
         assert model(picture[0], report=report).entry == expected
-    assert model(picture[0], report=float("nan")).entry == model(picture[0]).entry
+    for missing in (float("nan"), pd.NA):
+        assert model(picture[0], report=missing).entry == model(picture[0]).entry
     for report in (5, b"a nodule", {"a": 1}):
         with pytest.raises(TypeError, match=r"^report: .* expected a text, or a \.txt file"):
             model(picture[0], report=report)

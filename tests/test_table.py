@@ -9,6 +9,7 @@ from d2rnet.report.boxes import read_boxed_studies
 from PIL import Image
 
 from common.cli.check import main
+from common.cli.reading import read_text
 from common.datasets.layouts import list_dataset, read_dataset
 from common.datasets.malignancy import read_malignancy
 from common.datasets.studies import read_studies
@@ -194,12 +195,24 @@ def test_an_empty_label_leaves_the_class_to_malignant_and_contradictions_are_nam
         read_malignancy(root, "train")
 
 
-@pytest.mark.parametrize("text", ["The patient\u2019s left lobe", "M\u00fcller has a nodule"])
+@pytest.mark.parametrize(
+    "text",
+    ["The patient\u2019s left lobe", "M\u00fcller has a nodule", "Foie h\u00e9t\u00e9rog\u00e8ne.", "\u00d6dem rechts",
+     "Nodule \u00e9chog\u00e8ne, \u00e9l\u00e9ment"],
+)  # fmt: skip
 def test_accents_of_another_encoding_do_not_become_chinese(tmp_path, text):
     root = table(tmp_path, "image,mask,report,split", "0.png,0_mask.png,x,train")
     (tmp_path / "cases.csv").write_bytes(f"image,mask,report,split\n0.png,0_mask.png,{text},train".encode("cp1252"))
-    with pytest.raises(ValueError, match="is no text in UTF-8, UTF-16 or GB18030; save it as UTF-8"):
+    with pytest.raises(ValueError, match="seems to have accents in Windows' encoding; save it as UTF-8"):
         read_dataset(root, "train")
+
+
+@pytest.mark.parametrize(
+    "text", ["CT\u793a\uff1a\u65e0", "B\u8d85", "id,sex\nP1,\u7537\nXF\u5973,1", "3mm\u7ed3\u8282\uff0c\u5de6\u53f6"]
+)
+def test_short_texts_in_gbk_are_read(tmp_path, text):
+    (tmp_path / "a.txt").write_bytes(text.encode("gb18030"))
+    assert read_text(tmp_path / "a.txt", what="report") == text
 
 
 def test_an_empty_table_is_called_so(tmp_path):

@@ -21,8 +21,9 @@ SEPARATORS = ",;\t"
 NOTHING = ("", "nan", "null", "none", "n/a", "na", "<na>")  # what programs write where a text is missing
 MANIFEST = "checked_files.json"  # of a check (common.images.manifest), in a data set's folder
 MOST_CELL = 2**24  # characters of a cell
-CHINESE_WORD = re.compile(r"[\u4e00-\u9fff]{2}")
-WITHIN_LATIN = re.compile(r"[A-Za-z][\u4e00-\u9fff]")
+CHINESE = re.compile(r"[\u4e00-\u9fff]+")
+IN_A_LATIN_WORD = re.compile(r"(?<=[a-z])[\u4e00-\u9fff]+|[\u4e00-\u9fff]+(?=[a-z])")
+CHINESE_MARKS = re.compile("[，。、；：（）？！]")
 
 
 def read_text(path: str | Path, *, what: str) -> str:
@@ -47,15 +48,20 @@ def read_text(path: str | Path, *, what: str) -> str:
             text = raw.decode(encoding)
         except UnicodeError:
             continue
-        if "\0" in text or (encoding == "gb18030" and _is_western(text)):
+        if encoding == "gb18030" and _is_western(text):
+            raise ValueError(f"{what}: {str(path)!r} seems to have accents in Windows' encoding; save it as UTF-8")
+        if "\0" in text:
             break
         return text
     raise ValueError(f"{what}: {str(path)!r} is no text in UTF-8, UTF-16 or GB18030; save it as UTF-8")
 
 
 def _is_western(text: str) -> bool:
-    """Whether ``text``, read as GB18030, holds accents of another encoding: Chinese signs alone, within Latin words."""
-    return CHINESE_WORD.search(text) is None and WITHIN_LATIN.search(text) is not None
+    """Whether ``text``, read as GB18030, holds accents of another encoding: its Chinese signs stand within Latin words,
+    beside small letters, and no Chinese mark is there.
+    """
+    signs = len(CHINESE.findall(text))
+    return CHINESE_MARKS.search(text) is None and 2 * len(IN_A_LATIN_WORD.findall(text)) > signs
 
 
 def read_json(path: str | Path, *, what: str) -> Any:

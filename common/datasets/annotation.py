@@ -36,8 +36,7 @@ def find_annotation(root: Path, name: str | None = None) -> tuple[Path, dict[str
     """The annotation file ``name`` (a path, or a name in ``root``), or the one JSON file of ``root`` with the splits,
     and its content.
 
-    ``NAME_with_boxes.json`` stands in for ``NAME.json`` beside it, of which it is a copy with a detector's boxes; the
-    log warns where ``NAME.json`` was changed since.
+    ``NAME_with_boxes.json`` stands in for ``NAME.json`` beside it, of which it is a copy with a detector's boxes.
 
     Raises:
         FileNotFoundError: there is no file ``name``.
@@ -47,7 +46,6 @@ def find_annotation(root: Path, name: str | None = None) -> tuple[Path, dict[str
         file = next((path for path in (root / name, Path(name)) if path.is_file()), None)
         if file is None:
             raise FileNotFoundError(f"annotation: no file {name!r}, nor in {str(root)!r}; pass an existing one")
-        _tell_if_outdated(file)
         return file, load_annotation(file)
     contents: dict[Path, dict[str, list[dict]]] = {}
     reasons = []
@@ -57,8 +55,6 @@ def find_annotation(root: Path, name: str | None = None) -> tuple[Path, dict[str
         except ValueError as error:
             reasons.append(str(error))
     copies = set(map(copied_from, contents))
-    if replaced := [file.name for file in contents if file in copies]:
-        logger.info("%s: read with boxes, in place of %s", root, ", ".join(replaced))
     results = [file for file in contents if file not in copies]
     if len(results) > 1:
         names = [file.name for file in results]
@@ -69,7 +65,6 @@ def find_annotation(root: Path, name: str | None = None) -> tuple[Path, dict[str
             f"dataset_dir: {str(root)!r} must hold one JSON file with lists train, val, test of studies, or a table "
             f"cases.csv with image and report: {seen}"
         )
-    _tell_if_outdated(results[0])
     return results[0], contents[results[0]]
 
 
@@ -78,10 +73,13 @@ def copied_from(file: Path) -> Path | None:
     return file.with_stem(file.stem.removesuffix(WITH_BOXES)) if file.stem.endswith(WITH_BOXES) else None
 
 
-def _tell_if_outdated(file: Path) -> None:
-    """Warn where ``file`` is a copy with boxes, and older than what it was copied from."""
+def tell_of_copy(file: Path) -> None:
+    """Say that ``file``, a copy with boxes, is read, and warn where it is older than what it was copied from."""
     original = copied_from(file)
-    if original is not None and original.is_file() and original.stat().st_mtime > file.stat().st_mtime:
+    if original is None or not original.is_file():
+        return
+    logger.info("%s: read with boxes, in place of %s", file, original.name)
+    if original.stat().st_mtime > file.stat().st_mtime:
         logger.warning(
             "%s is older than %s, whose changes are not read: run pseudo_label.json with --overwrite true, which makes "
             "it anew, or remove it",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from monai.data.box_utils import box_iou
 
 OVERLAP = 0.5  # of two readers' boxes of one lesion
 
@@ -15,11 +14,17 @@ def fuse(boxes: np.ndarray, *, overlap: float = OVERLAP) -> np.ndarray:
     """
     groups: list[list[np.ndarray]] = []
     for box in boxes:
-        means = np.array([np.mean(group, axis=0) for group in groups]).reshape(-1, 4)
-        likes = box_iou(box[None], means)[0]
-        best = int(np.argmax(likes)) if groups else -1
+        likes = [_iou(box, np.mean(group, axis=0)) for group in groups]
+        best = int(np.argmax(likes)) if likes else -1
         if best >= 0 and likes[best] > overlap:
             groups[best].append(box)
         else:
             groups.append([box])
     return np.array([np.mean(group, axis=0) for group in groups]).reshape(-1, 4)
+
+
+def _iou(first: np.ndarray, second: np.ndarray) -> float:
+    low, high = np.maximum(first[:2], second[:2]), np.minimum(first[2:], second[2:])
+    shared = float(np.prod(np.clip(high - low, 0, None)))
+    areas = sum(float(np.prod(box[2:] - box[:2])) for box in (first, second))
+    return shared / max(areas - shared, 1e-12)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -97,7 +98,8 @@ def _require_known(root: Path, raw: Sequence[Boxed], classes: Sequence[str]) -> 
     if not labels or not labels.isdisjoint(classes):
         return
     for split in ("train", "val", "test"):
-        labels |= {name for image in _raw(root, split)[0] or [] for name in image.names}
+        with suppress(FileNotFoundError, ValueError):  # of a split that nobody asked for
+            labels |= {name for image in _raw(root, split)[0] or [] for name in image.names}
     if labels.isdisjoint(classes):
         raise ValueError(
             f"label_names: none of {list(classes)} is the label of a box of {str(root)!r}, whose labels are "

@@ -33,7 +33,7 @@ OBSERVATIONS = (  # of CheXpert's labeller, columns of its table
     "Lung Opacity", "No Finding", "Pleural Effusion", "Pleural Other", "Pneumonia", "Pneumothorax", "Support Devices",
 )  # fmt: skip
 LABELS = (1, 0, -1)  # of CheXpert: present, absent, uncertain
-BROKEN = (OSError, EOFError, zlib.error, UnicodeError, csv.Error)  # what damaged tables end in
+BROKEN = (gzip.BadGzipFile, EOFError, zlib.error, UnicodeError, csv.Error)  # what damaged tables end in
 HEADING = re.compile(r"^[ \t]*([A-Z][A-Z0-9 ,/&()\-]*?)[ \t]*:", re.MULTILINE)
 WANTED = ("FINDINGS", "IMPRESSION")  # sections that are a report, the first that is there
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from common.cli.reading import cell_of, read_json
-from common.datasets.splits import inside, tell_of_leaks
+from common.datasets.splits import SPLITS, inside, tell_of_leaks
 
 
 def read_ratn(root: str, split: str) -> list[dict]:
@@ -44,7 +44,8 @@ def read_ratn(root: str, split: str) -> list[dict]:
 
 
 def _tell_of_leaks(splits: dict[str, list], reports: dict[str, dict], folder: Path) -> None:
-    """Say so where a report, or an image, stands in several splits."""
+    """Say so where a report, or an image, stands in several of the three splits."""
+    splits = {split: ids for split, ids in splits.items() if split in SPLITS}
     tell_of_leaks(splits, what="reports", where=str(folder / "splits.json"))
     images = {
         split: [name for id in ids for name in reports.get(str(id), {}).get("images", ())]

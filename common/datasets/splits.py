@@ -127,7 +127,7 @@ def tell_of_leaks(splits: Mapping[str, Iterable[object]], *, what: str, where: s
         what: they are: "images".
         where: they are read from.
     """
-    names = {split: set(map(str, listed)) for split, listed in splits.items()}
+    names = {split: set(map(str, listed)) - {""} for split, listed in splits.items()}
     shared = set[str]().union(*(names[first] & names[second] for first, second in combinations(names, 2)))
     if shared:
         logger.warning(

@@ -22,6 +22,7 @@ from common.datasets.annotation import (
     is_annotation,
     keys_of,
     report_of,
+    tell_of_copy,
 )
 from common.datasets.layouts import list_images
 from common.datasets.mimic import is_mimic, read_mimic
@@ -90,6 +91,7 @@ def _entries(root: Path, split: str, annotation: str | None) -> tuple[Path, Path
     if _is_bare_mimic(root, annotation):
         return root, root / "files", read_mimic(root, (SPLITS[split],))[SPLITS[split]]
     file, content = find_annotation(root, annotation)
+    tell_of_copy(file)
     _tell_of_leaks(content, file)
     return file, image_folder(root, content[SPLITS[split]]), content[SPLITS[split]]
 

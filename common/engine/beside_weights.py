@@ -38,7 +38,7 @@ def save_numbers(path: Path, numbers: Mapping[str, float], *, weights: str) -> N
 def save_fit(what: str, path: Path, fit: Callable[[], Any], *, weights: str) -> Any:
     """Write to ``path`` the named numbers that ``fit`` fits to the network ``weights``; None on all processes but one.
 
-    Those that were there are kept with the model in its folder ``earlier``.
+    Those of the same network that were there are kept with it in the folder ``earlier``.
 
     Raises:
         ValueError: nothing could be fitted; what is there stays.

@@ -218,15 +218,15 @@ class TrainingState:
             self._go_on_within(engine, states["processes"])
 
     def _require_same_rates(self, states: dict[str, Any]) -> None:
-        """Refuse learning rates and weight decays other than those that the state was saved with: its own count."""
+        """Refuse learning rates and weight decays other than those that the state goes on with."""
         for name, item in self.objects.items():
             if not isinstance(item, Optimizer) or name not in states:
                 continue
             ours, theirs = (_rates_of(state["param_groups"]) for state in (item.state_dict(), states[name]))
             if ours != theirs:
                 raise ValueError(
-                    f"resume: {self.path!r} goes on with learning rates and weight decays {theirs} of its {name}, not "
-                    f"with {ours}; pass those that it had, or train without --resume"
+                    f"resume: {self.path!r} goes on with {theirs} of its {name}, this training has {ours}; pass what "
+                    "it had, or train without --resume"
                 )
 
     def _go_on_within(self, engine: Engine, processes: list[dict[str, Any]]) -> None:
@@ -246,7 +246,8 @@ class TrainingState:
             engine.fire_event(Events.EPOCH_COMPLETED)
 
 
-def _rates_of(groups: list[dict[str, Any]]) -> list[tuple[float, float]]:
-    """The highest learning rate and the weight decay of each group of an optimizer's parameters."""
-    highest = (group.get("max_lr", group.get("initial_lr", group["lr"])) for group in groups)
-    return [(rate, group.get("weight_decay", 0.0)) for rate, group in zip(highest, groups, strict=True)]
+def _rates_of(groups: list[dict[str, Any]]) -> str:
+    """The highest learning rate and the weight decay of each group of an optimizer's parameters, in words."""
+    highest = [group.get("max_lr", group.get("initial_lr", group["lr"])) for group in groups]
+    decays = [group.get("weight_decay", 0.0) for group in groups]
+    return f"learning rates {highest} and weight decays {decays}"

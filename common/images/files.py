@@ -233,13 +233,18 @@ def to_grey(image: Image.Image) -> Image.Image:
     if image.mode == "P" and (classes := _classes_of(image)) is not None:
         return Image.fromarray(classes)
     grey = image.convert("L")
-    if image.mode in ("RGBA", "LA") and len(set(grey.getextrema())) == 1:  # one colour, cut out by its opacity
-        return image.getchannel("A")
+    if image.mode in ("RGBA", "LA") and len(set(grey.getextrema())) == 1:
+        opacity = image.getchannel("A")
+        if np.asarray(opacity).min() < 255:  # what is seen is cut out of one colour by it
+            return opacity
     return grey
 
 
 def _classes_of(image: Image.Image) -> np.ndarray | None:
-    """Classes (H, W) of a mask that numbers them by colours, black ones 0; None of greys or many colours: a picture."""
+    """Classes (H, W) of a mask that numbers them by colours; None of greys or many colours: a picture.
+
+    The background, 0, is what is black; without it, or where number 0 is white, number 0.
+    """
     pixels = np.asarray(image)
     indices = np.unique(pixels)
     palette = np.asarray(image.getpalette("RGB") or [], dtype=int).reshape(-1, 3)
@@ -247,7 +252,7 @@ def _classes_of(image: Image.Image) -> np.ndarray | None:
     if len(indices) > FEW or (colours == colours[:, :1]).all():
         return None
     black = indices[: len(colours)][(colours == 0).all(1)]
-    if 0 in black or not len(black):
+    if black.tolist() in ([], [0]) or (indices[0] == 0 and (colours[0] == 255).all()):
         return pixels
     return np.where(np.isin(pixels, black), 0, np.searchsorted(indices, pixels) + 1).astype(np.uint8)
 

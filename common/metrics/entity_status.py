@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -81,25 +82,40 @@ def _english(report: str, entities: Entities) -> Iterator[tuple[str, str]]:
     return _asserted(text, tuple(meant.items()))
 
 
-def phrase_statuses(report: str, phrases: Mapping[str, str]) -> dict[str, str]:
-    """As :func:`statuses`, of an English report and of findings that ``phrases``, patterns in lower case, name.
+class Claim(NamedTuple):
+    """What an English report says of a finding at one place: "present", "uncertain" or "absent", from ``start`` on."""
 
-    A phrase counts to the end of its last word; a "not" within it denies it ("heart is not enlarged").
+    name: str
+    status: str
+    start: int
+
+
+def phrase_claims(report: str, phrases: Mapping[str, str]) -> list[Claim]:
+    """Each mention in an English report, as :func:`in_sentences` has it in lower case, of findings that ``phrases``,
+    patterns in lower case, name.
+
+    A phrase counts from the beginning of its first word to the end of its last; a "not" within it denies it ("heart is
+    not enlarged").
     """
-    tokens = {f"phrase{chr(97 + index // 26)}{chr(97 + index % 26)}": name for index, name in enumerate(phrases)}
-    named = _any_phrase(tuple(zip(tokens, phrases.values(), strict=True)))
-    text = named.sub(
-        lambda match: f"{'no ' if _NOT.search(match[0]) else ''}{match.lastgroup} ", in_sentences(report).lower()
-    )
-    best: dict[str, str] = {}
-    for name, status in _asserted(text, tuple((token, (name,)) for token, name in tokens.items())):
-        best[name] = max(status, best.get(name, status), key=_RANK.__getitem__)
-    return best
+    text = in_sentences(report).lower()
+    groups = {f"phrase_{index}": name for index, name in enumerate(phrases)}
+    matches = list(_any_phrase(tuple(zip(groups, phrases.values(), strict=True))).finditer(text))
+    tokens = [f"phrase{chr(97 + index // 26 % 26)}{chr(97 + index % 26)}" for index in range(len(matches))]
+    pieces, end = [], 0
+    for match, token in zip(matches, tokens, strict=True):
+        pieces += [text[end : match.start()], " no " if _NOT.search(match[0]) else " ", token, " "]
+        end = match.end()
+    statuses = dict(_asserted("".join([*pieces, text[end:]]), tuple((token, (token,)) for token in tokens)))
+    return [
+        Claim(groups[str(match.lastgroup)], statuses[token], match.start())
+        for match, token in zip(matches, tokens, strict=True)
+        if token in statuses
+    ]
 
 
 @lru_cache
 def _any_phrase(patterns: tuple[tuple[str, str], ...]) -> re.Pattern[str]:
-    return re.compile("|".join(rf"(?P<{token}>(?:{pattern})[a-z]*)" for token, pattern in patterns))
+    return re.compile("|".join(rf"(?P<{group}>[a-z]*(?:{pattern})[a-z]*)" for group, pattern in patterns))
 
 
 def _asserted(text: str, meant: tuple[tuple[str, tuple[str, ...]], ...]) -> Iterator[tuple[str, str]]:

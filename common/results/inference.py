@@ -123,14 +123,16 @@ class Inference:
         return [self._prepared(case) for case in cases]
 
     def _prepared(self, case: Any) -> Any:
-        """The case as the network sees it; what a transform met is raised as it is, without MONAI's words around it."""
+        """The case as the network sees it; a fault of its files is raised as it is, without MONAI's words around it."""
         try:
             return self.prepare(case)
         except RuntimeError as error:
-            cause: BaseException = error
-            while isinstance(cause, RuntimeError) and cause.__cause__ is not None:
+            cause: BaseException | None = error
+            while isinstance(cause, RuntimeError):
                 cause = cause.__cause__
-            raise ValueError(line_of(cause)) from error
+            if isinstance(cause, ValueError | OSError):
+                raise cause from error
+            raise
 
     def list_each(self, image: str, **beside: str | None) -> tuple[list[Any], list[str]]:
         """The cases of ``image``, to be prepared one by one, and a line for each image that is no case."""

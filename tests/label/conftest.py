@@ -85,7 +85,7 @@ def start(studies: Path, bundles: Path, log: Path, *, arguments: Sequence[str] =
             command, cwd=ROOT, env={**os.environ, **ENVIRONMENT, **environment}, stdout=file, stderr=subprocess.STDOUT
         )
     server = Server(f"http://127.0.0.1:{port}", process, log)
-    for _ in range(120):
+    for _ in range(360):
         try:
             server.get("/auth/" if environment.get("MONAI_LABEL_AUTH_ENABLE") else "/info/")
             return server

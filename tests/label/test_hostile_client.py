@@ -293,12 +293,19 @@ def test_overrides_of_a_training_hold_literals_and_numbers_alone(bundles, tmp_pa
     assert read_listed(str(tmp_path / "cases.json"), "train") == [{"report": "$x"}]
 
 
-@pytest.mark.parametrize(("share", "held_out"), [(0.2, 2), (0.5, 4), (0.9, 5), (0.0, 0)])
+@pytest.mark.parametrize(("share", "held_out"), [(0.2, 1), (0.5, 4), (0.9, 5), (0.0, 0)])
 def test_a_patients_images_are_trained_on_or_held_out(share, held_out):
     cases = [{"case": patient, "image": str(number)} for number, patient in enumerate("aabccdd")]
     training, kept = divided(cases, share)
-    assert training + kept == cases and len(kept) == held_out
+    assert len(training) + len(kept) == len(cases) and len(kept) == held_out
     assert not {case["case"] for case in training} & {case["case"] for case in kept}
+
+
+@pytest.mark.parametrize(
+    ("patients", "held_out"), [("abbbbbbbbb", "a"), ("aaaaab", "b"), ("aaaa", ""), ("abbbcc", "cc")]
+)
+def test_about_the_share_is_held_out(patients, held_out):
+    assert [case["case"] for case in divided([{"case": patient} for patient in patients], 0.3)[1]] == [*held_out]
 
 
 def test_the_patient_is_told_by_the_file(tmp_path):

@@ -7,7 +7,7 @@ from typing import Any
 
 from common.metrics.assertion import ABSENT
 
-from .lesion_names import PHRASES, lesion_statuses
+from .lesion_names import PHRASES, lesion_claims
 
 SURE = 0.5  # score from which on a box counts
 ALIKE = {"Atelectasis", "Consolidation", "Edema", "ILD", "Infiltration", "Lung Opacity", "Pulmonary fibrosis"}
@@ -28,9 +28,9 @@ def mark_disagreements(entry: dict[str, Any], labels: Sequence[str]) -> None:
     boxed = {box["label"] for box in entry["boxes"] if box["label"] in PHRASES and box["score"] >= SURE}
     shown, spoken_of = {_kind(label) for label in boxed}, set[str]()
     for sentence in entry["sentences"]:
-        statuses = lesion_statuses(sentence["text"])
-        denied = {label for label, status in statuses.items() if status == ABSENT}
-        stated = statuses.keys() - denied
+        claims = lesion_claims(sentence["text"])
+        stated = {claim.name for claim in claims if claim.status != ABSENT}
+        denied = {claim.name for claim in claims} - stated
         sentence["stated"] = sorted(stated)
         sentence["unseen"] = sorted(label for label in stated if _kind(label) in known - shown)
         sentence["denied_but_seen"] = sorted(label for label in denied if _kind(label) in shown)

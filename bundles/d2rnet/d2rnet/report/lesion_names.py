@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import NamedTuple
 
 from common.metrics.assertion import ABSENT
-from common.metrics.entity_status import phrase_statuses
+from common.metrics.entity_status import Claim, phrase_claims
+from common.metrics.observations import in_sentences
 from common.text.encoding import split_sentences
 
-_ENLARGED = r"is (?:not )?(?:\w+ly )?(?:enlarged|dilated)"
+_ENLARGED = r"is (?:not |no longer )?(?:\w+ )?(?:enlarged|dilated)"
 PHRASES = {  # of VinDr-CXR's local labels, as English reports put them; other labels are not counted
     "Aortic enlargement": rf"aort\w*(?: knob)? {_ENLARGED}|enlarge\w* of the aort|(?:dilated|enlarged) aort",
     "Atelectasis": r"atelecta",
@@ -31,10 +33,10 @@ PHRASES = {  # of VinDr-CXR's local labels, as English reports put them; other l
     "Pleural thickening": r"pleural thickening",
     "Pneumothorax": r"pneumothora",
     "Pulmonary fibrosis": r"fibro",
-    "Rib fracture": r"rib fracture|fracture\w* of the (\w+ )*rib",
+    "Rib fracture": r"rib fracture|fracture\w* of the (?:(?!with|and|no)\w+ ){0,3}rib",
 }
 SIDES = ("left", "right")
-_TURN = re.compile(r"\b(?:no|not|nor|without|but)\b|;")  # from which on a side belongs to another lesion
+_PARTS = re.compile(r"\b(?:no|not|nor|without|but)\b|[;,]")  # a sentence that denies something names sides part by part
 
 
 class Named(NamedTuple):
@@ -49,17 +51,21 @@ def side_of(middle: float, width: float) -> str:
     return "right" if middle < width / 2 else "left"
 
 
-def lesion_statuses(sentence: str) -> dict[str, str]:
-    """Lesions of :data:`PHRASES` in an English sentence: "present", "uncertain" or "absent"."""
-    return phrase_statuses(sentence, PHRASES)
+def lesion_claims(sentence: str) -> list[Claim]:
+    """Each mention of a lesion of :data:`PHRASES` in an English sentence: present, uncertain or absent."""
+    return phrase_claims(sentence, PHRASES)
 
 
 def named_lesions(report: str) -> set[Named]:
     """Lesions that ``report``, in English, states or holds possible, with the side that is named for each."""
     results = set()
     for start, end in split_sentences(report):
-        stated = {name for name, status in lesion_statuses(report[start:end]).items() if status != ABSENT}
-        for part in _TURN.split(report[start:end].lower()):
+        sentence = in_sentences(report[start:end]).lower()
+        claims = lesion_claims(report[start:end])
+        denies = any(claim.status == ABSENT for claim in claims)
+        cuts = [0, *(match.end() for match in _PARTS.finditer(sentence) if denies), len(sentence)]
+        for claim in (claim for claim in claims if claim.status != ABSENT):
+            part = next(sentence[low:high] for low, high in pairwise(cuts) if claim.start < high)
             sides = [side for side in SIDES if re.search(rf"\b{side}\b", part)] or [""]
-            results |= {Named(name, side) for name in stated if re.search(PHRASES[name], part) for side in sides}
+            results |= {Named(claim.name, side) for side in sides}
     return results
