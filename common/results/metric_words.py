@@ -28,7 +28,7 @@ WORDS = {
     "hd95_mm": Words("HD95, mm", "95th percentile of the borders' distance, in mm", "lower"),
     "hd95_px": Words("HD95, file", "the same in pixels of the image's file, of which HD95's are stretched", "lower"),
     "nsd_mm": Words("Surface Dice, mm", "share of both borders that lie within one mm of each other"),
-    "nsd_px": Words("Surface Dice, file", "the same within two pixels of the image's file"),
+    "nsd_px": Words("Surface Dice, file", "the same within five pixels of the image's file"),
     "confidence_correlation": Words("Confidence ranks masks", "Spearman's correlation with the Dice"),
     "dice_least_certain": Words("Dice of the least certain", "of the fifth of the masks with the lowest confidence"),
     "expected_dice": Words("Expected Dice", "the Dice that masks as sure have in the mean, of outlined images", ""),
