@@ -154,6 +154,7 @@ def test_the_command_fits_what_inference_tells(bundle, tmp_path):
     refused = monai_bundle(*fitting)
     assert refused.returncode != 0 and "pass --split validation" in refused.stderr
     done = checked(monai_bundle(*fitting, "--split", "validation", before=take_any_line), 0)
+    assert not (tmp_path / "models" / "earlier").exists()  # what was there was damaged
     known = read_expected_dice(str(weights))
     assert f"by {known.images} images kept back" in done.stdout + done.stderr
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())

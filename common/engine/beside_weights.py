@@ -30,6 +30,14 @@ def require_kept_back(split: str) -> None:
         raise ValueError(f"split: {split!r} is no split that was kept back for this; pass --split validation")
 
 
+def keep_fitted(path: Path, weights: str) -> None:
+    """Keep the network ``weights``, with what is fitted to it, in ``earlier`` if ``path``, which is to be written, is
+    of that.
+    """
+    if path.is_file() and digest_of(Path(weights)).encode() in path.read_bytes():
+        keep_earlier(weights)
+
+
 def save_numbers(path: Path, numbers: Mapping[str, float], *, weights: str) -> None:
     """Write ``numbers`` of the network ``weights`` to ``path``."""
     write_json(path, {"weights": digest_of(Path(weights)), **numbers}, indent=1)
@@ -49,8 +57,7 @@ def save_fit(what: str, path: Path, fit: Callable[[], Any], *, weights: str) -> 
         fitted = fit()
     except ValueError as error:
         raise ValueError(f"{what}: not fitted ({error})") from error
-    if path.is_file() and digest_of(Path(weights)) in path.read_text(encoding="utf-8", errors="replace"):
-        keep_earlier(weights)
+    keep_fitted(path, weights)
     save_numbers(path, fitted._asdict(), weights=weights)
     logger.info("%s: written to %s", what, path)
     return fitted

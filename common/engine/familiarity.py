@@ -19,9 +19,8 @@ from ignite.engine import Engine, Events
 from monai.data import DataLoader
 
 from common.cli.atomic import whole_file
-from common.cli.model_file import keep_earlier
 from common.cli.trained import digest_of
-from common.engine.beside_weights import require_kept_back
+from common.engine.beside_weights import keep_fitted, require_kept_back
 from common.engine.caching import cached
 from common.metrics.familiarity import UNFAMILIAR, UNLIKE, Familiarity
 
@@ -97,8 +96,7 @@ class FitFamiliarity:
         except (ValueError, np.linalg.LinAlgError) as error:  # the training is done, whatever its features are
             logger.warning("familiarity: not fitted (%s)", error)
             return
-        if file_of(self.weights).is_file():
-            keep_earlier(self.weights)
+        keep_fitted(file_of(self.weights), self.weights)
         with whole_file(file_of(self.weights)) as part:
             known.save(part, weights=digest_of(Path(self.weights)))
         logger.info("familiarity: fitted to %d training cases and %d held out", len(training), len(kept_back))
