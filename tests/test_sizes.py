@@ -43,6 +43,21 @@ def test_in_mm_where_the_file_tells_the_size_of_a_pixel(tmp_path):
     assert axes[2] == pytest.approx(320 * 0.05, rel=0.05) and axes[3] == pytest.approx(160 * 0.1, rel=0.1)
 
 
+def told(handler, pairs, *, size, file):
+    """What ``handler`` tells of predicted and true masks (H, W) of an image ``size``, width and height, in ``file``."""
+    cases = []
+    for pair in pairs:
+        image = MetaTensor(torch.zeros(1, 64, 64), meta={"spatial_shape": size, "filename_or_obj": str(file)})
+        masks = [torch.tensor(mask if handler.rows_first else mask.T)[None].float() for mask in pair]
+        cases.append({"image": image, "pred": masks[0], "label": masks[1]})
+    engine = Engine(lambda engine, batch: batch)
+    engine.state = SimpleNamespace(metrics={}, metric_details={}, output=cases)
+    handler._forget(engine)
+    handler._measure(engine)
+    handler._tell(engine)
+    return engine.state
+
+
 @pytest.mark.parametrize("rows_first", [True, False])
 @pytest.mark.parametrize(("file", "unit", "pixel"), [("a.png", "px", (1, 1)), ("a.dcm", "mm", (0.1, 0.05))])
 def test_borders_are_as_far_apart_as_in_the_file(rows_first, file, unit, pixel, tmp_path):
@@ -51,24 +66,13 @@ def test_borders_are_as_far_apart_as_in_the_file(rows_first, file, unit, pixel, 
     mask, empty = np.zeros((64, 64), bool), np.zeros((64, 64), bool)
     mask[20:40, 20:40] = True
     pairs = [(np.roll(mask, 4, axis=axis), mask) for axis in (0, 1)] + [(mask, mask), (empty, mask)]
-    meta = {"spatial_shape": (640, 320), "filename_or_obj": str(tmp_path / file)}
-    cases = []
-    for pair in pairs:
-        tensors = [torch.tensor(one if rows_first else one.T)[None].float() for one in pair]
-        image = MetaTensor(torch.zeros(1, 64, 64), meta=meta)
-        cases.append({"image": image, "pred": tensors[0], "label": tensors[1]})
-    engine = Engine(lambda engine, batch: batch)
-    engine.state = SimpleNamespace(metrics={}, metric_details={}, output=cases)
-    borders = BorderDistances(rows_first=rows_first)
-    borders._forget(engine)
-    borders._measure(engine)
-    borders._tell(engine)
-    distances = engine.state.metric_details[f"hd95_{unit}"].numpy()
+    state = told(BorderDistances(rows_first=rows_first), pairs, size=(640, 320), file=tmp_path / file)
+    distances = state.metric_details[f"hd95_{unit}"].numpy()
     assert distances == pytest.approx(
         [4 * 5 * pixel[0], 4 * 10 * pixel[1], 0, np.hypot(320 * pixel[0], 640 * pixel[1])]
     )
-    assert engine.state.metrics[f"hd95_{unit}"] == pytest.approx(distances.mean())
-    shares = engine.state.metric_details[f"nsd_{unit}"].numpy()
+    assert state.metrics[f"hd95_{unit}"] == pytest.approx(distances.mean())
+    shares = state.metric_details[f"nsd_{unit}"].numpy()
     assert shares[2:] == pytest.approx([1, 0]) and ((shares[:2] > 0) & (shares[:2] < 1)).all()
 
 
@@ -77,22 +81,14 @@ def test_the_handler_tells_bias_and_limits(rows_first, tmp_path):
     masks = [ellipse(64, 64, long=share, short=0.2) for share in (0.5, 0.6, 0.7)]
     truth = [ellipse(64, 64, long=share, short=0.2) for share in (0.5, 0.5, 0.5)]
     empty = np.zeros((64, 64), bool)
-    cases = []
-    for predicted, true in zip([*masks, empty], [*truth, truth[0]], strict=True):
-        image = MetaTensor(torch.zeros(1, 64, 64), meta={"spatial_shape": (128, 64), "filename_or_obj": "a.png"})
-        pair = [torch.tensor(mask if rows_first else mask.T)[None].float() for mask in (predicted, true)]
-        cases.append({"image": image, "pred": pair[0], "label": pair[1]})
-    engine = Engine(lambda engine, batch: batch)
-    engine.state = SimpleNamespace(metrics={}, metric_details={}, output=cases)
-    axes = LongAxes(rows_first=rows_first)
-    axes._measure(engine)
-    axes._tell(engine)
-    true = engine.state.metric_details["long_axis_px_true"].numpy()
-    predicted = engine.state.metric_details["long_axis_px"].numpy()
+    pairs = zip([*masks, empty], [*truth, truth[0]], strict=True)
+    state = told(LongAxes(rows_first=rows_first), pairs, size=(128, 64), file="a.png")
+    true = state.metric_details["long_axis_px_true"].numpy()
+    predicted = state.metric_details["long_axis_px"].numpy()
     assert true == pytest.approx([64] * 4, rel=0.05) and predicted == pytest.approx([64, 77, 90, 0], rel=0.05)
     gains = (predicted - true)[:3]
-    assert engine.state.metrics["long_axis_bias_px"] == pytest.approx(gains.mean())
-    assert engine.state.metrics["long_axis_limits_px"] == pytest.approx(1.96 * gains.std(ddof=1))
+    assert state.metrics["long_axis_bias_px"] == pytest.approx(gains.mean())
+    assert state.metrics["long_axis_limits_px"] == pytest.approx(1.96 * gains.std(ddof=1))
 
 
 def test_thirds_by_size_and_levels():
