@@ -255,6 +255,15 @@ def test_compiled_ahead_of_time(run_alone, tmp_path):
         run_alone("aoti", path, [(other, step(**other))], tmp_path)
 
 
+def test_a_torch_without_the_private_scan_is_told(monkeypatch):
+    from d2rnet.report.export import scan_operator
+
+    assert callable(scan_operator())
+    monkeypatch.delattr(sys.modules["torch._higher_order_ops.scan"], "scan_op")
+    with pytest.raises(ValueError, match=r"export: torch 2\..* has no scan_op"):
+        scan_operator()
+
+
 def test_another_suffix_is_refused(tmp_path):
     from common.engine.export import Example, export
 

@@ -20,7 +20,7 @@ import numpy as np
 from common.cli.reading import read_json
 from common.datasets.annotation import entry_named, image_folder, image_names, load_annotation
 from common.datasets.boxed import Boxed, array_of, boxes_of, four, require_size, size_told
-from common.datasets.coco import id_of, require_matched
+from common.datasets.coco import id_of, require_matched, to_xyxy
 from common.datasets.splits import fold, inside
 from common.datasets.vindr import TABLES, first_file, of_vindr
 from common.images.files import check_images, image_size
@@ -158,7 +158,7 @@ def as_corners(boxes: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]], *,
     if are_corners(boxes, sizes):
         logger.warning("%s: the boxes are read as x1, y1, x2, y2: as x, y, width, height they leave the image", what)
         return list(boxes)
-    return [np.concatenate([current[:, :2], current[:, :2] + current[:, 2:]], axis=1) for current in boxes]
+    return [to_xyxy(current) for current in boxes]
 
 
 def are_corners(boxes: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]) -> bool:

@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from sklearn.metrics import precision_recall_fscore_support
 
 FILE = Path(__file__).with_name("entities.json")
 
@@ -71,11 +72,9 @@ def entity_metrics(
     if len(predictions) != len(references) or not references:
         raise ValueError(f"reports: {len(predictions)} predictions for {len(references)} references; give one each")
     results, targets = mentions(predictions, entities), mentions(references, entities)
-    both = float((results & targets).sum())
-    precision, recall = both / max(results.sum(), 1), both / max(targets.sum(), 1)
+    rates = precision_recall_fscore_support(targets, results, average="micro", zero_division=0)[:3]
+    names = ("entity_precision", "entity_recall", "entity_f1")
     return {
         "entity_accuracy": float((results == targets).all(1).mean()),
-        "entity_precision": precision,
-        "entity_recall": recall,
-        "entity_f1": 2 * precision * recall / (precision + recall) if both else 0.0,
+        **dict(zip(names, map(float, rates), strict=True)),
     }

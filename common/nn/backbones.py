@@ -11,6 +11,8 @@ from monai.networks.nets.resnet import ResNet
 from safetensors.torch import load_file
 from torch import nn
 
+from common.nn.published import load_into
+
 LAYERS = {18: [2, 2, 2, 2], 34: [3, 4, 6, 3], 50: [3, 4, 6, 3], 101: [3, 4, 23, 3]}
 TORCHVISION_FILES = {  # weight name -> published file; the part after the dash begins its sha256
     "ResNet18_Weights.IMAGENET1K_V1": "resnet18-f37072fd.pth",
@@ -117,20 +119,7 @@ def load_resnet(network: ResNetFeatures, state: dict[str, torch.Tensor], *, colo
     first = "stem.0.weight"
     if first in renamed and not colour:
         renamed[first] = fit_filters(renamed[first], network.stem[0].in_channels)  # type: ignore[arg-type]
-    load_whole(network, renamed, name="this ResNet")
-
-
-def load_whole(network: nn.Module, state: dict[str, torch.Tensor], *, name: str) -> None:
-    """Load ``state``, all of it, into all of ``network``.
-
-    Raises:
-        ValueError: with the first fault and how many there are; ``name`` is what the weights do not fit.
-    """
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        faults = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
-        raise ValueError(f"weights: they do not fit {name}: {faults[0][:200]} ({len(faults)} such faults)") from error
+    load_into(network, renamed, name="this ResNet")
 
 
 def _key(name: str) -> str:

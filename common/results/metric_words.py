@@ -59,7 +59,7 @@ WORDS = {
     "bleu_4": Words("BLEU-4", "runs of four words that the reference shares"),
     "rouge_l": Words("ROUGE-L", "longest common run of words, gaps allowed"),
     "cider_d": Words("CIDEr-D", "agreement weighted by how telling the words are; 10 is the same"),
-    "meteor": Words("METEOR", "agreement of words, stems and order"),
+    "meteor_nltk": Words("METEOR", "agreement of words, stems and order"),
     "entity_f1": Words("Entities (F1)", "whether both reports speak of the same things, denied or not"),
     "entity_status_f1": Words("Entities and status (F1)", "the same, and whether both state, deny or doubt it"),
     "entity_contradictions": Words("Contradictions", "reports that deny what the other states", "lower"),

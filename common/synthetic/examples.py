@@ -18,8 +18,8 @@ from PIL import Image
 
 from common.cli.atomic import whole_folder, write_rows
 from common.datasets.annotation import keys_of, load_annotation
+from common.datasets.box_files import named, read_splits, write_vindr
 from common.datasets.boxes import LABELS
-from common.datasets.convert_boxes import named, read_splits, write_vindr
 from common.datasets.phrasecut import trace, write_phrasecut
 from common.datasets.ratn import read_ratn
 from common.datasets.table import write_table

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from sklearn.utils.class_weight import compute_class_weight
 
 from .network import Branches, average
 
@@ -37,4 +39,4 @@ def inverse_frequency(cases: Sequence[Mapping]) -> list[float]:
     counts = [sum(label == value for label in labels) for value in (0, 1)]
     if min(counts) == 0:
         raise ValueError(f"class weights: {counts[0]} benign and {counts[1]} malignant images; both need one at least")
-    return [len(labels) / (2 * count) for count in counts]
+    return compute_class_weight("balanced", classes=np.array([0, 1]), y=labels).tolist()

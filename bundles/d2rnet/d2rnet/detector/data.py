@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from monai.apps.detection.transforms.box_ops import flip_boxes
 from monai.transforms import Compose, RandomizableTransform, Transform
 from PIL import Image
 from scipy.ndimage import gaussian_filter
@@ -155,9 +156,7 @@ class RandFlipZoomd(RandomizableTransform):
         results = {**data, "pixels": pixels[:, ::-1].copy() if mirrored else pixels}
         if "boxes" in data:
             boxes = data["boxes"] * factor
-            results["boxes"] = torch.stack(
-                [size - boxes[:, 2], boxes[:, 1], size - boxes[:, 0], boxes[:, 3]], dim=1
-            ) if mirrored else boxes  # fmt: skip
+            results["boxes"] = flip_boxes(boxes, (size, size), flip_axes=0) if mirrored else boxes
         return results
 
 

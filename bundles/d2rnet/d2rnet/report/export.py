@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 from collections.abc import Callable
 from functools import partial, reduce
 from types import SimpleNamespace
@@ -11,7 +12,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch._higher_order_ops.scan import scan_op
 
 from common.engine.export import Example, export, free_axes
 from common.nn.attention import MultiHeadAttention
@@ -41,16 +41,30 @@ def rewriting(memory: RelationalMemory, weights: dict[int, torch.Tensor]) -> Cal
     return partial(RelationalMemory.rewrite, SimpleNamespace(attention=attention, **parts))  # type: ignore[arg-type]
 
 
+def scan_operator() -> Callable:
+    """torch's scan, which is private: the public one fixes the batch's size while exporting (torch 2.13).
+
+    Raises:
+        ValueError: this torch has it no more.
+    """
+    try:
+        return importlib.import_module("torch._higher_order_ops.scan").scan_op
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"export: torch {torch.__version__} has no scan_op, by which a report's length stays free; pip install "
+            "torch==2.13.0, or export by ckpt_export, which writes TorchScript"
+        ) from error
+
+
 class ScannedMemory(nn.Module):
     """A relational memory whose loop over the words becomes ONNX's Scan, so that a report's length stays free.
 
-    The public ``scan`` fixes the batch's size while exporting (torch 2.13); the operator below it does not, but takes
-    the weights as inputs.
+    The operator takes the weights as inputs.
     """
 
     def __init__(self, memory: RelationalMemory) -> None:
         super().__init__()
-        self.memory = memory
+        self.memory, self.scan = memory, scan_operator()
 
     def start(self, words: torch.Tensor) -> torch.Tensor:
         return self.memory.start(words)
@@ -68,7 +82,7 @@ class ScannedMemory(nn.Module):
             return [new, new.clone()]  # results may not share memory
 
         steps = [seen.movedim(3, 0).contiguous(), gates.movedim(1, 0).contiguous()]
-        last, results = scan_op(rewrite, [slots.clone()], steps, tuple(known))
+        last, results = self.scan(rewrite, [slots.clone()], steps, tuple(known))
         return results.movedim(0, 1).flatten(2), last
 
 
