@@ -11,9 +11,9 @@ from monai.data import DataLoader, Dataset
 
 from akessfa.data import KeywordTruthd, list_cases, read_cases, training_transforms, validation_transforms
 from akessfa.keyword_metrics import Words, keyword_metrics, mask_metrics
-from akessfa.loss import segmentation_loss
 from akessfa.phases import Phase, PhaseSchedule
 from akessfa.steps import evaluate_step, highest, infer_step, train_step, validate_step
+from common.nn.segmentation_loss import segmentation_loss
 from common.text.tokenizer import ReportTokenizer
 from common.transforms.load import check_size
 from tests.test_akessfa_network import make_network

@@ -6,8 +6,9 @@ from monai.losses import DiceCELoss
 
 from akessfa.erasure import choose_sentences, choose_words, keyword_targets, random_keep
 from akessfa.generator import sum_by_sentence
-from akessfa.loss import alignment_loss, attribution_targets, keyword_loss, segmentation_loss, word_share
+from akessfa.loss import alignment_loss, attribution_targets, keyword_loss, word_share
 from akessfa.network import AKESSFA, Segmenter
+from common.nn.segmentation_loss import mean_segmentation_loss, segmentation_loss
 from common.text.encoders import TransformerTextEncoder
 
 LENGTH = 24
@@ -141,6 +142,21 @@ def test_segmentation_loss_is_monais_dice_ce(batch):
     expected = DiceCELoss(sigmoid=True)(logits, batch["label"])
     torch.testing.assert_close(segmentation_loss(logits, batch["label"]).mean(), expected)
     assert segmentation_loss(logits.repeat(1, 4, 1, 1), batch["label"]).shape == (3, 4)
+
+
+def test_an_image_without_a_nodule_counts_as_much_as_one_with():
+    """MONAI's Dice of an empty mask is 1 whatever is outlined, and nothing pulls the outline away."""
+    area = torch.zeros(2, 1, 64, 64)
+    area[:, :, 20:40, 20:40] = 1
+    logits = (4 * area - 2).requires_grad_()
+    label = torch.stack([area[0].roll(20, 2), torch.zeros_like(area[0])])
+    losses = segmentation_loss(logits, label)[:, 0]
+    losses.sum().backward()
+    assert 0.5 < losses[1] / losses[0] < 2
+    steepness = logits.grad.abs().sum((1, 2, 3))
+    assert 0.5 < steepness[1] / steepness[0] < 2
+    nothing = segmentation_loss(torch.full((1, 1, 64, 64), -9.0), torch.zeros(1, 1, 64, 64))
+    assert nothing < 0.02 and mean_segmentation_loss(logits, label) == losses.mean()
 
 
 def test_attribution_is_a_softmax_against_nothing():

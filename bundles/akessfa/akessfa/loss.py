@@ -1,19 +1,9 @@
-"""Losses of AKE-SSFA, for each version of a report apart, and the attribution loss of the keyword generator."""
+"""Losses of AKE-SSFA besides the segmentation's (:mod:`common.nn.segmentation_loss`, of each version of a report)."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from monai.losses import DiceLoss
-
-_dice = DiceLoss(sigmoid=True, reduction="none")
-
-
-def segmentation_loss(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-    """Dice plus cross-entropy of every version, (B, V); ``logits`` (B, V, H, W), ``label`` (B, 1, H, W) in {0, 1}."""
-    target = label.expand_as(logits).to(logits.dtype)
-    entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(dim=(2, 3))
-    return _dice(logits, target).flatten(1) + entropy
 
 
 def alignment_loss(affinity: torch.Tensor, input_ids: torch.Tensor, label: torch.Tensor) -> torch.Tensor:

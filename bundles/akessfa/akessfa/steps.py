@@ -16,11 +16,12 @@ from common.engine.steps import (
     to_device,
     trim_text,
 )
+from common.nn.segmentation_loss import segmentation_loss
 from common.text.sides import mirrored_text
 
 from .erasure import keyword_targets, random_keep
 from .generator import keyword_probabilities, sum_by_sentence
-from .loss import alignment_loss, keyword_loss, segmentation_loss
+from .loss import alignment_loss, keyword_loss
 from .network import AKESSFA, Evidence
 from .phases import Phase, PhaseSchedule
 
