@@ -158,6 +158,22 @@ def test_a_tokenizer_of_another_training_is_refused(made, bundle, tmp_path):
     assert "is not the file that model.json was written with" in one_line(done) and not (tmp_path / "out").exists()
 
 
+def test_an_answer_that_is_no_number_is_no_empty_finding(made, bundle, tmp_path):
+    folder, _ = made
+    shutil.copytree(folder / "models", tmp_path / "models")
+    (tmp_path / "models" / "model.json").unlink()  # tells of a file that was changed
+    weights = tmp_path / "models" / "model.pt"
+    state = torch.load(weights, weights_only=True)
+    for value in [value for value in state.values() if value.is_floating_point()][-2:]:
+        value.fill_(float("nan"))
+    torch.save(state, weights)
+    places = {"ckpt_dir": tmp_path / "models", "output_dir": tmp_path / "out"}
+    arguments = inference_flags(bundle, folder, **places, **TINY[bundle]["infer"])
+    done = monai("run", "--config_file", f"bundles/{bundle}/configs/inference.json", *arguments, expect=1)
+    assert "the network's answer is no number (NaN)" in done.stderr
+    assert json.loads((tmp_path / "out" / "predictions.json").read_text()) == []
+
+
 @pytest.fixture(scope="session")
 def inferred(made, bundle):
     """What inference of a picture wrote: its folder, and the entry of the predictions."""

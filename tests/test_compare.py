@@ -42,6 +42,17 @@ def test_a_gain_is_told_with_its_interval_and_none_is_not(tmp_path):
     assert row[3:] == ("+0.000", "+0.000 to +0.000", "", "0", "0")
 
 
+def test_a_cell_without_a_number_costs_its_case_and_not_the_metric(tmp_path, caplog):
+    folders = runs(tmp_path, 0.05)
+    rows = list(csv.DictReader((folders[1] / "per_case.csv").open()))
+    rows[7]["dice"] = "n/a"
+    (tmp_path / "again").mkdir()
+    second = written(tmp_path / "again" / "two", rows)
+    (row,) = compare(*read_both([folders[0], second]))
+    assert row[0] == "dice" and int(row[6]) + int(row[7]) == 59
+    assert "dice: without 1 of 60 cases" in caplog.text
+
+
 def test_the_auc_of_a_classifier_is_compared(tmp_path):
     rng = np.random.default_rng(0)
     label = np.arange(80) % 2

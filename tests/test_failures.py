@@ -103,7 +103,7 @@ def test_a_result_that_cannot_be_written_does_not_end_the_run(tmp_path):
     cases = [{"image": f"{name}.png"} for name in "abc"]
     engine = SupervisedTrainer.__new__(SupervisedTrainer)  # only its state is read
     engine.data_loader = SimpleNamespace(dataset=cases)
-    engine.state = SimpleNamespace(output=[1, 2, 3], batch=cases)
+    engine.state = SimpleNamespace(output=[{"n": 1}, {"n": 2}, {"n": 3}], batch=cases)
     files._begin(engine)
     files._collect(engine)
     with pytest.raises(ValueError, match=r"2 left out, named in .*failures\.json"):

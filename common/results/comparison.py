@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from common.metrics.intervals import RESAMPLES, mean_interval
 from common.results.page import read_cases
 
+logger = logging.getLogger(__name__)
 LABEL, PROB = "malignancy", "prob"  # columns of a classifier
 Cases = Mapping[str, Mapping[str, float]]
 
@@ -23,18 +25,22 @@ def compare(first: Cases, second: Cases, patients: Mapping[str, str]) -> list[tu
         first, second: values by case and metric, of the same cases.
         patients: of the cases; a case without one is a patient of its own.
     """
-    names = [name for name in next(iter(first.values())) if all(name in values for values in second.values())]
+    names = {name: None for values in first.values() for name in values}
     rows = [_row(name, first, second, patients) for name in names if name not in (LABEL, PROB)]
-    if {LABEL, PROB} <= set(names):
+    if all({LABEL, PROB} <= values.keys() for run in (first, second) for values in run.values()):
         rows.append(_auc_row(first, second, patients))
     return [row for row in rows if row]
 
 
 def _row(name: str, first: Cases, second: Cases, patients: Mapping[str, str]) -> tuple[str, ...]:
-    pairs = {case: (first[case][name], second[case][name]) for case in first}
+    pairs = {case: (first[case].get(name, np.nan), second[case].get(name, np.nan)) for case in first}
+    known = [np.isfinite(pair) for pair in pairs.values()]
     pairs = {case: pair for case, pair in pairs.items() if np.isfinite(pair).all()}
     if not pairs:
         return ()
+    one_sided = sum(bool(a) != bool(b) for a, b in known)
+    if one_sided:
+        logger.warning("%s: without %d of %d cases, which have a number in one run alone", name, one_sided, len(first))
     groups: dict[str, list[float]] = {}
     for case, (a, b) in pairs.items():
         groups.setdefault(patients.get(case, case), []).append(b - a)

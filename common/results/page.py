@@ -49,7 +49,7 @@ def write_page(
     about["evaluated"] = evaluated or known.get("evaluated", "")
     predictions = _read_json(folder / "predictions.json", [])
     metrics = _read_json(folder / "metrics.json", {})
-    if not predictions and not metrics:
+    if not any((folder / name).is_file() for name in ("predictions.json", "metrics.json")):
         raise FileNotFoundError(f"{str(folder)!r}: neither predictions.json nor metrics.json; evaluate or infer first")
     cases, patients = read_cases(folder / "per_case.csv")
     sections = [

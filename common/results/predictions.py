@@ -191,6 +191,7 @@ class PredictionFiles:
         for item, data, familiar in zip(output, batch, told, strict=True):
             name = name_of(data[self.key])
             try:
+                require_numbers(item)
                 self.predictions.append(self._entry(name, self._result_name(), item, data, familiar))
             except Exception as error:  # whatever a header or a full folder does, the other cases are done
                 if not self.files:
@@ -254,6 +255,23 @@ class PredictionFiles:
         """Write ``predictions.json`` and the page of ``predictions``."""
         write_json(self.folder / "predictions.json", self.predictions, indent=2)
         write_page(self.folder, title=self.title, note=self.note)
+
+
+def require_numbers(item: Any) -> None:
+    """Refuse what a network answers to a case with values that are no numbers: it would be shown as "nothing found".
+
+    Args:
+        item: the answer, by name.
+
+    Raises:
+        ValueError: which value it is, and where it may come from.
+    """
+    for name, value in item.items():
+        if isinstance(value, torch.Tensor) and value.is_floating_point() and bool(value.isnan().any()):
+            raise ValueError(
+                f"{name}: the network's answer is no number (NaN); its weights are damaged, or --amp is too coarse for "
+                "them: pass --amp false"
+            )
 
 
 def text_in_pixels(images: Sequence[str]) -> dict[str, bool | None]:
