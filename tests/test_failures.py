@@ -1,6 +1,8 @@
 """One file that cannot be read or written is named, and the others are done."""
 
+import errno
 import json
+import os
 import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +14,7 @@ from hfcn.data import list_cases
 from monai.engines import SupervisedTrainer
 from PIL import Image
 
+from common.cli.atomic import whole_file
 from common.datasets.layouts import list_each
 from common.datasets.studies import list_studies
 from common.engine.failures import FAILURES, line_of
@@ -111,6 +114,12 @@ def test_a_result_that_cannot_be_written_does_not_end_the_run(tmp_path):
     assert [entry["image"] for entry in json.loads((tmp_path / "predictions.json").read_text())] == ["a.png"]
     reasons = json.loads((tmp_path / "failures.json").read_text())
     assert list(reasons) == ["b.png", "c.png"] and "ZeroDivisionError" in reasons["b.png"]
+
+
+def test_a_full_disk_names_the_file_that_has_no_room(tmp_path):
+    with pytest.raises(OSError, match=r"No space left on device: .*a\.json") as caught, whole_file(tmp_path / "a.json"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert line_of(caught.value).endswith("a.json'") and not list(tmp_path.iterdir())
 
 
 def test_results_do_not_go_among_the_images(tmp_path):

@@ -18,13 +18,20 @@ from PIL import Image
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
-    """A file to write to, beside ``path`` and of the same ending, which takes its place where nothing fails."""
+    """A file to write to, beside ``path`` and of the same ending, which takes its place where nothing fails.
+
+    An error of the disk that names no file, as that of a full one, names ``path``.
+    """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.{os.getpid()}.part{''.join(target.suffixes[-1:])}")
     try:
         yield part
         os.replace(part, target)
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(target)
+        raise
     finally:
         part.unlink(missing_ok=True)
 
