@@ -15,9 +15,11 @@ from monai.data.utils import list_data_collate, set_rnd
 from monai.transforms import Compose, Lambdad, RandGaussianNoised
 from PIL import Image
 
+from common import images as images_package
 from common.cli.errors import line_for
 from common.engine import caching
-from common.engine.caching import CasesInMemory, CasesOnDisk, cached, file_of
+from common.engine.caching import CasesInMemory, CasesOnDisk, cached
+from common.engine.case_files import file_of, recipe_of
 from common.engine.loaders import ResumableSampler, training_loader
 from common.engine.memory import free_memory, limits
 from common.text.tokenizer import ReportTokenizer
@@ -70,6 +72,16 @@ def test_a_file_of_the_cache_is_of_one_image_and_one_recipe(cases, tmp_path):
     other = Compose([*load_grey(size=64)])
     recipes = [CasesOnDisk(cases, t, skip_damaged=False, folder="x", limit_gb=1).recipe for t in (transforms(), other)]
     assert file_of(tmp_path, cases[0], recipes[0]) != file_of(tmp_path, cases[0], recipes[1])
+
+
+def test_a_file_of_the_cache_does_not_outlive_the_code_that_made_it(tmp_path, monkeypatch):
+    """What decodes an image differently tomorrow shall not read what it decoded today."""
+    (tmp_path / "reader.py").write_text("LEVELS = 255\n")
+    monkeypatch.setattr(images_package, "__path__", [str(tmp_path)])
+    before = recipe_of(load_grey(size=64))
+    assert recipe_of(load_grey(size=64)) == before
+    (tmp_path / "reader.py").write_text("LEVELS = 256\n")
+    assert recipe_of(load_grey(size=64)) != before
 
 
 def test_a_cache_on_disk_holds_no_more_than_it_may(cases, tmp_path):

@@ -16,12 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 from monai.data import CacheDataset, Dataset, get_track_meta, set_track_meta
-from monai.data.utils import pickle_hashing
 from monai.transforms import Compose, Randomizable, RandomizableTrait, Transform
 from torch.utils.data import get_worker_info
 
 from common.cli.atomic import whole_file
-from common.engine.case_files import file_of, restored, storable
+from common.engine.case_files import file_of, recipe_of, restored, storable
 from common.engine.memory import free_memory
 
 logger = logging.getLogger(__name__)
@@ -241,7 +240,7 @@ class CasesOnDisk(Cases):
     ) -> None:
         super().__init__(data, transform, skip_damaged=skip_damaged)
         self.folder = Path(folder)
-        self.recipe = pickle_hashing(transform.transforms[: first_random(transform)])
+        self.recipe = recipe_of(transform.transforms[: first_random(transform)])
         held = sum(file.stat().st_size for file in self.folder.glob("*/*.pt"))
         processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         self.allowed = max(0, int((limit_gb * GIGA - held) / processes))  # bytes that this process may write

@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import monai
 import numpy as np
+import PIL
 import torch
 from monai.data import MetaTensor
 from monai.data.utils import pickle_hashing
 
+from common import images
 from common.images.dicom import source_of
 
 LONGEST_PATH = 4096  # characters
 ARRAY = "\0array"  # key of an array of numpy in a file of the cache
+
+
+def recipe_of(transforms: Iterable[object]) -> bytes:
+    """What a case is made by: ``transforms``, their code and that which decodes images, so that no file outlives it."""
+    transforms = list(transforms)
+    sources = {inspect.getsourcefile(type(part)) or "" for part in transforms}
+    sources |= {str(file) for file in Path(images.__path__[0]).glob("*.py")}
+    digest = hashlib.sha256(pickle_hashing(transforms) + f"{monai.__version__} {PIL.__version__}".encode())
+    for file in sorted(filter(os.path.isfile, sources), key=os.path.basename):
+        digest.update(Path(file).read_bytes())
+    return digest.digest()
 
 
 def file_of(folder: Path, item: Mapping[Hashable, Any], recipe: bytes) -> Path:
