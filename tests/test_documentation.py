@@ -4,6 +4,7 @@ import importlib
 import inspect
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 from pydoc import locate
 
@@ -60,18 +61,48 @@ def test_a_command_names_files_and_ids_that_exist(command):
         assert known, f"--{override} in: {command}"
 
 
-@pytest.mark.parametrize("bundle", sorted(path.name for path in (ROOT / "bundles").iterdir()))
-def test_each_jump_of_the_tour_begins_in_the_config(bundle):
-    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    rows = [line for line in page.splitlines() if line.startswith((f"| {bundle} |", f"| {bundle}, detector |"))]
-    assert rows
-    for row in rows:
-        name = "train_detector" if "detector |" in row.split("`")[0] else "train"
-        config = json.loads((ROOT / f"bundles/{bundle}/configs/{name}.json").read_text(encoding="utf-8"))
-        id, target = re.findall(r"`([^`]+)`", row)[:2]
-        named = json.dumps(ConfigParser(config).get(id))
-        module = target.rpartition(".")[0]
-        assert module in named, f"{id} of {name}.json names no part of {module}"
+BUNDLES = sorted(path.name for path in (ROOT / "bundles").iterdir())
+
+
+def tour():
+    """The rows of CONTRIBUTING.md that lead from a config to an equation: bundle, config, id, names on the way."""
+    for line in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if cells[0] in BUNDLES and len(cells) == 4:
+            (config, id), way = (re.findall(r"`([^`]+)`", cell) for cell in cells[1:3])
+            yield pytest.param(cells[0], config, id, way, id=f"{cells[0]}: {' '.join(way)}")
+
+
+def test_the_tour_visits_each_bundle():
+    assert {row.values[0] for row in tour()} == set(BUNDLES)
+
+
+@pytest.mark.parametrize(("bundle", "config", "id", "way"), tour())
+def test_each_name_of_the_tour_stands_in_the_source_of_the_one_before(bundle, config, id, way):
+    assert len(way) <= 3
+    names = dict.fromkeys(("train.json", config))  # most others are merged over it
+    files = [ROOT / f"bundles/{bundle}/configs/{name}" for name in names]
+    parser = ConfigParser(ConfigParser.load_config_files([str(file) for file in files]))
+    target, _ = owner_and_method(way[0])
+    assert f'"_target_": "{target}"' in json.dumps(parser.get(id)), f"{id} of {config} does not name {target}"
+    for before, name in pairwise(way):
+        source = inspect.getsource(locate(before))
+        for word in words_of(name, before):
+            assert re.search(rf"\b{word}\b", source), f"{before} says nothing of {word}"
+
+
+def words_of(name, before):
+    """What a source names that leads to ``name``: its class or function, and a method other than ``forward``."""
+    target, method = owner_and_method(name)
+    if target == owner_and_method(before)[0]:
+        return [method]
+    return [target.rpartition(".")[2]] + ([method] if method not in (None, "forward") else [])
+
+
+def owner_and_method(name):
+    """The function or class of a dotted name, and the method where it names one."""
+    owner = name.rpartition(".")[0]
+    return (owner, name.rpartition(".")[2]) if inspect.isclass(locate(owner)) else (name, None)
 
 
 @pytest.mark.parametrize("config", FILES, ids=lambda path: "/".join(path.parts[-3:]))

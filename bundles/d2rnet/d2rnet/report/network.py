@@ -106,7 +106,7 @@ class D2RNet(nn.Module):
         findings: recognised by the mean patch, and made known to the decoder (:mod:`common.nn.finding_prompts`);
             published: 0.
         dim, hidden, heads, layers: of encoder and decoder; published: 512, 512, 8, 3.
-        slots, slot_heads: of the relational memory; published: 3, 8.
+        slots, slot_heads: of :class:`common.nn.relational_memory.RelationalMemory`; published: 3, 8.
         max_length: tokens of a generated report at most; published: 100.
         beams, min_length, length_penalty, block_ngram: of :class:`common.nn.beam_search.BeamSearch`; published: 3
             beams.
