@@ -158,16 +158,16 @@ def as_corners(boxes: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]], *,
     if are_corners(boxes, sizes):
         logger.warning("%s: the boxes are read as x1, y1, x2, y2: as x, y, width, height they leave the image", what)
         return list(boxes)
-    return [to_xyxy(current) for current in boxes]
+    return [to_xyxy(rows) for rows in boxes]
 
 
 def are_corners(boxes: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]) -> bool:
     """Whether more than ten times as many boxes fail as x, y, width, height as fail as corners."""
     as_wide = as_corner = 0
-    for current, size in ((current, size) for current, size in zip(boxes, sizes, strict=True) if len(current)):
+    for rows, size in ((rows, size) for rows, size in zip(boxes, sizes, strict=True) if len(rows)):
         limit = np.array([*size, *size]) + SLACK
-        as_corner += int(((current[:, 2:] < current[:, :2]).any(1) | (current > limit).any(1)).sum())
-        as_wide += int((current[:, :2] + current[:, 2:] > limit[:2]).any(1).sum())
+        as_corner += int(((rows[:, 2:] < rows[:, :2]).any(1) | (rows > limit).any(1)).sum())
+        as_wide += int((rows[:, :2] + rows[:, 2:] > limit[:2]).any(1).sum())
     return as_wide > 10 * as_corner
 
 
@@ -186,8 +186,8 @@ def _of_coco(folder: Path, split: str) -> list[Boxed]:
     """Images of a split of COCO files. Without a file ``val``, fold 0 of training, by file name, validates."""
     file = _coco_file(folder, split)
     assert file is not None
-    current = split if split != "val" or file.stem.endswith("val") else "train"
-    images = next((f for f in (folder / current, folder / "images") if f.is_dir()), folder)
+    images_split = split if split != "val" or file.stem.endswith("val") else "train"
+    images = next((f for f in (folder / images_split, folder / "images") if f.is_dir()), folder)
     results = _of_coco_file(file, images)
     if split in ("train", "val") and _coco_file(folder, "train") == _coco_file(folder, "val"):
         return [image for image in results if (fold(key_of(image.path, images)) == 0) == (split == "val")]

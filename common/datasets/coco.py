@@ -49,7 +49,7 @@ def require_matched(images: Sequence[str], boxes: Mapping[str, Sequence], *, whe
     if twice is not None:
         raise ValueError(f"{where}: two images have the id {twice!r}; give each its own")
     known = set(images)
-    orphans = {id: len(current) for id, current in boxes.items() if id not in known}
+    orphans = {id: len(rows) for id, rows in boxes.items() if id not in known}
     if orphans and len(orphans) == len(boxes):
         raise ValueError(f"{where}: no box belongs to an image: image_id {next(iter(orphans))!r} is no id of an image")
     if orphans:
@@ -67,7 +67,7 @@ def coco_of(entries: Sequence[dict], classes: Sequence[str]) -> dict:
         size = {"height": entry["height"], "width": entry["width"]}
         images.append({"id": number, "file_name": entry["image_path"][0], **size})
         for box, label in zip(entry["boxes"], entry["box_labels"], strict=True):
-            current = {"id": len(annotations) + 1, "image_id": number, "category_id": 1 + classes.index(label)}
-            annotations.append({**current, "bbox": box, "area": round(box[2] * box[3], 2), "iscrowd": 0})
+            ids = {"id": len(annotations) + 1, "image_id": number, "category_id": 1 + classes.index(label)}
+            annotations.append({**ids, "bbox": box, "area": round(box[2] * box[3], 2), "iscrowd": 0})
     categories = [{"id": number, "name": name} for number, name in enumerate(classes, start=1)]
     return {"images": images, "annotations": annotations, "categories": categories}

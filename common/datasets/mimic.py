@@ -85,13 +85,13 @@ def _studies(root: Path) -> Iterator[tuple[str, str, str, list[str]]]:
         if split not in SPLITS:
             raise ValueError(f"dataset_dir: {str(file)!r} has the split {split!r}, which is none of {list(SPLITS)}")
         told = (SPLITS[split], f"p{patient}", f"s{study}")
-        current = known.setdefault(study, (*told, []))
-        if current[:3] != told:
+        entry = known.setdefault(study, (*told, []))
+        if entry[:3] != told:
             raise ValueError(
-                f"dataset_dir: {str(file)!r}: study {study!r} is in {current[0]!r} of {current[1]} and in {told[0]!r} "
+                f"dataset_dir: {str(file)!r}: study {study!r} is in {entry[0]!r} of {entry[1]} and in {told[0]!r} "
                 f"of {told[1]}; keep a study in one split, of one patient"
             )
-        current[3].append(image)
+        entry[3].append(image)
     return iter(known.values())
 
 

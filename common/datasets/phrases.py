@@ -39,8 +39,8 @@ def phrase_of(case: dict) -> str:
     """Phrase of an image: ``phrase``, or from its own ``sentences``, nodules joined by "and"; else the plain one."""
     if case.get("phrase"):
         return str(case["phrase"])
-    current = [describe(s["attributes"]) for s in case.get("sentences") or [] if s["about_image"] and s["attributes"]]
-    return " and ".join(dict.fromkeys(current)) or PLAIN
+    described = [describe(s["attributes"]) for s in case.get("sentences") or [] if s["about_image"] and s["attributes"]]
+    return " and ".join(dict.fromkeys(described)) or PLAIN
 
 
 def prompt_of(case: Mapping) -> str:

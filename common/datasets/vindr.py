@@ -38,10 +38,10 @@ def of_vindr(folder: Path, split: str) -> list[Boxed]:
 def _of_csv(table: Path, images: Path, folds: set[int]) -> list[Boxed]:
     votes: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))
     for row in read_table(table, what="dataset_dir", columns=COLUMNS):
-        current = votes[row["image_id"]]
+        of_image = votes[row["image_id"]]
         if row["class_name"] != NOTHING:
             where = f"image {row['image_id']!r} in {str(table)!r}"
-            current[row["class_name"]].append(four([row[key] for key in COLUMNS[2:]], where=where))
+            of_image[row["class_name"]].append(four([row[key] for key in COLUMNS[2:]], where=where))
     results = []
     for name in (name for name in votes if fold(name) in folds):
         path = first_file(images, *(name + end for end in ENDS))

@@ -52,16 +52,18 @@ def training_loader(
             makes the batch smaller instead.
     """
     processes = idist.get_world_size()
-    current = len(dataset) // processes
-    if current < batch_size:
-        if not current or _are_named(dataset):
+    per_process = len(dataset) // processes
+    if per_process < batch_size:
+        if not per_process or _are_named(dataset):
             on_each = f" on each of {processes} processes" if processes > 1 else ""
             raise ValueError(
                 f"batch_size: {len(dataset)} training cases fill no batch of {batch_size}{on_each}; "
                 "pass a smaller --batch_size"
             )
-        logger.warning("batch_size: %d training cases fill no batch of %d; it becomes %d", current, batch_size, current)
-        batch_size = current
+        logger.warning(
+            "batch_size: %d training cases fill no batch of %d; it becomes %d", per_process, batch_size, per_process
+        )
+        batch_size = per_process
     options = {"sampler": ResumableSampler(dataset, seed=seed), "drop_last": True}
     return _loader(dataset, batch_size, num_workers, device, collate_fn, options)
 
@@ -87,8 +89,8 @@ def evaluation_loader(
     rank, processes, count = idist.get_rank(), idist.get_world_size(), len(dataset)
     if count < processes and not repeat:
         raise ValueError(f"nproc_per_node: {processes} processes for {count} cases; start {max(count, 1)} at most")
-    current = range(rank, count, processes) if rank < count else range(count - 1, count)
-    return _loader(dataset, batch_size, num_workers, device, collate_fn, {"sampler": current} if processes > 1 else {})
+    indices = range(rank, count, processes) if rank < count else range(count - 1, count)
+    return _loader(dataset, batch_size, num_workers, device, collate_fn, {"sampler": indices} if processes > 1 else {})
 
 
 def _loader(

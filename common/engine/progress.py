@@ -84,8 +84,8 @@ class EpochLine:
         """Mean of each term over the epoch's steps of every process."""
         parts = gather([(name, float(total), self.counts[name]) for name, total in self.sums.items()])
         names = dict.fromkeys(name for name, _, _ in parts)
-        current = {name: [part for part in parts if part[0] == name] for name in names}
-        return {name: sum(p[1] for p in rows) / sum(p[2] for p in rows) for name, rows in current.items()}
+        parts_of = {name: [part for part in parts if part[0] == name] for name in names}
+        return {name: sum(p[1] for p in rows) / sum(p[2] for p in rows) for name, rows in parts_of.items()}
 
     def _report(self, engine: Engine) -> None:
         means = self._means()

@@ -41,14 +41,14 @@ def renamed(state: dict[str, torch.Tensor], rules: tuple) -> dict[str, torch.Ten
     stacks: dict[str, list] = {}
     results = {}
     for name, value in state.items():
-        current = names.get(name)
-        match = current and MODULATION.match(current)
+        ours = names.get(name)
+        match = ours and MODULATION.match(ours)
         if match:
             layer, position, kind, part, of = match.groups()
             key = f"report.decoder.relational.modulation.{'inner.' if part == '0' else 'outer_'}{of}"
             stacks.setdefault(key, []).append(((int(layer), int(position), kind != "gamma"), value))
-        elif current:
-            results[current] = value
+        elif ours:
+            results[ours] = value
     for key, parts in stacks.items():
         values = [value for _, value in sorted(parts, key=lambda part: part[0])]
         joined = torch.cat(values) if "inner" in key else torch.stack(values)

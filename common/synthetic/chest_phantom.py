@@ -126,9 +126,9 @@ def _lesion(
         return 0.42 * np.clip((rows - meniscus) * 60, 0, 1) * (np.abs(across) < width / 2) * lung
     if lesion.name == "Pneumothorax":
         bottom = y + height - 0.6 * across**2
-        current = np.abs(across) < width / 2
+        within = np.abs(across) < width / 2
         line = np.exp(-(((rows - bottom) / 0.006) ** 2))
-        return (-0.13 * (rows < bottom) + 0.18 * line) * current * lung
+        return (-0.13 * (rows < bottom) + 0.18 * line) * within * lung
     if lesion.name == "Lung cavity":
         return (0.32 * np.exp(-(((inside - 0.15) / 0.12) ** 2)) - 0.05 * (inside > 0.3)) * lung
     if lesion.name == "Consolidation":

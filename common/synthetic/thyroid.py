@@ -88,8 +88,8 @@ def _write_patient(folder: Path, patient: str, options: Options, rng: np.random.
     sentences, unmatched = _write_sentences(names, described, options, rng)
     for image, (name, scene) in enumerate(zip(names, scenes, strict=True)):
         pixels, masks = draw(scene, options.size, rng)
-        current = masks[: len(targets[image])]
-        mask = np.zeros_like(current[0]) if image in unmatched else np.logical_or.reduce(current)
+        of_targets = masks[: len(targets[image])]
+        mask = np.zeros_like(of_targets[0]) if image in unmatched else np.logical_or.reduce(of_targets)
         Image.fromarray(pixels).save(folder / "images" / name)
         Image.fromarray(mask.astype(np.uint8) * 255).save(folder / "masks" / name)
     return {
@@ -139,13 +139,13 @@ def _add_distractors(
     rng: np.random.Generator,
 ) -> list[Nodule]:
     """Fill the image up to 2-4 nodules, none of which fits the image's own sentences."""
-    current = [mention for index, _, mention in described if index == image]
+    mentioned = [mention for index, _, mention in described if index == image]
     others = [mention for index, _, mention in described if index != image]
     scene, count = list(targets), max(int(rng.integers(2, 5)), len(targets) + 1)
     while len(scene) < count:
         nodule = _sample_nodule(rng, taken=scene)
         kept_out = rng.random() < options.absent_rate and any(_fits(nodule, mention) for mention in others)
-        if not kept_out and not any(_fits(nodule, mention) for mention in current):
+        if not kept_out and not any(_fits(nodule, mention) for mention in mentioned):
             scene.append(nodule)
     return scene
 

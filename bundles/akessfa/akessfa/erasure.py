@@ -97,13 +97,13 @@ def keyword_targets(
         return KeywordTargets(span, known, torch.ones_like(is_word), is_word)
     highest, winner = cost.masked_fill(~erasure.valid, float("-inf")).max(1, keepdim=True)
     erased = choose_words((sentence_ids == erasure.ids.gather(1, winner)) & (is_word > 0), words)
-    current = word_share(loss_of(erased.keep) - losses[:, :1], highest, margin=margin, share=share)
+    share_of_sentence = word_share(loss_of(erased.keep) - losses[:, :1], highest, margin=margin, share=share)
     counted = explained.gather(1, winner) * erased.valid
     nothing = torch.zeros_like(is_word)
     return KeywordTargets(
         span,
         known,
-        nothing.scatter_add(1, erased.ids, current * erased.valid),
+        nothing.scatter_add(1, erased.ids, share_of_sentence * erased.valid),
         nothing.scatter_add(1, erased.ids, counted),
     )
 

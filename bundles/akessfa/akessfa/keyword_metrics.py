@@ -34,8 +34,8 @@ def sentence_scores(words: Words, method: str) -> tuple[np.ndarray, np.ndarray, 
     """Nodule sentences of one report: ids, mean score of their words, whether they are about this image."""
     ids = np.unique(words.sentence[words.about_nodule])
     scores = np.array([words.scores[method][words.sentence == i].mean() for i in ids])
-    current = np.array([words.about_image[words.sentence == i].any() for i in ids], dtype=bool)
-    return ids, scores, current
+    about_image = np.array([words.about_image[words.sentence == i].any() for i in ids], dtype=bool)
+    return ids, scores, about_image
 
 
 def keyword_metrics(items: list[Words], method: str) -> dict[str, float]:
@@ -50,13 +50,13 @@ def keyword_metrics(items: list[Words], method: str) -> dict[str, float]:
     """
     hits, chance, sentences, contents, inner, tops = [], [], [], [], [], defaultdict(list)
     for words in items:
-        ids, scores, current = sentence_scores(words, method)
-        if not current.any() or current.all():
+        ids, scores, about_image = sentence_scores(words, method)
+        if not about_image.any() or about_image.all():
             continue
-        hits.append(current[scores.argmax()])
-        chance.append(current.mean())
+        hits.append(about_image[scores.argmax()])
+        chance.append(about_image.mean())
         tops[words.case].append(ids[scores.argmax()])
-        sentences.append((current, scores))
+        sentences.append((about_image, scores))
         content = words.attribute & words.about_nodule
         contents.append((words.about_image[content], words.scores[method][content]))
         inner.append((words.attribute[words.about_image], words.scores[method][words.about_image]))

@@ -108,8 +108,8 @@ def write_taps(
     missing = [{"image": source, "source": source} for source in sources if not files.path(source).is_file()]
     logger.info("taps: %d of %d images to compute, into %s", len(missing), len(sources), files.folder)
     idist.barrier()  # all have looked before one writes
-    current = Dataset(missing[idist.get_rank() :: idist.get_world_size()], transform=Compose(list(load)))
-    for batch in DataLoader(current, batch_size=batch_size):
+    share = Dataset(missing[idist.get_rank() :: idist.get_world_size()], transform=Compose(list(load)))
+    for batch in DataLoader(share, batch_size=batch_size):
         with torch.no_grad(), autocast(device, amp):
             taps = torch.stack(clip(batch["image"].to(device)), dim=1)
         for source, values in zip(batch["source"], taps, strict=True):

@@ -28,12 +28,12 @@ def retrieval(
         image, text: unit vectors (N, E).
         input_ids: (N, L), tells which phrases are equal.
     """
-    _, current = torch.unique(input_ids, dim=0, return_inverse=True)
-    first = torch.stack([(current == index).nonzero()[0, 0] for index in range(int(current.max()) + 1)])
+    _, target = torch.unique(input_ids, dim=0, return_inverse=True)
+    first = torch.stack([(target == index).nonzero()[0, 0] for index in range(int(target.max()) + 1)])
     ranked = (image @ text[first].t()).argsort(dim=1, descending=True)
     metrics = {}
     for k in top:
-        metrics[f"recall_at_{k}"] = float((ranked[:, :k] == current[:, None]).any(1).float().mean())
+        metrics[f"recall_at_{k}"] = float((ranked[:, :k] == target[:, None]).any(1).float().mean())
         metrics[f"chance_at_{k}"] = min(1.0, k / len(first))
     return metrics
 

@@ -78,8 +78,8 @@ def write_pseudo_labels(
     results = _done_so_far(target, partial, key)
     idist.barrier()
     missing = [entry for entry in entries if _image(entry, file) not in results]
-    current = missing[idist.get_rank() :: idist.get_world_size()]
-    _detect(detector, current, image_folder(Path(root), entries), partial, slots, batch_size)
+    share = missing[idist.get_rank() :: idist.get_world_size()]
+    _detect(detector, share, image_folder(Path(root), entries), partial, slots, batch_size)
     idist.barrier()
     if is_first():
         _merge(target, content, entries)
@@ -134,11 +134,11 @@ def _detect(
 ) -> None:
     with open(partial, "a", encoding="utf-8") as file:
         for start in range(0, len(entries), batch_size):
-            current = entries[start : start + batch_size]
-            paths = [inside(folder, _image(entry)) for entry in current]
+            some = entries[start : start + batch_size]
+            paths = [inside(folder, _image(entry)) for entry in some]
             for path in paths:
                 check_image(path)
-            for entry, path, boxes in zip(current, paths, detector(paths), strict=True):
+            for entry, path, boxes in zip(some, paths, detector(paths), strict=True):
                 file.write(json.dumps([_image(entry), in_slots(boxes, image_size(path), slots)]) + "\n")
             file.flush()
             logger.info("%d of %d studies", min(start + batch_size, len(entries)), len(entries))
@@ -175,8 +175,8 @@ def _done_so_far(target: Path, partial: Path, key: dict) -> dict[str, dict]:
             )
         results |= dict(json.loads(line) for line in lines[:-1])
     idist.barrier()
-    current = partial.read_text(encoding="utf-8").split("\n")[:-1] if partial.is_file() else [json.dumps(key)]
-    write_text(partial, "\n".join([*current, ""]))
+    lines = partial.read_text(encoding="utf-8").split("\n")[:-1] if partial.is_file() else [json.dumps(key)]
+    write_text(partial, "\n".join([*lines, ""]))
     logger.info("%d studies were done before", len(results))
     return results
 
@@ -204,9 +204,9 @@ def draw_studies(*, root: str, file: str, output_dir: str, pages: int) -> None:
         folder = image_folder(Path(root), content[split])
         for entry in content[split][:pages]:
             grey = np.asarray(to_grey(open_image(inside(folder, _image(entry)))))
-            mask = [index for index, score in enumerate(entry["scores"]) if score >= 0]
-            texts = [f"{entry['box_labels'][index]} {entry['scores'][index]:.2f}" for index in mask]
-            boxes = to_xyxy(np.array([entry["boxes"][index] for index in mask], dtype=float).reshape(-1, 4))
+            kept = [index for index, score in enumerate(entry["scores"]) if score >= 0]
+            texts = [f"{entry['box_labels'][index]} {entry['scores'][index]:.2f}" for index in kept]
+            boxes = to_xyxy(np.array([entry["boxes"][index] for index in kept], dtype=float).reshape(-1, 4))
             figure = blocks.figure(draw_boxes(grey, boxes, texts), f"{_name(entry)}, {split}")
             sections.append(blocks.Section(_name(entry), [figure, blocks.text(report_of(entry))]))
     write_text(Path(output_dir) / "pseudo_labels.html", blocks.render("D2R-Net: pseudo-labels", sections))

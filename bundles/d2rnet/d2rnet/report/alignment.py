@@ -68,9 +68,9 @@ def hinge(scores: torch.Tensor, *, margin: float = 0.2) -> torch.Tensor:
 
     ``scores`` (B, B), pairs on the diagonal; 0 for a single pair.
     """
-    current = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
-    of_images = (margin + scores - scores.diag()[:, None]).clamp(min=0.0).masked_fill(current, 0.0)
-    of_reports = (margin + scores - scores.diag()[None]).clamp(min=0.0).masked_fill(current, 0.0)
+    matched = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
+    of_images = (margin + scores - scores.diag()[:, None]).clamp(min=0.0).masked_fill(matched, 0.0)
+    of_reports = (margin + scores - scores.diag()[None]).clamp(min=0.0).masked_fill(matched, 0.0)
     return (of_images.amax(1) + of_reports.amax(0)).mean()
 
 
@@ -96,9 +96,9 @@ class Boundary(nn.Module):
         """Move by the likenesses ``best`` (B, B, W) of one batch; fewer than two pairs change nothing."""
         if len(best) < 2:
             return
-        current = torch.eye(len(best), dtype=torch.bool, device=best.device)
+        matched = torch.eye(len(best), dtype=torch.bool, device=best.device)
         words = word_mask.expand(len(best), -1, -1)
-        parts = [best[current[:, :, None] & words].double(), best[~current[:, :, None] & words].double()]
+        parts = [best[matched[:, :, None] & words].double(), best[~matched[:, :, None] & words].double()]
         new = torch.stack([value for part in parts for value in (part.mean(), part.var())]).to(self.moments.dtype)
         known = torch.where(self.moments.isnan(), new, self.moments)
         self.moments.copy_(self.momentum * known + (1 - self.momentum) * new)
@@ -170,15 +170,15 @@ class Alignment(nn.Module):
         self,
         seen: torch.Tensor,
         words: torch.Tensor,
-        rows_first_mask: torch.Tensor,
+        region_mask: torch.Tensor,
         word_mask: torch.Tensor,
         boundary: Boundary,
     ) -> torch.Tensor:
-        both = rows_first_mask.any(1) & word_mask.any(1)
+        both = region_mask.any(1) & word_mask.any(1)
         if int(both.sum()) < 2:
             return seen.sum() * 0 + words.sum() * 0
         units = F.normalize(seen[both].float(), dim=2), F.normalize(words[both].float(), dim=2)
-        masks, limit = (rows_first_mask[both], word_mask[both]), boundary.value.clone()
+        masks, limit = (region_mask[both], word_mask[both]), boundary.value.clone()
         with torch.autocast(seen.device.type, enabled=False):  # bfloat16 cannot tell close likenesses apart
             results = match(*units, *masks, boundary=limit, sharpness=self.sharpness)
             if self.training:

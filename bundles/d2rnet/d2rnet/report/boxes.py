@@ -71,9 +71,9 @@ def read_boxed_studies(
         kept = (inside[:, 2:] - inside[:, :2] > 0).all(axis=1)
         dropped += int((~kept).sum())
         cut += int((np.abs(inside - boxes)[kept] > SLACK).any(axis=1).sum())
-        current, labels = inside[kept].astype(np.float32), list(compress(told.labels, kept))
-        named = {"box_labels": labels, "lesions": _named(current, labels, size[0])}
-        results.append({**rest, "boxes": current, "scores": told.scores[kept].astype(np.float32), **named})
+        corners_inside, labels = inside[kept].astype(np.float32), list(compress(told.labels, kept))
+        named = {"box_labels": labels, "lesions": _named(corners_inside, labels, size[0])}
+        results.append({**rest, "boxes": corners_inside, "scores": told.scores[kept].astype(np.float32), **named})
     if dropped or cut:
         logger.warning(
             "%s: %d boxes without area in their image left out, %d cut off at its border", split, dropped, cut
