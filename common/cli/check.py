@@ -55,19 +55,19 @@ def check(options: argparse.Namespace) -> int:
     from common.images.manifest import is_own
 
     try:
-        found = inspect(options.dataset_dir, options.bundle, options.annotation)
+        dataset_report = inspect(options.dataset_dir, options.bundle, options.annotation)
         if options.manifest is not None and not is_own(options.manifest):
             raise ValueError(f"--manifest: {str(options.manifest)!r} is there and no manifest; pass another name")
         if options.table is not None and options.table.exists():
             raise ValueError(f"--table: {str(options.table)!r} is there already; pass another name")
         if options.table is not None:
-            write_table(options.table, table_of(found, Path(options.dataset_dir)))
+            write_table(options.table, table_of(dataset_report, Path(options.dataset_dir)))
     except (FileNotFoundError, ValueError, json.JSONDecodeError) as error:
         logger.error("%s", line_of(error))
         return 2
     if options.manifest is not None:
-        write_json(options.manifest, manifest(found, options.dataset_dir), indent=1)
-    return report(found, options.bundle, examples=options.examples)
+        write_json(options.manifest, manifest(dataset_report, options.dataset_dir), indent=1)
+    return report(dataset_report, options.bundle, examples=options.examples)
 
 
 if __name__ == "__main__":

@@ -67,17 +67,19 @@ def list_cases(root: str, bundle: str, annotation: str | None) -> DatasetReport:
     """
     if bundle in SEGMENTERS:
         layout, cases = list_dataset(root, "train")
-        found = DatasetReport(layout.description, {"train": cases})
+        dataset_report = DatasetReport(layout.description, {"train": cases})
         for split in SPLITS[1:]:
             try:
-                found.splits[split] = list_dataset(root, split)[1]
+                dataset_report.splits[split] = list_dataset(root, split)[1]
             except ValueError as error:
                 if not str(error).startswith("split: "):
                     raise
-                found.notes[f"no {split} split"].append(line_of(error))  # a layout without such a one
+                dataset_report.notes[f"no {split} split"].append(line_of(error))  # a layout without such a one
         if layout.templated:
-            found.notes[TEMPLATED].append("the data set has none; they are sentences made of its masks and TI-RADS")
-        return found
+            dataset_report.notes[TEMPLATED].append(
+                "the data set has none; they are sentences made of its masks and TI-RADS"
+            )
+        return dataset_report
     form = form_of(root, annotation)
     more = ("boxes", "scores", "box_labels", "width", "height")
     read = {
@@ -92,25 +94,25 @@ def inspect(root: str, bundle: str, annotation: str | None = None) -> DatasetRep
     Raises:
         FileNotFoundError, ValueError: as :func:`list_cases`.
     """
-    found = list_cases(root, bundle, annotation)
-    masks = {case["label"] for case in all_cases(found) if isinstance(case.get("label"), str)}
-    names = sorted({name for case in all_cases(found) for name in images_of(case)} | masks)
+    dataset_report = list_cases(root, bundle, annotation)
+    masks = {case["label"] for case in all_cases(dataset_report) if isinstance(case.get("label"), str)}
+    names = sorted({name for case in all_cases(dataset_report) for name in images_of(case)} | masks)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         seen = with_time_left(pool.map(lambda name: decode(name, name in masks), names), len(names))
-        found.files = dict(zip(names, seen, strict=True))
-    find_damaged(found, masks)
-    find_copies(found, masks)
-    find_leaks(found)
+        dataset_report.files = dict(zip(names, seen, strict=True))
+    find_damaged(dataset_report, masks)
+    find_copies(dataset_report, masks)
+    find_leaks(dataset_report)
     if bundle == "hfcn":
-        find_classes(found)
+        find_classes(dataset_report)
     if bundle == "d2rnet":
-        find_boxes(found)
-    return found
+        find_boxes(dataset_report)
+    return dataset_report
 
 
-def all_cases(found: DatasetReport) -> Iterator[dict]:
+def all_cases(dataset_report: DatasetReport) -> Iterator[dict]:
     """Cases of all splits."""
-    return (case for cases in found.splits.values() for case in cases)
+    return (case for cases in dataset_report.splits.values() for case in cases)
 
 
 def images_of(case: Mapping[str, Any]) -> list[str]:
@@ -148,95 +150,95 @@ def with_time_left(items: Iterable[Item], count: int) -> Iterator[Item]:
             logger.info("%d of %d images, %.0f s left", done, count, (now - start) / done * (count - done))
 
 
-def find_damaged(found: DatasetReport, masks: set[str]) -> None:
+def find_damaged(dataset_report: DatasetReport, masks: set[str]) -> None:
     """Missing and damaged files, and masks that do not fit their images."""
-    for name, seen in found.files.items():
+    for name, seen in dataset_report.files.items():
         if seen.error:
-            found.faults["missing" if seen.error == "missing" else "damaged"].append(
+            dataset_report.faults["missing" if seen.error == "missing" else "damaged"].append(
                 name if seen.error == "missing" else seen.error
             )
-    for name, mask in unlike_pairs(found):
-        sizes = found.files[mask].size, found.files[name].size
-        found.faults["mask of another size"].append(f"{mask}: {sizes[0]}, its image {sizes[1]}")
-    empty = [mask for _, mask in pairs_of(found) if found.files[mask].empty]
+    for name, mask in unlike_pairs(dataset_report):
+        sizes = dataset_report.files[mask].size, dataset_report.files[name].size
+        dataset_report.faults["mask of another size"].append(f"{mask}: {sizes[0]}, its image {sizes[1]}")
+    empty = [mask for _, mask in pairs_of(dataset_report) if dataset_report.files[mask].empty]
     if empty:
-        found.notes["empty mask"] += empty
-    find_odd_masks(found)
+        dataset_report.notes["empty mask"] += empty
+    find_odd_masks(dataset_report)
 
 
-def find_odd_masks(found: DatasetReport) -> None:
+def find_odd_masks(dataset_report: DatasetReport) -> None:
     """Masks that are hardly a nodule's: of most of the image, of several images, or the image itself."""
     images_of_mask: dict[str, list[str]] = defaultdict(list)
-    for image, mask in pairs_of(found):
-        if found.files[mask].covered > MOST_COVERED:
-            found.notes["mask covers most of its image"].append(mask)
-        if found.files[mask].digest:
+    for image, mask in pairs_of(dataset_report):
+        if dataset_report.files[mask].covered > MOST_COVERED:
+            dataset_report.notes["mask covers most of its image"].append(mask)
+        if dataset_report.files[mask].digest:
             images_of_mask[mask].append(image)
-            if found.files[mask].digest == found.files[image].digest:
-                found.notes["mask is its image"].append(mask)
+            if dataset_report.files[mask].digest == dataset_report.files[image].digest:
+                dataset_report.notes["mask is its image"].append(mask)
     several = [f"{mask}: {', '.join(images)}" for mask, images in images_of_mask.items() if len(set(images)) > 1]
     if several:
-        found.notes["mask of several images"] += several
+        dataset_report.notes["mask of several images"] += several
 
 
-def pairs_of(found: DatasetReport) -> Iterator[tuple[str, str]]:
+def pairs_of(dataset_report: DatasetReport) -> Iterator[tuple[str, str]]:
     """Names of each image and its mask."""
-    return ((case["image"], case["label"]) for case in all_cases(found) if isinstance(case.get("label"), str))
+    return ((case["image"], case["label"]) for case in all_cases(dataset_report) if isinstance(case.get("label"), str))
 
 
-def unlike_pairs(found: DatasetReport) -> Iterator[tuple[str, str]]:
+def unlike_pairs(dataset_report: DatasetReport) -> Iterator[tuple[str, str]]:
     """Those whose mask has another size than the image."""
-    for name, mask in pairs_of(found):
-        sizes = found.files[name].size, found.files[mask].size
+    for name, mask in pairs_of(dataset_report):
+        sizes = dataset_report.files[name].size, dataset_report.files[mask].size
         if all(sizes) and sizes[0] != sizes[1]:
             yield name, mask
 
 
-def find_copies(found: DatasetReport, masks: set[str]) -> None:
+def find_copies(dataset_report: DatasetReport, masks: set[str]) -> None:
     """Images that are byte for byte alike, in one split or in several."""
     splits_of: dict[str, set[str]] = defaultdict(set)
     names_of: dict[str, set[str]] = defaultdict(set)
-    for split, cases in found.splits.items():
+    for split, cases in dataset_report.splits.items():
         for name in (name for case in cases for name in images_of(case)):
-            if digest := found.files[name].digest:
+            if digest := dataset_report.files[name].digest:
                 splits_of[digest].add(split)
                 names_of[digest].add(name)
     for digest, names in names_of.items():
         if len(splits_of[digest]) > 1:
             where = ", ".join(split for split in SPLITS if split in splits_of[digest])
-            found.faults["image in several splits"].append(f"{' = '.join(sorted(names))} ({where})")
+            dataset_report.faults["image in several splits"].append(f"{' = '.join(sorted(names))} ({where})")
         elif len(names) > 1:
-            found.notes["same image twice"].append(" = ".join(sorted(names)))
+            dataset_report.notes["same image twice"].append(" = ".join(sorted(names)))
 
 
-def find_leaks(found: DatasetReport) -> None:
+def find_leaks(dataset_report: DatasetReport) -> None:
     """Patients, or studies, in several splits."""
     splits_of: dict[str, list[str]] = defaultdict(list)
-    for split, cases in found.splits.items():
+    for split, cases in dataset_report.splits.items():
         for name in {str(case.get("case", case.get("study"))) for case in cases}:
             splits_of[name].append(split)
     shared = [f"{name} ({', '.join(splits)})" for name, splits in splits_of.items() if len(splits) > 1]
     if shared:
-        found.faults["patient in several splits"] += shared
+        dataset_report.faults["patient in several splits"] += shared
 
 
-def find_classes(found: DatasetReport) -> None:
+def find_classes(dataset_report: DatasetReport) -> None:
     """Images of unknown class, and splits with one class alone."""
-    for split, cases in found.splits.items():
+    for split, cases in dataset_report.splits.items():
         classes = Counter(malignancy(case) for case in cases)
         if classes[None]:
-            found.notes["left out"].append(f"{split}: {classes[None]} images of no known class")
+            dataset_report.notes["left out"].append(f"{split}: {classes[None]} images of no known class")
         if split != "test" and not (classes[0] and classes[1]):
-            found.faults["one class alone"].append(f"{split}: {classes[0]} benign, {classes[1]} malignant")
+            dataset_report.faults["one class alone"].append(f"{split}: {classes[0]} benign, {classes[1]} malignant")
 
 
-def find_boxes(found: DatasetReport) -> None:
+def find_boxes(dataset_report: DatasetReport) -> None:
     """Boxes of studies that a training on reports refuses."""
-    for study in all_cases(found):
+    for study in all_cases(dataset_report):
         image, where = study["images"][0], f"study {study['study']!r}"
         try:
             told = boxes_of(study, where=where)
-            if len(told.boxes) and (size := found.files[image].size):
+            if len(told.boxes) and (size := dataset_report.files[image].size):
                 require_size(size, size_told(study), image=image, where=where)
         except ValueError as error:
-            found.faults["broken boxes"].append(line_of(error))
+            dataset_report.faults["broken boxes"].append(line_of(error))

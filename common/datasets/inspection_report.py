@@ -1,4 +1,4 @@
-"""What an inspection found, told: rows and lines to read, a table to train on, a manifest of the files."""
+"""What an inspection dataset_report, told: rows and lines to read, a table to train on, a manifest of the files."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from common.images.manifest import manifest_of
 logger = logging.getLogger(__name__)
 
 
-def summary(found: DatasetReport, bundle: str) -> list[tuple[str, ...]]:
+def summary(dataset_report: DatasetReport, bundle: str) -> list[tuple[str, ...]]:
     """A row a split: images, patients or studies, reports and their length in words, classes where known."""
     rows: list[tuple[str, ...]] = []
-    for split, cases in found.splits.items():
+    for split, cases in dataset_report.splits.items():
         names = {str(case.get("case", case.get("study"))) for case in cases}
         texts = {str(case["report"]) for case in cases if case.get("report")}
         lengths = sorted(len(text.split()) for text in texts)
@@ -33,40 +33,40 @@ def summary(found: DatasetReport, bundle: str) -> list[tuple[str, ...]]:
     return rows
 
 
-def report(found: DatasetReport, bundle: str, *, examples: int) -> int:
-    """Log what was found; return the exit code."""
-    logger.info("Layout: %s", found.layout)
+def report(dataset_report: DatasetReport, bundle: str, *, examples: int) -> int:
+    """Log what was dataset_report; return the exit code."""
+    logger.info("Layout: %s", dataset_report.layout)
     who = "studies" if bundle in GENERATORS else "patients"
     header = ("split", "images", who, "different reports", "words: median (range)", "benign / malignant")
-    table = [header, *summary(found, bundle)]
+    table = [header, *summary(dataset_report, bundle)]
     kept = [column for column in range(len(header)) if any(row[column] for row in table[1:])]
     widths = [max(len(row[column]) for row in table) for column in kept]
     for row in table:
         logger.info("%s", "  ".join(row[column].ljust(width) for column, width in zip(kept, widths, strict=True)))
-    sizes = Counter(seen.size for seen in found.files.values() if seen.size)
+    sizes = Counter(seen.size for seen in dataset_report.files.values() if seen.size)
     if sizes:
         (width, height), most = sizes.most_common(1)[0]
         logger.info("Images: %d sizes, most are %d x %d (%d files)", len(sizes), width, height, most)
-    for kind, lines in [*found.faults.items(), *found.notes.items()]:
-        logger.info("\n%s (%s)", kind, len(lines) if kind in found.faults else f"{len(lines)}, a note")
+    for kind, lines in [*dataset_report.faults.items(), *dataset_report.notes.items()]:
+        logger.info("\n%s (%s)", kind, len(lines) if kind in dataset_report.faults else f"{len(lines)}, a note")
         for line in lines[:examples]:
             logger.info("  %s", line)
         if len(lines) > examples:
             logger.info("  ... and %d more", len(lines) - examples)
-    empty = [split for split in SPLITS[:2] if not found.splits.get(split)]
-    if found.faults or empty:
-        what = [*found.faults, *(f"no image in split {split}" for split in empty)]
+    empty = [split for split in SPLITS[:2] if not dataset_report.splits.get(split)]
+    if dataset_report.faults or empty:
+        what = [*dataset_report.faults, *(f"no image in split {split}" for split in empty)]
         logger.info("\nTo be mended before %s trains on it: %s", bundle, ", ".join(what))
         return 1
-    for line in advice(found, bundle):
+    for line in advice(dataset_report, bundle):
         logger.info("\n%s", line)
     logger.info("\n%s can train on it.", bundle)
     return 0
 
 
-def advice(found: DatasetReport, bundle: str) -> list[str]:
+def advice(dataset_report: DatasetReport, bundle: str) -> list[str]:
     """What a training on the data set should know beforehand: of reports that lack, and of few cases."""
-    cases, lines = found.splits.get("train", []), []
+    cases, lines = dataset_report.splits.get("train", []), []
     if bundle == "akessfa" and not any(case.get("report") for case in cases):
         lines.append("no training case has a report: akessfa learns from the image alone")
     folder = installed(bundle)
@@ -77,7 +77,7 @@ def advice(found: DatasetReport, bundle: str) -> list[str]:
     return lines
 
 
-def table_of(found: DatasetReport, root: Path) -> list[dict[str, str]]:
+def table_of(dataset_report: DatasetReport, root: Path) -> list[dict[str, str]]:
     """The data set as rows of ``cases.csv`` (:mod:`common.datasets.table`).
 
     Raises:
@@ -88,7 +88,7 @@ def table_of(found: DatasetReport, root: Path) -> list[dict[str, str]]:
         return Path(os.path.relpath(os.path.abspath(name), os.path.abspath(root))).as_posix()
 
     rows = []
-    for split, cases in found.splits.items():
+    for split, cases in dataset_report.splits.items():
         for case in cases:
             row = {f"image_{n}": within(name) for n, name in enumerate(images_of(case), start=1)}
             if "image" in case:
@@ -98,20 +98,22 @@ def table_of(found: DatasetReport, root: Path) -> list[dict[str, str]]:
                 row |= {name: case[name] for name in ("tirads", "malignant") if case.get(name)}
             who = str(case.get("case", case.get("study")))
             row |= {name: json.dumps(case[name]) for name in ("boxes", "scores", "box_labels") if case.get(name)}
-            text = "" if TEMPLATED in found.notes else case.get("report") or ""  # templates are no reports to keep
+            text = (
+                "" if TEMPLATED in dataset_report.notes else case.get("report") or ""
+            )  # templates are no reports to keep
             rows.append({**row, "report": text, "patient_id": who, "split": split})
     return rows
 
 
-def manifest(found: DatasetReport, root: str) -> dict[str, Any]:
+def manifest(dataset_report: DatasetReport, root: str) -> dict[str, Any]:
     """Bytes, time of change, decoded size and SHA-256 of every file of ``root``, and what is wrong with the others."""
-    there = {name: {"bytes": seen.bytes, "mtime": seen.mtime} for name, seen in found.files.items()}
-    reasons = {name: seen.error for name, seen in found.files.items() if seen.error}
-    for pair in unlike_pairs(found):
+    there = {name: {"bytes": seen.bytes, "mtime": seen.mtime} for name, seen in dataset_report.files.items()}
+    reasons = {name: seen.error for name, seen in dataset_report.files.items() if seen.error}
+    for pair in unlike_pairs(dataset_report):
         reasons |= dict.fromkeys(pair, "mask and image of different sizes")
     sound = {
         name: {**there[name], "size": seen.size, "sha256": seen.digest}
-        for name, seen in found.files.items() if not seen.error
+        for name, seen in dataset_report.files.items() if not seen.error
     }  # fmt: skip
     damaged = {name: {"reason": reason, **there[name]} for name, reason in reasons.items()}
-    return {"layout": found.layout, **manifest_of(root, sound, damaged)}
+    return {"layout": dataset_report.layout, **manifest_of(root, sound, damaged)}

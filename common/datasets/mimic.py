@@ -112,14 +112,14 @@ def _numbered_rows(file: Path, *columns: str) -> Iterator[tuple[int, tuple[str, 
                 raise ValueError(
                     f"dataset_dir: {str(file)!r} has no column {missing[0]!r}, but {header}; fetch it again"
                 )
-            places = [header.index(name) for name in columns]
+            columns_read = [header.index(name) for name in columns]
             for cells in filter(None, reader):
                 if len(cells) != len(header):
                     raise ValueError(
                         f"dataset_dir: line {reader.line_num} of {str(file)!r} has {len(cells)} cells, the header "
                         f"{len(header)}; fetch it again"
                     )
-                yield reader.line_num, tuple(cells[place] for place in places)
+                yield reader.line_num, tuple(cells[column] for column in columns_read)
     except BROKEN as error:
         raise ValueError(f"dataset_dir: {str(file)!r} is damaged ({error}); fetch it again") from error
 

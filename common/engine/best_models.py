@@ -43,29 +43,29 @@ class BestModels:
         ranked = sorted([*self.kept, (metric, epoch)], key=lambda entry: (-entry[0], entry[1]))
         self.kept = ranked[: self.count]
         if (metric, epoch) in self.kept:
-            self._write(network, settings, self._place(epoch))
+            self._write(network, settings, self._folder(epoch))
 
     def prune(self) -> None:
         """Remove those that others took the place of; after the state was saved, which must not name what is gone."""
-        kept = {self._place(epoch) for _, epoch in self.kept}
-        for place in self.folder.glob("epoch_*") if self.count > 1 else ():
-            if place not in kept:
-                shutil.rmtree(place, ignore_errors=True)
+        kept = {self._folder(epoch) for _, epoch in self.kept}
+        for folder in self.folder.glob("epoch_*") if self.count > 1 else ():
+            if folder not in kept:
+                shutil.rmtree(folder, ignore_errors=True)
 
-    def _place(self, epoch: int) -> Path:
+    def _folder(self, epoch: int) -> Path:
         return self.folder / f"epoch_{epoch:04d}"
 
-    def _write(self, network: torch.nn.Module, settings: Mapping[str, Any], place: Path) -> None:
-        shutil.rmtree(place, ignore_errors=True)  # of a run that was killed here, which saved no state of it
+    def _write(self, network: torch.nn.Module, settings: Mapping[str, Any], folder: Path) -> None:
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed here, which saved no state of it
         files = {}
         for name in model_file.listed(model_file.path_of(self.weights)):
             if name != self.weights.name and (self.weights.parent / name).is_file():
-                files[name] = place / name
+                files[name] = folder / name
                 files[name].parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(self.weights.parent / name, files[name])
-        with whole_file(place / self.weights.name) as part:
+        with whole_file(folder / self.weights.name) as part:
             torch.save(network.state_dict(), part)
-            model_file.write(place / self.weights.name, settings, files={**files, self.weights.name: part})
+            model_file.write(folder / self.weights.name, settings, files={**files, self.weights.name: part})
 
     def files(self) -> Sequence[str]:
         """Names, from the folder of the weights, of what lies there of this or an earlier training."""
@@ -81,6 +81,6 @@ class BestModels:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         told = [(float(metric), int(epoch)) for metric, epoch in state["kept"]]
-        self.kept = [entry for entry in told if (self._place(entry[1]) / self.weights.name).is_file()]
+        self.kept = [entry for entry in told if (self._folder(entry[1]) / self.weights.name).is_file()]
         if len(self.kept) < len(told):
             logger.warning("%s: %d of %d models are gone", self.folder, len(told) - len(self.kept), len(told))

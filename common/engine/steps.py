@@ -21,7 +21,7 @@ def report_loss(log_probs: torch.Tensor, target_ids: torch.Tensor, written: torc
 
 
 def trim(batch: dict[str, torch.Tensor], *, pad_id: int) -> dict[str, torch.Tensor]:
-    """The batch without the places that are padding in every report."""
+    """The batch without the positions that are padding in every report."""
     length = int((batch["target_ids"] != pad_id).sum(1).max())
     names = ("input_ids", "target_ids", "word_weights")
     return {**batch, **{name: batch[name][:, :length] for name in names if name in batch}}
@@ -30,10 +30,10 @@ def trim(batch: dict[str, torch.Tensor], *, pad_id: int) -> dict[str, torch.Tens
 def trim_text(batch: dict[str, torch.Tensor], names: Sequence[str], *, mask: str) -> dict[str, torch.Tensor]:
     """The batch whose tensors ``names`` (B, L) end with its longest text, which ``mask`` (B, L) tells: 1 at a token.
 
-    One place stays of texts without any token.
+    One position stays of texts without any token.
     """
-    places = batch[mask].any(dim=0).nonzero()
-    length = int(places[-1]) + 1 if len(places) else 1
+    positions = batch[mask].any(dim=0).nonzero()
+    length = int(positions[-1]) + 1 if len(positions) else 1
     return {**batch, **{name: batch[name][:, :length] for name in names}}
 
 
@@ -78,8 +78,8 @@ def group_size(engine: Engine) -> int:
     if every == 1:
         return 1
     length = engine.state.epoch_length or 1
-    place = (engine.state.iteration - 1) % length
-    return min(every, length - place // every * every)
+    position = (engine.state.iteration - 1) % length
+    return min(every, length - position // every * every)
 
 
 def position_in_group(engine: Engine) -> tuple[bool, bool]:
@@ -88,8 +88,8 @@ def position_in_group(engine: Engine) -> tuple[bool, bool]:
     if every == 1:
         return True, True
     length = engine.state.epoch_length or 1
-    place = (engine.state.iteration - 1) % length
-    return place % every == 0, (place + 1) % every == 0 or place + 1 == length
+    position = (engine.state.iteration - 1) % length
+    return position % every == 0, (position + 1) % every == 0 or position + 1 == length
 
 
 def descend(

@@ -102,12 +102,12 @@ def _read(file: str, _: int) -> Manifest | None:
 def _out_of_date(manifest: Manifest, names: Sequence[str], paths: Sequence[str]) -> str:
     """Why ``manifest`` does not tell of the files ``names`` at ``paths`` as they are; "": it does."""
     digests = np.fromiter(map(hash, names), "i8", len(names))
-    places = np.searchsorted(manifest.digests, digests).clip(max=max(len(manifest.digests) - 1, 0))
-    known = manifest.digests[places] == digests if len(manifest.digests) else np.zeros(len(paths), bool)
+    positions = np.searchsorted(manifest.digests, digests).clip(max=max(len(manifest.digests) - 1, 0))
+    known = manifest.digests[positions] == digests if len(manifest.digests) else np.zeros(len(paths), bool)
     if not known.all():
         return f"it lacks {int((~known).sum())} files, such as {paths[int(known.argmin())]!r}"
     for index in np.linspace(0, len(paths) - 1, min(SAMPLED, len(paths))).astype(int):
-        size, mtime = int(manifest.sizes[places[index]]), float(manifest.times[places[index]])
+        size, mtime = int(manifest.sizes[positions[index]]), float(manifest.times[positions[index]])
         if size != UNKNOWN and _size_and_time(paths[index]) != (size, mtime):
             return f"{paths[index]!r} is another file by now"
     for name, path in zip(names, paths, strict=True) if manifest.damaged else ():

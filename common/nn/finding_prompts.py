@@ -46,7 +46,7 @@ class FindingPrompts(nn.Module):
         Args:
             stated: 0 or 1 (B, findings), what the true report states; None: :meth:`found`.
         """
-        there = (self.found(logits) if stated is None else stated).to(memory.dtype)
+        mask = (self.found(logits) if stated is None else stated).to(memory.dtype)
         absent, present = self.classes[0], self.classes[1]  # (findings, dim)
-        each = absent + there[:, :, None] * (present - absent)  # (B, findings, dim)
+        each = absent + mask[:, :, None] * (present - absent)  # (B, findings, dim)
         return memory + each.sum(1, keepdim=True) / each.shape[1] ** 0.5

@@ -17,7 +17,7 @@ class Sentence(NamedTuple):
 
     Attributes:
         text: of the sentence.
-        tokens: its places in the report.
+        tokens: positions of its tokens in the report.
         probability: geometric mean of its tokens'.
         attention: (views, h, w), mean over its tokens.
     """

@@ -160,7 +160,7 @@ class ReportTokenizer:
         return sorted(ids, key=ids.__getitem__)[4:]
 
     def encode(self, sentence: str) -> list[Token]:
-        """Token ids with their places; no begin or end token is added."""
+        """Token ids with their positions in ``sentence``; no begin or end token is added."""
         pieces = self._split(sentence)
         ids = self.backend.convert_tokens_to_ids([word for word, _, _ in pieces])
         return [Token(i, start, end) for i, (_, start, end) in zip(ids, pieces, strict=True)]  # type: ignore[arg-type]

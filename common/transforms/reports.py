@@ -78,7 +78,7 @@ class TokenizeTargetd(Transform):
     """Add ``input_ids`` (begin and the report) and ``target_ids`` (the report and end), int64 (max_length,), padded.
 
     A longer report is cut after its last sentence that fits, so that its end is still an end; a first sentence that is
-    too long alone is cut where the places end. The first cut is logged.
+    too long alone is cut at the last position. The first cut is logged.
     """
 
     def __init__(self, tokenizer: SentenceTokenizer, *, max_length: int) -> None:

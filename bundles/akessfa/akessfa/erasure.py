@@ -50,7 +50,7 @@ def choose_words(candidates: torch.Tensor, count: int) -> Erasure:
 
 
 def _draw(present: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Indices (B, K) of random true places of ``present`` (B, N), K at most ``count``; and which of them are true."""
+    """Indices (B, K) of random true positions of ``present`` (B, N), K at most ``count``; and which are true."""
     order = torch.rand(present.shape, device=present.device) - (~present).float()  # absent ones come last
     chosen = order.topk(min(count, present.shape[1]), dim=1).indices
     return chosen, present.gather(1, chosen)

@@ -120,8 +120,8 @@ class PackagedEncoders(nn.Module):
         height, width = image.shape[2] // self.patch, image.shape[3] // self.patch
         rows = torch.arange(height, device=image.device)[:, None].expand(-1, width) / (height - 1)
         columns = torch.arange(width, device=image.device)[None].expand(height, -1) / (width - 1)
-        place = (2 * torch.stack([rows, columns], dim=2) - 1).to(image.dtype)
-        place = place.flatten(0, 1)[None].expand(image.shape[0], -1, -1)  # (B, T, 2)
+        coordinates = (2 * torch.stack([rows, columns], dim=2) - 1).to(image.dtype)
+        coordinates = coordinates.flatten(0, 1)[None].expand(image.shape[0], -1, -1)  # (B, T, 2)
         maps = self.image(image)
         taps: list[torch.Tensor] = []
         for index in self.taps:
@@ -132,7 +132,7 @@ class PackagedEncoders(nn.Module):
                 features = F.interpolate(features, scale_factor=2.0, mode="bilinear", align_corners=False)
             tokens = standardised(features.flatten(2)).transpose(1, 2)  # (B, T, C)
             tokens = F.pad(tokens, [0, self.width - 2 - tokens.shape[2]])
-            tokens = torch.cat([tokens, place], dim=2)
+            tokens = torch.cat([tokens, coordinates], dim=2)
             taps.append(torch.cat([tokens.mean(1, keepdim=True), tokens], dim=1).detach())
         return taps
 

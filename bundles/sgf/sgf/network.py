@@ -37,7 +37,7 @@ class TeacherForced(NamedTuple):
     """What training needs of a batch.
 
     Attributes:
-        log_probs: (B, T, vocab_size): place k predicts token k + 1.
+        log_probs: (B, T, vocab_size): position k predicts token k + 1.
         clusters, findings: of :class:`Encoded`.
         hidden: (B, T, dim), the decoder's last states.
     """

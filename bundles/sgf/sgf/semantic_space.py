@@ -64,6 +64,6 @@ class SemanticSpace(nn.Module):
 
         Args:
             log_probs: (B, T, vocab_size).
-            written: bool (B, T), the places that hold a word.
+            written: bool (B, T), the positions that hold a word.
         """
         return ((log_probs.exp() * written[:, :, None]) @ self.words).sum(1)

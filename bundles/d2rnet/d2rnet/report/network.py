@@ -39,7 +39,7 @@ class TeacherForced(NamedTuple):
     """What training needs of a batch.
 
     Attributes:
-        log_probs: (B, T, vocab_size): place k predicts token k + 1.
+        log_probs: (B, T, vocab_size): position k predicts token k + 1.
         patches, patch_mask, regions: of :class:`d2rnet.report.visual.VisualFeatures`.
         findings: of :class:`Encoded`.
     """
@@ -187,8 +187,8 @@ class D2RNet(nn.Module):
         memory = self.encoder(self.embed(tokens), mask)
         findings = memory.new_zeros([batch, 0])
         if self.prompts is not None:
-            there = seen.patch_mask[:, :, None]  # (B, P, 1)
-            findings = self.prompts((seen.patches * there).sum(1) / there.sum(1))
+            patch_mask = seen.patch_mask[:, :, None]  # (B, P, 1)
+            findings = self.prompts((seen.patches * patch_mask).sum(1) / patch_mask.sum(1))
             memory = self.prompts.tell(memory, findings, stated)
         return Encoded(seen, memory, mask, findings)
 
