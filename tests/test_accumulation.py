@@ -24,7 +24,7 @@ def weights_after(sizes, *, accumulate, clip, by_value=False):
         if by_value:
             descend(engine, {"loss": loss}, weights={"loss": 1.0}, parameters=network.parameters(), clip_value=clip)
         else:
-            clip_and_step(engine, loss, largest_norm=clip)
+            clip_and_step(engine, loss, max_norm=clip)
 
     trainer = Engine(step)
     trainer.optimizer = torch.optim.AdamW(network.parameters(), lr=0.1)

@@ -42,7 +42,7 @@ def step(network, batch, phase, rate=1e-2, **changes):
     arguments = {
         "segmenter": network.segmenter, "generator": network.generator, "generator_optimizer": generator_optimizer,
         "phases": SimpleNamespace(phase=phase), "weights": {"dropped": 0.5}, "erasure": ERASURE,
-        "clip": 5.0, "amp": False, **changes,
+        "max_norm": 5.0, "amp": False, **changes,
     }  # fmt: skip
     return train_step(engine_for(network, rate), batch, **arguments)
 
@@ -113,7 +113,7 @@ def test_one_batch_is_learned_and_the_loss_is_in_float32(batch):
     arguments = {
         "segmenter": network.segmenter, "generator": network.generator,
         "generator_optimizer": torch.optim.AdamW(network.generator.parameters()),
-        "phases": SimpleNamespace(phase=Phase.FULL_REPORT), "weights": {}, "erasure": ERASURE, "clip": 5.0,
+        "phases": SimpleNamespace(phase=Phase.FULL_REPORT), "weights": {}, "erasure": ERASURE, "max_norm": 5.0,
     }  # fmt: skip
     losses = [float(train_step(engine, batch, **arguments, amp=False)[0]["loss"]) for _ in range(40)]
     assert losses[-1] < 0.7 * losses[0]

@@ -196,7 +196,7 @@ def test_one_batch_is_learned_and_clip_stays_as_it_was(options):
     visual = VisualConditions(network.clip, [{"image": torch.randn(3, 32, 32)}])
     arguments = {
         "trained": FromFeatures(network), "text_conditions": TextConditions(network.clip),
-        "visual_conditions": visual, "clip": 5.0, "amp": False, **options,
+        "visual_conditions": visual, "max_norm": 5.0, "amp": False, **options,
     }  # fmt: skip
     losses = [float(train_step(engine, batch(), **arguments)[0]["loss"]) for _ in range(12)]
     assert losses[-1] < losses[0] - 0.1 and 0 <= losses[-1] <= 1

@@ -54,7 +54,7 @@ def trained(scaling, losses, *, clip=1e9, start=1.0, accumulate=1):
             parameter.mul_(start)
 
     def step(engine, loss):
-        clip_and_step(engine, loss(network), largest_norm=clip)
+        clip_and_step(engine, loss(network), max_norm=clip)
 
     trainer = Engine(step)
     trainer.optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
@@ -109,9 +109,9 @@ def test_two_optimizers_of_a_step_share_one_scale():
         optimizers = [torch.optim.SGD(network.parameters(), lr=0.1) for network in (first, second)]
 
         def step(engine, number):
-            clip_and_step(engine, (overflow if broken and number else plain)(first), largest_norm=1e9,
+            clip_and_step(engine, (overflow if broken and number else plain)(first), max_norm=1e9,
                           optimizer=optimizers[0])  # fmt: skip
-            clip_and_step(engine, plain(second), largest_norm=1e9, optimizer=optimizers[1])
+            clip_and_step(engine, plain(second), max_norm=1e9, optimizer=optimizers[1])
 
         trainer = Engine(step)
         trainer.state.accumulate = 2

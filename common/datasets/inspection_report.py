@@ -1,4 +1,4 @@
-"""What an inspection dataset_report, told: rows and lines to read, a table to train on, a manifest of the files."""
+"""What an inspection found, told: rows and lines to read, a table to train on, a manifest of the files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def summary(dataset_report: DatasetReport, bundle: str) -> list[tuple[str, ...]]
 
 
 def report(dataset_report: DatasetReport, bundle: str, *, examples: int) -> int:
-    """Log what was dataset_report; return the exit code."""
+    """Log what was found; return the exit code."""
     logger.info("Layout: %s", dataset_report.layout)
     who = "studies" if bundle in GENERATORS else "patients"
     header = ("split", "images", who, "different reports", "words: median (range)", "benign / malignant")
@@ -98,9 +98,8 @@ def table_of(dataset_report: DatasetReport, root: Path) -> list[dict[str, str]]:
                 row |= {name: case[name] for name in ("tirads", "malignant") if case.get(name)}
             who = str(case.get("case", case.get("study")))
             row |= {name: json.dumps(case[name]) for name in ("boxes", "scores", "box_labels") if case.get(name)}
-            text = (
-                "" if TEMPLATED in dataset_report.notes else case.get("report") or ""
-            )  # templates are no reports to keep
+            templated = TEMPLATED in dataset_report.notes  # templates are no reports to keep
+            text = "" if templated else case.get("report") or ""
             rows.append({**row, "report": text, "patient_id": who, "split": split})
     return rows
 

@@ -124,12 +124,12 @@ def mean_of_logits(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
 
 
 def clip_and_step(
-    engine: Engine, loss: torch.Tensor, *, largest_norm: float, optimizer: torch.optim.Optimizer | None = None
+    engine: Engine, loss: torch.Tensor, *, max_norm: float, optimizer: torch.optim.Optimizer | None = None
 ) -> None:
-    """A step down ``loss``, whose gradient's norm is cut at ``largest_norm``; of ``engine``'s optimizer, or another."""
+    """A step down ``loss``, whose gradient's norm is cut at ``max_norm``; of ``engine``'s optimizer, or another."""
     used: torch.optim.Optimizer = engine.optimizer if optimizer is None else optimizer  # type: ignore[attr-defined]
     parameters = [parameter for group in used.param_groups for parameter in group["params"]]
-    take_step(engine, loss, clip=lambda: torch.nn.utils.clip_grad_norm_(parameters, largest_norm), optimizer=used)
+    take_step(engine, loss, clip=lambda: torch.nn.utils.clip_grad_norm_(parameters, max_norm), optimizer=used)
 
 
 def as_tensor(value: torch.Tensor) -> torch.Tensor:

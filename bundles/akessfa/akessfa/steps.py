@@ -160,14 +160,14 @@ def train_step(
     phases: PhaseSchedule,
     weights: dict[str, float],
     erasure: dict[str, float],
-    clip: float,
+    max_norm: float,
     amp: bool | str,
 ) -> list[dict]:
     """Take the segmenter's step and, in the game before it, the generator's; return every term by name in ``terms``.
 
     ``segmenter`` and ``generator`` are the network's parts, wrapped where there are several processes; ``weights``
     those of the terms ``image_only, full, dropped, keywords, alignment`` (default 1); ``erasure`` the settings of
-    :func:`akessfa.erasure.keyword_targets`; ``clip`` the largest gradient norm; ``amp`` of
+    :func:`akessfa.erasure.keyword_targets`; ``max_norm`` the largest gradient norm; ``amp`` of
     :func:`common.engine.precision.half_of`.
     """
     data = to_device(trim_text(batch, TEXT, mask="attention_mask"), engine.state.device, TENSORS)
@@ -176,7 +176,7 @@ def train_step(
     terms, keywords = dict[str, torch.Tensor](), None
     if phases.phase == Phase.GAME:
         terms, keywords = _generator_step(
-            engine, generator, generator_optimizer, data, half, erasure=erasure, clip=clip
+            engine, generator, generator_optimizer, data, half, erasure=erasure, max_norm=max_norm
         )
     network.train()
     aligned = weights.get("alignment", 1.0) > 0
@@ -191,7 +191,7 @@ def train_step(
     if phases.phase == Phase.IMAGE_ONLY:
         losses.pop("full", None)  # there for the alignment alone
     loss = torch.stack([weights.get(name, 1.0) * term for name, term in losses.items()]).sum()
-    clip_and_step(engine, loss, largest_norm=clip)
+    clip_and_step(engine, loss, max_norm=max_norm)
     output = {"image": data["image"], "label": data["label"], "pred": logits[:, :1].detach().float()}
     return emit_training(engine, output | {"loss": loss.detach()}, losses | terms)
 
@@ -219,7 +219,7 @@ def _generator_step(
     half: torch.autocast,
     *,
     erasure: dict[str, float],
-    clip: float,
+    max_norm: float,
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """Teach the generator which erased sentence and words cost most; the segmenter is only asked, in eval mode.
 
@@ -248,7 +248,7 @@ def _generator_step(
         "generator_word": keyword_loss(scores[:, :, 1], targets.word, targets.word_weight),
     }
     loss = losses["generator"] + losses["generator_word"]
-    clip_and_step(engine, loss, largest_norm=clip, optimizer=optimizer)
+    clip_and_step(engine, loss, max_norm=max_norm, optimizer=optimizer)
     return losses, keyword_probabilities(scores.detach(), is_word)
 
 

@@ -33,7 +33,7 @@ def train_step(
     trained: nn.Module,
     text_conditions: TextConditions | None,
     visual_conditions: VisualConditions | None,
-    clip: float,
+    max_norm: float,
     amp: bool | str,
 ) -> list[dict]:
     """Take one step, on the batch's ``taps`` if it brings them, else on CLIP's.
@@ -42,7 +42,7 @@ def train_step(
         trained: :class:`FromFeatures` of the network, wrapped where there are several processes.
         text_conditions: None, an ablation: the condition is zero.
         visual_conditions: to mix the text condition with; None: text alone.
-        clip: largest gradient norm.
+        max_norm: largest gradient norm.
     """
     device = engine.state.device
     image, label = to_device(batch, device, ("image", "label")).values()
@@ -55,7 +55,7 @@ def train_step(
                 condition = mix_prompts(condition, visual_conditions(visual), visual >= 0)
         logits = trained(image, taps, condition)
     loss = engine.loss_function(logits.float(), label)
-    clip_and_step(engine, loss, largest_norm=clip)
+    clip_and_step(engine, loss, max_norm=max_norm)
     output = {"image": image, "label": label, "pred": logits.detach().float(), "loss": loss.detach()}
     return emit_training(engine, output, {"segmentation": loss})
 

@@ -22,13 +22,13 @@ class Encoded(NamedTuple):
 
     Attributes:
         memory: (B, S, dim), what the decoder reads.
-        visible: bool (B, S), which of its tokens there are.
+        memory_mask: bool (B, S), which of its tokens there are.
         clusters: (B, K), logits; the published network returns their sigmoid.
         findings: (B, findings), logits.
     """
 
     memory: torch.Tensor
-    visible: torch.Tensor
+    memory_mask: torch.Tensor
     clusters: torch.Tensor
     findings: torch.Tensor
 
@@ -144,14 +144,14 @@ class SGF(nn.Module):
             view_mask = torch.ones(image.shape[0], image.shape[1], dtype=torch.bool, device=image.device)
         tokens, pooled = self.visual(image.flatten(0, 1))  # (B * views, h * w, C), (B * views, P)
         pooled = pooled.unflatten(0, [-1, self.views]) * view_mask[:, :, None]  # (B, views, P)
-        visible = view_mask[:, :, None].expand(-1, -1, tokens.shape[1]).flatten(1)  # (B, S)
-        memory = self.encoder(self.embed(tokens.unflatten(0, [-1, self.views]).flatten(1, 2)), visible)
+        memory_mask = view_mask[:, :, None].expand(-1, -1, tokens.shape[1]).flatten(1)  # (B, S)
+        memory = self.encoder(self.embed(tokens.unflatten(0, [-1, self.views]).flatten(1, 2)), memory_mask)
         of_study = pooled.flatten(1)  # (B, views * P)
         findings = of_study.new_zeros([of_study.shape[0], 0])
         if self.prompts is not None:
             findings = self.prompts(of_study)
             memory = self.prompts.tell(memory, findings, stated)
-        return Encoded(memory, visible, self.cluster_head(of_study), findings)
+        return Encoded(memory, memory_mask, self.cluster_head(of_study), findings)
 
     @torch.jit.unused
     def image_features(self) -> tuple[nn.Module, Callable[[torch.Tensor], object]]:
@@ -182,7 +182,7 @@ class SGF(nn.Module):
     ) -> TeacherForced:
         """Teacher forcing, with all that training needs."""
         seen = self.encode(image, view_mask, stated)
-        hidden = self.report.decoder.hidden(input_ids, seen.memory, seen.visible)
+        hidden = self.report.decoder.hidden(input_ids, seen.memory, seen.memory_mask)
         log_probs = self.report.decoder.logit(hidden).float().log_softmax(dim=2)
         return TeacherForced(log_probs, seen.clusters, hidden, seen.findings)
 
@@ -190,11 +190,11 @@ class SGF(nn.Module):
     def generate(self, image: torch.Tensor, view_mask: Optional[torch.Tensor] = None) -> Hypotheses:
         """The best reports of each study."""
         seen = self.encode(image, view_mask, None)
-        return self.report(seen.memory, seen.visible)
+        return self.report(seen.memory, seen.memory_mask)
 
     @torch.jit.export
     def attention(
-        self, ids: torch.Tensor, memory: torch.Tensor, visible: torch.Tensor, image: torch.Tensor
+        self, ids: torch.Tensor, memory: torch.Tensor, memory_mask: torch.Tensor, image: torch.Tensor
     ) -> torch.Tensor:
         """Where each token of ``ids`` (B, T) looks: (B, T, views, h, w), summing to 1.
 
@@ -202,7 +202,7 @@ class SGF(nn.Module):
         code draws products of states instead (spec 2.7).
         """
         begin = torch.full_like(ids[:, :1], self.report.begin_id)
-        weights = self.report.decoder.attention(torch.cat([begin, ids[:, :-1]], dim=1), memory, visible)
+        weights = self.report.decoder.attention(torch.cat([begin, ids[:, :-1]], dim=1), memory, memory_mask)
         height = (image.shape[3] + 31) // 32
         return weights.unflatten(2, [self.views, height, -1])  # (B, T, views, h, w)
 

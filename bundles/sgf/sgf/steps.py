@@ -67,9 +67,9 @@ def generate_step(
     image, view_mask = to_device(batch, device, ("image", "view_mask")).values()
     with torch.no_grad(), autocast(device, amp):
         seen = network.encode(image, view_mask)
-        results = network.report(seen.memory, seen.visible)
+        results = network.report(seen.memory, seen.memory_mask)
         ids = results.ids[:, 0]
-        attention = network.attention(ids, seen.memory, seen.visible, image) if explain else None
+        attention = network.attention(ids, seen.memory, seen.memory_mask, image) if explain else None
     output = {
         "text": [tokenizer.decode(row) for row in ids.tolist()],
         "ids": ids,

@@ -45,7 +45,7 @@ def pretrain_step(engine: SupervisedTrainer, batch: dict, *, amp: bool | str) ->
     with autocast(device, amp):
         image, text = embeddings(clip, batch, device)  # type: ignore[arg-type]
     loss = contrastive_loss(image, text, batch["input_ids"].to(device), clip.logit_scale)  # type: ignore[arg-type]
-    clip_and_step(engine, loss, largest_norm=1.0)
+    clip_and_step(engine, loss, max_norm=1.0)
     return emit_training(engine, {"loss": loss.detach()}, {"contrast": loss})
 
 

@@ -25,13 +25,13 @@ class Encoded(NamedTuple):
     Attributes:
         seen: the visual side.
         memory: (B, S, dim), what the decoder reads.
-        mask: bool (B, S), which of its tokens there are.
+        memory_mask: bool (B, S), which of its tokens there are.
         findings: (B, findings), logits.
     """
 
     seen: VisualFeatures
     memory: torch.Tensor
-    mask: torch.Tensor
+    memory_mask: torch.Tensor
     findings: torch.Tensor
 
 
@@ -238,7 +238,7 @@ class D2RNet(nn.Module):
     ) -> Hypotheses:
         """The best reports of each study."""
         encoded = self.encode(image, regions, region_mask, view_mask, None)
-        return self.report(encoded.memory, encoded.mask)
+        return self.report(encoded.memory, encoded.memory_mask)
 
     @torch.jit.export
     def attention(
