@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from common.metrics.assertion import ABSENT, PRESENT, UNCERTAIN
-from common.metrics.observations import DEVICES, FIVE, NO_FINDING, NOT_NAMED, OBSERVATIONS, label
+from common.metrics.observations import DEVICES, FIVE, NO_FINDING, NOT_NAMED, OBSERVATIONS, label_report
 
 logger = logging.getLogger(__name__)
 STATUS = {"definitely present": PRESENT, "uncertain": UNCERTAIN, "definitely absent": ABSENT}
@@ -154,7 +154,7 @@ def speed(words: int = 60, count: int = 2000) -> float:
     reports = [" ".join([*(words_of * 3)[i % 35 : i % 35 + words - 1], str(i)]) for i in range(count)]
     start = time.perf_counter()
     for report in reports:
-        label(report)
+        label_report(report)
     return count / (time.perf_counter() - start)
 
 
@@ -170,7 +170,7 @@ def main() -> None:
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     studies = read(args.radlabels)
-    labels = {name: label(text) for name, (text, _) in studies.items()}
+    labels = {name: label_report(text) for name, (text, _) in studies.items()}
     for half, odd in (("even MD5 (rules were written on these)", False), ("odd MD5 (held out)", True)):
         names = [name for name, (text, _) in studies.items() if held_out(text) is odd]
         for title, counted in (("present or uncertain", (PRESENT, UNCERTAIN)), ("present alone", (PRESENT,))):

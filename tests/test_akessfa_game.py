@@ -10,7 +10,7 @@ from ignite.engine import Engine
 from monai.data import DataLoader, Dataset
 
 from akessfa.data import KeywordTruthd, list_cases, read_cases, training_transforms, validation_transforms
-from akessfa.keyword_metrics import Words, keyword_metrics, mask_metrics
+from akessfa.keyword_metrics import KeywordCase, attention_metrics, keyword_metrics
 from akessfa.phases import Phase, PhaseSchedule
 from akessfa.steps import evaluate_step, highest, infer_step, train_step, validate_step
 from common.nn.segmentation_loss import segmentation_loss
@@ -163,7 +163,7 @@ def test_word_truth_marks_own_sentences_and_attribute_words(synthetic):
 def make_words(scores, case="a"):
     flags = {"about_image": [1, 1, 0, 0, 0], "about_nodule": [1, 1, 1, 1, 0], "attribute": [0, 1, 0, 1, 0]}
     arrays = {name: np.array(values, dtype=bool) for name, values in flags.items()}
-    return Words(case, np.array([0, 0, 1, 1, 2]), **arrays, scores={"generator": np.array(scores)})
+    return KeywordCase(case, np.array([0, 0, 1, 1, 2]), **arrays, scores={"generator": np.array(scores)})
 
 
 def test_keyword_metrics_on_known_cases():
@@ -174,7 +174,7 @@ def test_keyword_metrics_on_known_cases():
     mixed = keyword_metrics([right, wrong], "generator")
     assert mixed["hit"] == 0.5 and mixed["same"] == 0.0
     assert keyword_metrics([], "generator") == {}
-    assert mask_metrics([right])["mean_keyword"] == pytest.approx(0.6)
+    assert attention_metrics([right])["mean_keyword"] == pytest.approx(0.6)
 
 
 def run_phases(metrics, *, every=1, **options):

@@ -15,8 +15,8 @@ from common.metrics.observations import (
     NO_FINDING,
     OBSERVATIONS,
     _rules,
-    findings,
-    label,
+    findings_section,
+    label_report,
     observation_scores,
     positives,
 )
@@ -284,7 +284,7 @@ def expected(said: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("sentence", SAID)
 def test_a_sentence_says_what_a_reader_reads(sentence):
-    named = {name: status for name, status in label(sentence).items() if status != "not named"}
+    named = {name: status for name, status in label_report(sentence).items() if status != "not named"}
     named.pop(NO_FINDING, None)
     assert named == expected(SAID[sentence])
 
@@ -305,14 +305,14 @@ def test_no_phrase_is_two_cues():
 
 
 def test_no_finding_is_what_is_left():
-    assert label("The lungs are clear. A pacemaker is in place.")[NO_FINDING] == "present"
-    assert label("No acute cardiopulmonary abnormality.")[NO_FINDING] == "present"
+    assert label_report("The lungs are clear. A pacemaker is in place.")[NO_FINDING] == "present"
+    assert label_report("No acute cardiopulmonary abnormality.")[NO_FINDING] == "present"
     for report in ("Possible pneumonia.", "Mild cardiomegaly. The lungs are clear."):
-        assert label(report)[NO_FINDING] == "not named"
-    assert label("The heart is not normal in size. The lungs are not clear.")[NO_FINDING] == "not named"
+        assert label_report(report)[NO_FINDING] == "not named"
+    assert label_report("The heart is not normal in size. The lungs are not clear.")[NO_FINDING] == "not named"
     for empty in ("", " \n", "___ .", "12."):
-        assert set(label(empty).values()) == {"not named"}
-    assert list(label("x")) == list(OBSERVATIONS) and len(OBSERVATIONS) == 14
+        assert set(label_report(empty).values()) == {"not named"}
+    assert list(label_report("x")) == list(OBSERVATIONS) and len(OBSERVATIONS) == 14
 
 
 @pytest.mark.parametrize(
@@ -328,10 +328,10 @@ def test_no_finding_is_what_is_left():
     ],
 )
 def test_reasons_and_methods_are_no_findings(report):
-    said = {name for name, status in label(report).items() if status == "present"}
+    said = {name for name, status in label_report(report).items() if status == "present"}
     assert said == {"Cardiomegaly"}
-    assert "pneumonia" not in findings(report).lower()
-    assert findings("No heading: no change.") == "No heading: no change."
+    assert "pneumonia" not in findings_section(report).lower()
+    assert findings_section("No heading: no change.") == "No heading: no change."
 
 
 def test_scores_equal_scikit_learns():
@@ -375,12 +375,12 @@ def test_scores_of_equal_of_opposite_and_of_nothing():
     ["no ", "a", "no effusion, ", "heart ", "\n ", "history: a\n", "\nA", "normal heart or ", "clinical ", "."],
 )
 def test_cost_is_linear_in_the_length(piece):
-    label("")  # the phrases are read
+    label_report("")  # the phrases are read
 
     def seconds(length):
         text = piece * (length // len(piece))
         start = time.process_time()
-        label(text)
+        label_report(text)
         return time.process_time() - start
 
     assert seconds(400_000) < 10 * seconds(100_000) + 0.5
@@ -388,5 +388,5 @@ def test_cost_is_linear_in_the_length(piece):
 
 def test_what_follows_does_not_weaken_again_and_again():
     start = time.process_time()
-    label("effusion " * 20_000 + "likely, " * 20_000 + "not excluded " * 20_000)
+    label_report("effusion " * 20_000 + "likely, " * 20_000 + "not excluded " * 20_000)
     assert time.process_time() - start < 5

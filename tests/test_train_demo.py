@@ -14,7 +14,7 @@ from monai.metrics import DiceMetric
 from PIL import Image
 
 from akessfa.data import read_cases, validation_transforms
-from akessfa.keyword_metrics import Words, keyword_metrics
+from akessfa.keyword_metrics import KeywordCase, keyword_metrics
 from akessfa.phases import Phase
 from akessfa.steps import TENSORS, TEXT, word_scores
 from common.engine.steps import to_device
@@ -109,7 +109,7 @@ def score(network, batches, *, shift=0):
             word = batch["attention_mask"][row].numpy() > 0
             flags = {name: batch[name][row].numpy()[word] > 0 for name in ("about_image", "about_nodule", "attribute")}
             sentence = batch["sentence_ids"][row].numpy()[word]
-            items.append(Words(case, sentence, **flags, scores={"generator": scores[row][word]}))
+            items.append(KeywordCase(case, sentence, **flags, scores={"generator": scores[row][word]}))
     return keyword_metrics(items, "generator")
 
 

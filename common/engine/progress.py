@@ -187,13 +187,13 @@ def read_history(path: str) -> list[dict[str, float]]:
     if not os.path.isfile(path):
         return []
     with open(path, newline="", encoding="utf-8") as file:
-        rows = [{name: number(value) for name, value in row.items() if name} for row in csv.DictReader(file)]
+        rows = [{name: parse_number(value) for name, value in row.items() if name} for row in csv.DictReader(file)]
     known = [{name: value for name, value in row.items() if value is not None} for row in rows]
     return [row for row in known if "epoch" in row]
 
 
-def number(text: object) -> float | None:
-    """The number that ``text`` holds, None if it holds none."""
+def parse_number(text: object) -> float | None:
+    """The parse_number that ``text`` holds, None if it holds none."""
     try:
         return float(str(text))
     except ValueError:

@@ -48,13 +48,13 @@ def statuses(report: str, entities: Entities) -> dict[str, str]:
     nodule in the left lobe" says that there is a left lobe.
     """
     best: dict[str, str] = {}
-    for name, found in mentions(report, entities):
+    for name, found in status_mentions(report, entities):
         status = found if name in FINDINGS else PRESENT
         best[name] = max(status, best.get(name, status), key=_RANK.__getitem__)
     return {name: best[name] for name in entities if name in best}
 
 
-def mentions(report: str, entities: Entities) -> Iterator[tuple[str, str]]:
+def status_mentions(report: str, entities: Entities) -> Iterator[tuple[str, str]]:
     """Each mention of one of ``entities`` and its status; of a place, that of what is or is not there."""
     return _chinese(report, entities) if _CHINESE.search(report) else _english(report, entities)
 

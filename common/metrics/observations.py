@@ -172,7 +172,7 @@ def _stated(mentions: Sequence[Mention]) -> Iterator[tuple[str, str]]:
                 yield from ((name, status) for name in statements[subject].of)
 
 
-def findings(report: str) -> str:
+def findings_section(report: str) -> str:
     """``report`` without the sections that say why and how the patient was examined, if it has headings.
 
     A reason ends at the next heading or an empty line, or else, as a method does, with its line or sentence.
@@ -199,7 +199,7 @@ def _section_end(report: str, heading: re.Match[str], following: int) -> int:
     return min([following, *(match.start() for match in ends if match)])
 
 
-def label(report: str) -> dict[str, str]:
+def label_report(report: str) -> dict[str, str]:
     """For each of :data:`OBSERVATIONS`, in their order: "present", "absent", "uncertain" or "not named".
 
     No Finding is present where nothing but Support Devices is present or uncertain, and nothing is said to be not
@@ -208,7 +208,7 @@ def label(report: str) -> dict[str, str]:
     lexicon, _ = _rules()
     best = dict.fromkeys(OBSERVATIONS, NOT_NAMED)
     any_words = False
-    for words in sentences(in_sentences(findings(report)), lexicon):
+    for words in sentences(in_sentences(findings_section(report)), lexicon):
         any_words = True
         mentions = assertions(lexicon.entries(words))
         for name, status in itertools.chain(_named(mentions), _stated(mentions)):
@@ -232,7 +232,9 @@ def _named(mentions: Sequence[Mention]) -> Iterator[tuple[str, str]]:
 
 def positives(reports: Sequence[str]) -> np.ndarray:
     """Bool (reports, 14): which observations each report says are present or may be."""
-    return np.array([[status in POSITIVE for status in label(report).values()] for report in reports], dtype=bool)
+    return np.array(
+        [[status in POSITIVE for status in label_report(report).values()] for report in reports], dtype=bool
+    )
 
 
 def _f1(both: np.ndarray, said: np.ndarray) -> np.ndarray:

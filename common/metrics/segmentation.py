@@ -52,7 +52,7 @@ class _Hausdorff95Metric(CumulativeIterationMetric):
         return self.get_buffer().mean()
 
 
-def Hausdorff95(*, output_transform: Callable, save_details: bool = True) -> IgniteMetricHandler:
+def hausdorff95_handler(*, output_transform: Callable, save_details: bool = True) -> IgniteMetricHandler:
     """MONAI metric handler of :func:`hausdorff95`: its mean over images, and each image's value."""
     return IgniteMetricHandler(
         metric_fn=_Hausdorff95Metric(), output_transform=output_transform, save_details=save_details
@@ -151,7 +151,10 @@ def mask_metrics(*, without: Sequence[str] = ()) -> dict[str, IgniteMetricHandle
     """
     transform = from_engine(["pred", "label"])
     metrics: dict[str, IgniteMetricHandler] = {f"dice_{name}": mean_dice(f"pred_{name}") for name in without}
-    metrics |= {"iou": MeanIoUHandler(output_transform=transform), "hd95": Hausdorff95(output_transform=transform)}
+    metrics |= {
+        "iou": MeanIoUHandler(output_transform=transform),
+        "hd95": hausdorff95_handler(output_transform=transform),
+    }
     for name, tolerance in TOLERANCES.items():
         metrics[name] = IgniteMetricHandler(metric_fn=_SurfaceDice(tolerance), output_transform=transform)
     for name, known in (("precision", "precision"), ("recall", "sensitivity")):

@@ -87,21 +87,21 @@ class ResNetFeatures(nn.Module):
 def image_encoder(
     given: Optional[nn.Module],
     *,
-    usual_depth: int,
+    default_depth: int,
     depth: Optional[int],
     width: Optional[int],
     weights: Optional[str],
     in_channels: int,
     colour: bool = False,
 ) -> nn.Module:
-    """The encoder ``given`` to a network, or a ResNet of ``depth`` (None: ``usual_depth``) and ``width`` (None: 64).
+    """The encoder ``given`` to a network, or a ResNet of ``depth`` (None: ``default_depth``) and ``width`` (None: 64).
 
     Raises:
         ValueError: an encoder and sizes of a ResNet are both given.
     """
     if given is None:
         return ResNetFeatures(
-            depth=depth or usual_depth, in_channels=in_channels, weights=weights, colour=colour, width=width or 64
+            depth=depth or default_depth, in_channels=in_channels, weights=weights, colour=colour, width=width or 64
         )
     sizes = {"depth": depth, "width": width, "weights": weights}
     if any(value is not None for value in sizes.values()):

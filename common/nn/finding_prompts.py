@@ -40,7 +40,7 @@ class FindingPrompts(nn.Module):
         return logits > self.thresholds
 
     @torch.jit.export
-    def tell(self, memory: torch.Tensor, logits: torch.Tensor, stated: Optional[torch.Tensor]) -> torch.Tensor:
+    def condition(self, memory: torch.Tensor, logits: torch.Tensor, stated: Optional[torch.Tensor]) -> torch.Tensor:
         """``memory`` (B, S, dim) with the classes added.
 
         Args:

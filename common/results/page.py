@@ -18,8 +18,7 @@ import numpy as np
 
 from common.cli.atomic import write_json, write_text
 from common.cli.reading import read_text
-from common.engine.progress import number as to_number
-from common.engine.progress import read_history
+from common.engine.progress import parse_number, read_history
 from common.metrics.intervals import intervals_of
 from common.results import charts
 from common.results.blocks import Block, Section, chart, folded, render, table, text
@@ -78,7 +77,7 @@ def read_cases(path: Path) -> tuple[dict[str, dict[str, float]], dict[str, str]]
             cases[name if times[name] == 1 else f"{name} ({times[name]})"] = row  # several phrases of one image
     patients = {case: patient for case, row in cases.items() if (patient := row.pop("patient", None))}
     values = {
-        case: {name: value for name, text in row.items() if name and (value := to_number(text)) is not None}
+        case: {name: value for name, text in row.items() if name and (value := parse_number(text)) is not None}
         for case, row in cases.items()
     }
     return values, patients
@@ -112,13 +111,14 @@ def _headline(
     name: str, metrics: Mapping[str, float | None], intervals: Mapping[str, tuple[float, float]]
 ) -> dict[str, str]:
     low, high = intervals.get(name, (np.nan, np.nan))
-    interval = f"95 % interval {number(low)} to {number(high)}" if name in intervals else ""
+    interval = f"95 % interval {format_number(low)} to {format_number(high)}" if name in intervals else ""
     return {
-        "name": name_of(name), "value": number(metrics[name] or 0.0), "interval": interval, "meaning": meaning_of(name)
+        "name": name_of(name), "value": format_number(metrics[name] or 0.0), "interval": interval,
+        "meaning": meaning_of(name),
     }  # fmt: skip
 
 
-def number(value: float) -> str:
+def format_number(value: float) -> str:
     """Two decimals, one from 10 on."""
     return f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}"
 

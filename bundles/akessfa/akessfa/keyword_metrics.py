@@ -19,7 +19,7 @@ from common.engine.distributed import data_order, gather, is_first
 
 
 @dataclass
-class Words:
+class KeywordCase:
     """The words of one report beside one image, arrays (L,) without padding and special tokens."""
 
     case: str
@@ -30,7 +30,7 @@ class Words:
     scores: dict[str, np.ndarray]  # method -> float
 
 
-def sentence_scores(words: Words, method: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def sentence_scores(words: KeywordCase, method: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Nodule sentences of one report: ids, mean score of their words, whether they are about this image."""
     ids = np.unique(words.sentence[words.about_nodule])
     scores = np.array([words.scores[method][words.sentence == i].mean() for i in ids])
@@ -38,7 +38,7 @@ def sentence_scores(words: Words, method: str) -> tuple[np.ndarray, np.ndarray, 
     return ids, scores, about_image
 
 
-def keyword_metrics(items: list[Words], method: str) -> dict[str, float]:
+def keyword_metrics(items: list[KeywordCase], method: str) -> dict[str, float]:
     """Compare scores with the truth over images whose report has own and other nodule sentences.
 
     Returns:
@@ -78,7 +78,7 @@ def _auc(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
     return float(roc_auc_score(truth, scores))
 
 
-def mask_metrics(items: list[Words], method: str = "generator") -> dict[str, float]:
+def attention_metrics(items: list[KeywordCase], method: str = "generator") -> dict[str, float]:
     """Whether the keyword mask is a mask: its mean, share of grey words (0.1-0.9), share above half the maximum."""
     values = [words.scores[method] for words in items if len(words.sentence)]
     if not values:
@@ -92,14 +92,14 @@ def mask_metrics(items: list[Words], method: str = "generator") -> dict[str, flo
 
 
 class KeywordMetrics:
-    """Handler: collect :class:`Words` from ``engine.state.output`` and add their metrics as the evaluation ends.
+    """Handler: collect :class:`KeywordCase` from ``engine.state.output`` and add their metrics as the evaluation ends.
 
     The names are ``METHOD_hit`` and so on. ``words.json`` in ``output_dir`` keeps what they were computed from.
     """
 
     def __init__(self, *, output_dir: str | None = None) -> None:
         self.output_dir = output_dir
-        self.items: list[Words] = []
+        self.items: list[KeywordCase] = []
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, lambda _: self.items.clear())
@@ -111,7 +111,7 @@ class KeywordMetrics:
             word = item["is_word"].bool().cpu()
             chosen = {key: data[key][word].numpy().astype(bool) for key in ("about_image", "about_nodule", "attribute")}
             scores = {name: item[f"score_{name}"].cpu()[word].float().numpy() for name in METHODS}
-            self.items.append(Words(data["case"], data["sentence_ids"][word].numpy(), **chosen, scores=scores))
+            self.items.append(KeywordCase(data["case"], data["sentence_ids"][word].numpy(), **chosen, scores=scores))
 
     def _compute(self, engine: Engine) -> None:
         items = gather(self.items)
@@ -119,12 +119,12 @@ class KeywordMetrics:
         for method in METHODS:
             for name, value in keyword_metrics(items, method).items():
                 engine.state.metrics[f"{method}_{name}"] = value
-        engine.state.metrics.update(mask_metrics(items))
+        engine.state.metrics.update(attention_metrics(items))
         if self.output_dir is not None and is_first():
             self._write(items, Path(self.output_dir) / "words.json")
 
     @staticmethod
-    def _write(items: list[Words], path: Path) -> None:
+    def _write(items: list[KeywordCase], path: Path) -> None:
         rows = [
             {
                 "case": w.case,

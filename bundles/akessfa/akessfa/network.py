@@ -21,7 +21,7 @@ from .decoder import Decoder
 from .generator import KeywordGenerator, keyword_probabilities
 
 
-class Segmentation(NamedTuple):
+class SegmenterOutput(NamedTuple):
     """``logits`` (B, V, H, W) of each version of the report; ``affinity`` (B, B) of regions to reports, or empty."""
 
     logits: torch.Tensor
@@ -95,7 +95,7 @@ class Segmenter(nn.Module):
     ) -> None:
         super().__init__()
         self.image_encoder = image_encoder(
-            backbone, usual_depth=34, depth=depth, width=width, weights=weights, in_channels=3
+            backbone, default_depth=34, depth=depth, width=width, weights=weights, in_channels=3
         )
         self.text_encoder = text_encoder
         channels = self.image_encoder.channels
@@ -111,7 +111,7 @@ class Segmenter(nn.Module):
         sentence_ids: torch.Tensor,
         keep: torch.Tensor,
         region: Optional[torch.Tensor] = None,
-    ) -> Segmentation:
+    ) -> SegmenterOutput:
         """Segment.
 
         Args:
@@ -125,7 +125,7 @@ class Segmenter(nn.Module):
         affinity = torch.zeros(0, device=image.device)
         if region is not None:
             affinity = self.affinity(features, words[:, 0], kept[:, 0], sentence_ids, region)
-        return Segmentation(logits, affinity)
+        return SegmenterOutput(logits, affinity)
 
     def segment(
         self,

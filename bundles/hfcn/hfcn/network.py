@@ -122,7 +122,7 @@ class HFCN(nn.Module):
                 "fitted to features that stay"
             )
         sizes = {"depth": depth, "width": width, "weights": weights}
-        encoder = image_encoder(backbone, usual_depth=18, in_channels=1, **sizes)  # type: ignore[arg-type]
+        encoder = image_encoder(backbone, default_depth=18, in_channels=1, **sizes)  # type: ignore[arg-type]
         *trunk, last = encoder.stages()  # type: ignore[operator]
         self.trunk = nn.Sequential(*trunk).requires_grad_(train_trunk)
         self.train_trunk, self.mask_weight = train_trunk, mask_weight

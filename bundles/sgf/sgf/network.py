@@ -111,7 +111,7 @@ class SGF(nn.Module):
         super().__init__()
         self.views = views
         sizes = {"depth": depth, "width": width, "weights": weights}
-        encoder = image_encoder(backbone, usual_depth=101, in_channels=3, colour=True, **sizes)  # type: ignore[arg-type]
+        encoder = image_encoder(backbone, default_depth=101, in_channels=3, colour=True, **sizes)  # type: ignore[arg-type]
         self.visual = VisualExtractor(backbone=encoder, pooled=dim)
         self.cluster_head = nn.Sequential(nn.Dropout(0.5), nn.Linear(views * dim, clusters))
         self.prompts = FindingPrompts(findings=findings, features=views * dim, dim=dim) if findings else None
@@ -150,7 +150,7 @@ class SGF(nn.Module):
         findings = of_study.new_zeros([of_study.shape[0], 0])
         if self.prompts is not None:
             findings = self.prompts(of_study)
-            memory = self.prompts.tell(memory, findings, stated)
+            memory = self.prompts.condition(memory, findings, stated)
         return Encoded(memory, memory_mask, self.cluster_head(of_study), findings)
 
     @torch.jit.unused

@@ -111,7 +111,7 @@ class LesionDetector(nn.Module):
     ) -> None:
         super().__init__()
         sizes = {"depth": depth, "width": resnet_width, "weights": weights}
-        self.features = image_encoder(backbone, usual_depth=50, in_channels=3, colour=True, **sizes)  # type: ignore[arg-type]
+        self.features = image_encoder(backbone, default_depth=50, in_channels=3, colour=True, **sizes)  # type: ignore[arg-type]
         self.levels = list(levels)
         channels: list[int] = self.features.channels  # type: ignore[assignment]
         self.pyramid = FeaturePyramidNetwork(2, [channels[level] for level in levels], width)

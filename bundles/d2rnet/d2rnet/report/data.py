@@ -16,7 +16,7 @@ from common.transforms.views import MARGIN, LoadViewsd, RandCropViewsd, Standard
 from ..detector.finder import DetectLesionsd, TrainedDetector
 from .boxes import CropRegionsd, DescribeDetectionsd, StandardiseRegionsd, read_boxed_studies
 
-SEEN = ("image", "view_mask", "regions", "region_mask")
+VISUAL_KEYS = ("image", "view_mask", "regions", "region_mask")
 TEXT = ("text_ids", "text_mask", "sentence_ids")
 
 
@@ -56,7 +56,7 @@ def training_transforms(
             StandardiseViewsd(),
             StandardiseRegionsd(count=regions, coordinates=coordinates),
             stated,
-            SelectItemsd(keys=[*SEEN, *TEXT, "input_ids", "target_ids", *LABELS]),
+            SelectItemsd(keys=[*VISUAL_KEYS, *TEXT, "input_ids", "target_ids", *LABELS]),
         ]
     )
 
@@ -68,7 +68,7 @@ def validation_transforms(*, views: int, size: int, regions: int, region_size: i
         ValueError: ``size`` is no multiple of 32.
     """
     whole = _whole(views=views, size=size, regions=regions, region_size=region_size, coordinates=coordinates)
-    return Compose([*whole, SelectItemsd(keys=[*SEEN, "report", "study", "lesions", "detected"])])
+    return Compose([*whole, SelectItemsd(keys=[*VISUAL_KEYS, "report", "study", "lesions", "detected"])])
 
 
 def inference_transforms(
@@ -82,7 +82,7 @@ def inference_transforms(
         ValueError: ``size`` is no multiple of 32.
     """
     whole = _whole(views=views, size=size, regions=regions, region_size=region_size, coordinates=coordinates)
-    kept = SelectItemsd(keys=[*SEEN, "study", "images", "detections", "report"], allow_missing_keys=True)
+    kept = SelectItemsd(keys=[*VISUAL_KEYS, "study", "images", "detections", "report"], allow_missing_keys=True)
     return Compose(
         [DetectLesionsd(detector), *whole, DescribeDetectionsd(), Lambdad(keys="images", func="\n".join), kept]
     )

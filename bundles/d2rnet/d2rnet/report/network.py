@@ -189,7 +189,7 @@ class D2RNet(nn.Module):
         if self.prompts is not None:
             patch_mask = seen.patch_mask[:, :, None]  # (B, P, 1)
             findings = self.prompts((seen.patches * patch_mask).sum(1) / patch_mask.sum(1))
-            memory = self.prompts.tell(memory, findings, stated)
+            memory = self.prompts.condition(memory, findings, stated)
         return Encoded(seen, memory, mask, findings)
 
     @torch.jit.unused

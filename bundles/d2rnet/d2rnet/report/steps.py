@@ -12,7 +12,7 @@ from common.engine.steps import descend, emit_predictions, report_loss, to_devic
 from common.text.tokenizer import SentenceTokenizer
 
 from .alignment import Alignment
-from .data import SEEN, TEXT
+from .data import TEXT, VISUAL_KEYS
 from .network import D2RNet, TeacherForced
 
 
@@ -69,7 +69,7 @@ def match_prevalence(*, network: D2RNet, stated: StatedFindings) -> MatchPrevale
     """The handler of validation."""
 
     def logits_of(batch: dict, device: torch.device) -> torch.Tensor:
-        seen = to_device(batch, device, SEEN)
+        seen = to_device(batch, device, VISUAL_KEYS)
         return network.encode(seen["image"], seen["regions"], seen["region_mask"], seen["view_mask"]).findings
 
     return MatchPrevalence(network=network, stated=stated, logits_of=logits_of)
@@ -86,14 +86,14 @@ def generate_step(
     """
     device = engine.state.device
     network: D2RNet = engine.network.eval()  # type: ignore[assignment]
-    seen = to_device(batch, device, SEEN)
+    seen = to_device(batch, device, VISUAL_KEYS)
     with torch.no_grad(), autocast(device, amp):
         _, memory, mask, findings = network.encode(
             seen["image"], seen["regions"], seen["region_mask"], seen["view_mask"]
         )
         results = network.report(memory, mask)
         ids = results.ids[:, 0]
-        looks = network.attention(ids, memory, mask, seen["image"]) if explain else None
+        attention = network.attention(ids, memory, mask, seen["image"]) if explain else None
     output = {
         "text": [tokenizer.decode(row) for row in ids.tolist()],
         "ids": ids,
@@ -102,6 +102,6 @@ def generate_step(
         **findings_of(network.prompts, findings),
         **{key: batch[key] for key in ("report", "study", "lesions", "detected") if key in batch},
     }
-    if looks is not None:
-        output |= {"attention": looks.views.float(), "region_attention": looks.regions.float()}
+    if attention is not None:
+        output |= {"attention": attention.views.float(), "region_attention": attention.regions.float()}
     return emit_predictions(engine, output)

@@ -55,7 +55,7 @@ class VisualEncoder(nn.Module):
     ) -> None:
         super().__init__()
         sizes = {"depth": depth, "width": resnet_width, "weights": weights}
-        self.features = image_encoder(backbone, usual_depth=101, in_channels=3, colour=True, **sizes)  # type: ignore[arg-type]
+        self.features = image_encoder(backbone, default_depth=101, in_channels=3, colour=True, **sizes)  # type: ignore[arg-type]
         channels: int = self.features.channels[3]  # type: ignore[index, assignment]
         self.width = region_widths[-1] if prior else channels
         if region_channels > 0 and not prior:
