@@ -140,7 +140,7 @@ def test_it_is_fitted_to_validation_alone_and_a_failure_leaves_what_is_there(tra
     file_of(weights).write_text("{")  # damaged: the command that its error names mends it
     fit = ["run", "--run_id", "fit_calibration", "--config_file", train_files("hfcn", "evaluate"), *common]
     done = monai_bundle(*fit)
-    assert done.returncode != 0 and "split: 'test' is no split that was kept back" in done.stderr
+    assert done.returncode != 0 and "split: 'test' is no split that was held out" in done.stderr
     assert file_of(weights).read_text() == "{"
     done = monai_bundle(*fit, "--split", "validation")
     fitted = file_of(weights).read_text() != "{"
@@ -149,7 +149,7 @@ def test_it_is_fitted_to_validation_alone_and_a_failure_leaves_what_is_there(tra
 
 
 def test_it_needs_no_training_images(trained, synthetic, tmp_path):
-    """A hospital's own images, all of them kept back."""
+    """A hospital's own images, all of them held out."""
     for name in ("images", "masks"):
         shutil.copytree(synthetic / name, tmp_path / name)
     names = sorted(path.name for path in (synthetic / "images").glob("*.png"))[:12]
@@ -159,4 +159,4 @@ def test_it_needs_no_training_images(trained, synthetic, tmp_path):
     fit = ["run", "--run_id", "fit_calibration", "--config_file", train_files("hfcn", "evaluate"), *trained[1]]
     done = monai_bundle(*fit, "--split", "validation", "--dataset_dir", tmp_path)
     told = done.stdout + done.stderr
-    assert "calibration: not fitted (malignant images" in told or "fitted to 12 images kept back" in told, told[-900:]
+    assert "calibration: not fitted (malignant images" in told or "fitted to 12 images held out" in told, told[-900:]

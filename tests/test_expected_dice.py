@@ -1,4 +1,4 @@
-"""The Dice that a mask can be expected to have: fitted to images kept back, told of masks like those."""
+"""The Dice that a mask can be expected to have: fitted to images held out, told of masks like those."""
 
 import json
 import math
@@ -156,7 +156,7 @@ def test_the_command_fits_what_inference_tells(bundle, tmp_path):
     done = checked(monai_bundle(*fitting, "--split", "validation", before=take_any_line), 0)
     assert not (tmp_path / "models" / "earlier").exists()  # what was there was damaged
     known = read_expected_dice(str(weights))
-    assert f"by {known.images} images kept back" in done.stdout + done.stderr
+    assert f"by {known.images} images held out" in done.stdout + done.stderr
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert "expected_dice" not in metrics and "confidence_correlation" in metrics
     (tmp_path / "models" / "familiarity.safetensors").unlink()  # which would call these images unlike

@@ -71,7 +71,7 @@ def test_the_command_fits_and_every_answer_tells_a_doubt(tmp_path):
     assert file_of(weights).read_text() == "{"  # which the command that its error names mends
     done = checked(monai_bundle("run", *given, "--split", "validation"), 0)
     known = read_report_fit(str(weights))
-    assert f"report fit: limit {known.limit:.2f}, by {known.reports} reports kept back" in done.stdout + done.stderr
+    assert f"report fit: limit {known.limit:.2f}, by {known.reports} reports held out" in done.stdout + done.stderr
     image = np.asarray(Image.open(next((tmp_path / "drawn" / "images").iterdir())))
     for name in ("configs", "akessfa"):
         (tmp_path / name).symlink_to(ROOT / "bundles" / "akessfa" / name)

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 ANYTIME = {  # of a network, and free to differ from its training's
     "beams", "min_length", "length_penalty", "block_ngram", "crops", "score_thresh", "nms_thresh", "detections_per_img",
 }  # fmt: skip
-FOLD = "test_fold"  # which patients were kept back; told, since another data set has its own
+FOLD = "test_fold"  # which patients were held out; told, since another data set has its own
 NETWORK = "network_def"  # its id where it is trained
 FITTED = (  # they name the weights' digest
     "familiarity.safetensors", "calibration.json", "sentence_calibration.json", "report_fit.json", "expected_dice.json",

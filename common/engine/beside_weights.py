@@ -20,14 +20,14 @@ logger = logging.getLogger(__name__)
 Fitted = TypeVar("Fitted")
 
 
-def require_kept_back(split: str) -> None:
+def require_held_out(split: str) -> None:
     """Refuse to fit to images that the network was trained on, or that an evaluation measures.
 
     Raises:
         ValueError: the split is another than validation.
     """
     if split != "validation":
-        raise ValueError(f"split: {split!r} is no split that was kept back for this; pass --split validation")
+        raise ValueError(f"split: {split!r} is no split that was held out for this; pass --split validation")
 
 
 def keep_fitted(path: Path, weights: str) -> None:
@@ -133,12 +133,12 @@ class FittedHandler(Generic[Fitted]):
         raise NotImplementedError
 
     def require_own(self, split: str, reports: str = "own") -> None:
-        """Refuse, before anything is evaluated, images that were not kept back for this, and reports of others.
+        """Refuse, before anything is evaluated, images that were not held out for this, and reports of others.
 
         Raises:
             ValueError: the split is another than validation, or the reports are not the images' own.
         """
-        require_kept_back(split)
+        require_held_out(split)
         if reports != "own":
             raise ValueError(f"reports: {reports!r} are not the images' own; leave it out")
         self.fitting = True

@@ -20,7 +20,7 @@ from monai.data import DataLoader
 
 from common.cli.atomic import whole_file
 from common.cli.trained import digest_of
-from common.engine.beside_weights import keep_fitted, require_kept_back
+from common.engine.beside_weights import keep_fitted, require_held_out
 from common.engine.caching import cached
 from common.metrics.familiarity import UNFAMILIAR, UNLIKE, Familiarity
 
@@ -66,7 +66,7 @@ class FitFamiliarity:
     Args:
         network: with ``image_features()``.
         dataset: of the training, with ``data`` and ``skip_damaged``.
-        evaluator: its cases were kept back; its transforms make the images as inference sees them.
+        evaluator: its cases were held out; its transforms make the images as inference sees them.
         weights: file of the best network.
     """
 
@@ -82,7 +82,7 @@ class FitFamiliarity:
         Raises:
             ValueError: the split is another than validation.
         """
-        require_kept_back(split)
+        require_held_out(split)
         if idist.get_rank() > 0 or not Path(self.weights).is_file():
             return
         network = copy.deepcopy(self.network).eval()
@@ -90,16 +90,16 @@ class FitFamiliarity:
         held_out = self.evaluator.data_loader.dataset
         features = PooledFeatures(network)
         training = self._features(features, self.dataset.data, held_out.transform)
-        kept_back = self._features(features, held_out.data, held_out.transform)
+        held_out_features = self._features(features, held_out.data, held_out.transform)
         try:
-            known = Familiarity.fit(np.concatenate(training), kept_back)
+            known = Familiarity.fit(np.concatenate(training), held_out_features)
         except (ValueError, np.linalg.LinAlgError) as error:  # the training is done, whatever its features are
             logger.warning("familiarity: not fitted (%s)", error)
             return
         keep_fitted(file_of(self.weights), self.weights)
         with whole_file(file_of(self.weights)) as part:
             known.save(part, weights=digest_of(Path(self.weights)))
-        logger.info("familiarity: fitted to %d training cases and %d held out", len(training), len(kept_back))
+        logger.info("familiarity: fitted to %d training cases and %d held out", len(training), len(held_out_features))
 
     @torch.no_grad()
     def _features(self, features: PooledFeatures, cases: Sequence[Any], transform: Any) -> list[np.ndarray]:

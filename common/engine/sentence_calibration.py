@@ -1,4 +1,4 @@
-"""How often a generated sentence is right, by the probability of its words: fitted to studies kept back.
+"""How often a generated sentence is right, by the probability of its words: fitted to studies held out.
 
 Kept beside the weights, apart from them: another hospital's reports calibrate the same network anew.
 """

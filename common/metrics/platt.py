@@ -19,7 +19,7 @@ class Platt(NamedTuple):
 
     @classmethod
     def fit(cls, right: np.ndarray, prob: np.ndarray) -> Platt:
-        """Fit to cases kept back from the training: Platt 1999, with his targets for few cases.
+        """Fit to cases held out from the training: Platt 1999, with his targets for few cases.
 
         Args:
             right: (n,) 0 or 1, of both some.

@@ -1,4 +1,4 @@
-"""The Dice that a segmentation can be expected to have, by its confidence: fitted to images that were kept back.
+"""The Dice that a segmentation can be expected to have, by its confidence: fitted to images that were held out.
 
 Kept beside the weights, apart from them: another hospital's images give the same network another line.
 """
@@ -148,4 +148,4 @@ class MaskConfidence(FittedHandler[ExpectedDice]):
         )  # fmt: skip
         if known is not None:
             line = (known.slope, known.offset, known.images)
-            logger.info("expected Dice: %.2f * confidence %+.2f, by %d images kept back", *line)
+            logger.info("expected Dice: %.2f * confidence %+.2f, by %d images held out", *line)

@@ -1,4 +1,4 @@
-"""Below which fit a report is doubted: told of images that were kept back from the training, with their own reports.
+"""Below which fit a report is doubted: told of images that were held out from the training, with their own reports.
 
 Kept beside the weights, apart from them: another hospital's reports give the same network another limit.
 """
@@ -87,4 +87,4 @@ class ReportFits(FittedHandler[ReportFit]):
         """
         known = save_fit("report fit", file_of(self.weights), lambda: ReportFit.of(self.fits), weights=self.weights)
         if known is not None:
-            logger.info("report fit: limit %.2f, by %d reports kept back", known.limit, known.reports)
+            logger.info("report fit: limit %.2f, by %d reports held out", known.limit, known.reports)

@@ -1,4 +1,4 @@
-"""Probabilities as often right as they say, and the band in which no class is sure: fitted to images kept back.
+"""Probabilities as often right as they say, and the band in which no class is sure: fitted to images held out.
 
 Kept beside the weights, apart from them: another hospital's images calibrate the same network anew.
 """
@@ -17,7 +17,7 @@ from ignite import distributed as idist
 from ignite.engine import Engine, Events
 from monai.data import DataLoader
 
-from common.engine.beside_weights import read_fit, require_kept_back, save_fit
+from common.engine.beside_weights import read_fit, require_held_out, save_fit
 from common.metrics.classification import classification_metrics, of_least_certain
 from common.metrics.intervals import area_interval
 from common.metrics.platt import Platt
@@ -25,7 +25,7 @@ from common.metrics.platt import Platt
 logger = logging.getLogger(__name__)
 CrossFitted = Callable[[torch.nn.Module], tuple[np.ndarray, np.ndarray]]
 FEWEST = 5  # images of either class
-ENOUGH = 500  # images kept back, to do without those of the training
+ENOUGH = 500  # images held out, to do without those of the training
 SHARE = 0.95  # sensitivity at the band's lower end, specificity at its upper end
 ANEW = "--run_id fit_calibration of train.json with evaluate.json merged over it, --split validation"
 
@@ -50,7 +50,7 @@ class Calibration(NamedTuple):
 
     @classmethod
     def fit(cls, label: np.ndarray, prob: np.ndarray) -> Calibration:
-        """Fit to images kept back from the training: Platt 1999, with his targets for few images.
+        """Fit to images held out from the training: Platt 1999, with his targets for few images.
 
         Args:
             label: (n,) 0 benign, 1 malignant.
@@ -99,12 +99,12 @@ class FitCalibration:
 
     Args:
         network: of the training.
-        evaluator: its images were kept back.
+        evaluator: its images were held out.
         weights: file of the best network.
 
     Attributes:
         cross_fitted: label and probability (N,) of the training's images by networks that did not see them, of a
-            network; they help at the training's end, where fewer than :data:`ENOUGH` images were kept back.
+            network; they help at the training's end, where fewer than :data:`ENOUGH` images were held out.
     """
 
     def __init__(self, *, network: torch.nn.Module, evaluator: Any, weights: str) -> None:
@@ -127,7 +127,7 @@ class FitCalibration:
         Raises:
             ValueError: the split is another than validation, or its images cannot be calibrated.
         """
-        require_kept_back(split)
+        require_held_out(split)
         self._fit(None)
 
     def _fit(self, cross_fitted: CrossFitted | None) -> None:
@@ -147,7 +147,7 @@ class FitCalibration:
             "calibration", file_of(self.weights), lambda: Calibration.fit(label, prob), weights=self.weights
         )  # fmt: skip
         told = f" and {len(more[0])} of the training, cross-fitted" if len(more[0]) else ""
-        logger.info("calibration: fitted to %d images kept back%s", len(label) - len(more[0]), told)
+        logger.info("calibration: fitted to %d images held out%s", len(label) - len(more[0]), told)
 
     @torch.no_grad()
     def _answers(self, network: Any) -> tuple[np.ndarray, np.ndarray]:
