@@ -46,7 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def check(options: argparse.Namespace) -> int:
-    """Inspect, and write what is asked for; return the exit code."""
+    """Inspect, and write what is asked for; return the exit code: 2, with a line that says why, where it cannot.
+
+    What the readers raise is that line.
+    """
     from common.cli.atomic import write_json  # after the command line is understood: these import torch and MONAI
     from common.datasets.inspection import inspect
     from common.datasets.inspection_report import manifest, report, table_of

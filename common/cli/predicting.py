@@ -77,7 +77,11 @@ def predict_all(model: Any, cases: Sequence[Any], failures: list[str], options: 
 
 
 def list_all(model: Any, images: Sequence[str], beside: dict[str, str]) -> tuple[list[Any], list[str]]:
-    """Cases of all images, not read yet, and a line for each that is none."""
+    """Cases of all images, not read yet, and a line for each that is none.
+
+    Raises:
+        ValueError: one mask for several images.
+    """
     cases: list[Any] = []
     failures: list[str] = []
     mask = beside.get("mask")

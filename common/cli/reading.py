@@ -144,7 +144,11 @@ def read_table(path: str | Path, *, what: str, columns: Collection[str] = ()) ->
 
 
 def header_of(path: str | Path) -> set[str]:
-    """Names of a table's columns, in lower case; none where there is no table."""
+    """Names of a table's columns, in lower case; none where there is no table.
+
+    Raises:
+        ValueError: the file is no text, or its header is no line of a table.
+    """
     if not Path(path).is_file():
         return set()
     lines = _lines(read_text(path, what="dataset_dir"))

@@ -39,7 +39,14 @@ def main() -> None:
 
 
 def convert(arguments: argparse.Namespace) -> None:
-    """Read, and write what ``--to`` says, whole or not at all."""
+    """Read, and write what ``--to`` says, whole or not at all.
+
+    Raises:
+        FileExistsError: the target is there already.
+        FileNotFoundError: no split, or no file of the classes.
+        ValueError: classes that are no list of names, ``--to annotation`` without ``--studies``, or boxes, results or
+            studies that cannot be read.
+    """
     file = arguments.classes
     classes = (
         LABELS if file is None else require_labels(read_json(file, what="classes"), what=f"classes: {str(file)!r}")

@@ -42,6 +42,10 @@ class TrainingState:
     before the state is first saved; then it is kept in the folder ``earlier``, and everything that belongs to the new
     one is written, judged or not. SIGTERM before that leaves it as it is.
 
+    Ignite's ``Checkpoint`` holds what the first process has alone, removes a file before it writes the next in its
+    place, and knows nothing of files that belong to a network: here the state within an epoch has the sums and running
+    means of every process, and a network, its companions and ``model.json`` stand or fall together.
+
     Args:
         objects: what has a ``state_dict``: networks, optimizers, schedules, the trainer.
         evaluator: its ``best_metric`` is saved and restored, too.
@@ -186,6 +190,12 @@ class TrainingState:
         return [(path.resolve().relative_to(folder).as_posix(), path) for path in inside]
 
     def load(self, engine: Engine) -> None:
+        """Go on from :attr:`path`, whose state is that of the end of an epoch or of the middle of one.
+
+        Raises:
+            ValueError: the state is of another epoch length, number of processes or rates, holds no state of one of
+                the objects, or has gone beyond the epochs that are asked for.
+        """
         states = torch.load(self.path, map_location=engine.state.device, weights_only=True)  # type: ignore[attr-defined]
         epochs = engine.state.max_epochs  # the command line's, not the interrupted run's
         length = states["trainer"]["epoch_length"]

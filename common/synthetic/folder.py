@@ -13,7 +13,15 @@ from common.engine.distributed import is_first
 
 
 def existing_or_made(dataset_dir: str | None, synthetic_dir: str, options: dict, write: Callable[[str], None]) -> str:
-    """What :func:`dataset_or_synthetic` says, for any data with ``options`` in ``options.json``."""
+    """``dataset_dir``; without it ``synthetic_dir``, which ``write`` fills where it is not there yet.
+
+    Args:
+        options: of the synthetic data, as ``write`` leaves them in ``options.json``.
+
+    Raises:
+        FileNotFoundError: no such ``dataset_dir``.
+        ValueError: ``synthetic_dir`` was made with other options.
+    """
     if dataset_dir is not None:
         if not os.path.isdir(dataset_dir):
             raise FileNotFoundError(f"dataset_dir: no folder {dataset_dir!r}; pass an existing one, or leave it out")

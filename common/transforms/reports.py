@@ -27,6 +27,9 @@ class TokenizeReportd(Transform):
         tokenizer: a :class:`ReportTokenizer` or :class:`HuggingFaceTokenizer`.
         max_length: tokens at most; a longer report is cut at a sentence, with one warning.
         key: the report's key in the data dictionary.
+
+    Raises:
+        ValueError: ``max_length`` is below 1.
     """
 
     def __init__(self, tokenizer: SentenceTokenizer, *, max_length: int = 128, key: str = "report") -> None:

@@ -65,6 +65,9 @@ class ClassificationMetrics:
     Args:
         pooling: a case's probability is the "mean" or the "max" over its images.
         weights: file of the network, beside which its calibration may lie.
+
+    Raises:
+        ValueError: a ``pooling`` that is neither.
     """
 
     def __init__(self, *, network: torch.nn.Module, pooling: str = "mean", weights: str | None = None) -> None:

@@ -109,6 +109,9 @@ class CropRegionsd(Transform):
     Args:
         size: of a region, in pixels.
         views: side of the views that are loaded next, in pixels.
+
+    Raises:
+        ValueError: ``size`` is no multiple of 4, or below 48.
     """
 
     def __init__(self, *, count: int, size: int, views: int = 0) -> None:

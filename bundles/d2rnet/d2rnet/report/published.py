@@ -51,6 +51,9 @@ def visual_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Entries of the published visual side under the names of :class:`d2rnet.report.visual.VisualEncoder`.
 
     The classifier, which the published network never uses, is left out.
+
+    Raises:
+        ValueError: an entry that is none of the published visual side.
     """
     parts = (
         ("visual_extractor.model.", "model.", "features.", RESNET),
