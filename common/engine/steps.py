@@ -21,7 +21,7 @@ def report_loss(log_probs: torch.Tensor, target_ids: torch.Tensor, written: torc
 
 
 def trim(batch: dict[str, torch.Tensor], *, pad_id: int) -> dict[str, torch.Tensor]:
-    """The batch without the positions that are padding in every report."""
+    """The batch, whose ids and weights (B, T) end with its longest report: no position is padding in all of them."""
     length = int((batch["target_ids"] != pad_id).sum(1).max())
     names = ("input_ids", "target_ids", "word_weights")
     return {**batch, **{name: batch[name][:, :length] for name in names if name in batch}}
@@ -103,6 +103,7 @@ def descend(
     """Take a step of ``engine``'s optimiser down the weighted sum of ``terms``; return, and leave, its output.
 
     Args:
+        terms: scalars.
         weights: of each term; 0 leaves it out.
         clip_value: largest absolute value of a gradient's entry.
 

@@ -78,6 +78,7 @@ class ResNetFeatures(nn.Module):
         return [self.stem, self.pool, self.layer1, self.layer2, self.layer3, self.layer4]
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
+        """(B, in_channels, H, W) to (B, channels[i], H / s, W / s) at strides s of 4, 8, 16, 32, rounded up."""
         first = self.layer1(self.pool(self.stem(image)))  # stride 4
         second = self.layer2(first)
         third = self.layer3(second)

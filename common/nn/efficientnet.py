@@ -85,6 +85,7 @@ class InvertedResidual(nn.Module):
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, inputs, H, W) to (B, outputs, H / stride, W / stride)."""
         y = self.project(self.depthwise(self.expand(x)))
         return x + y if self.residual else y
 
@@ -141,6 +142,7 @@ class EfficientNetLite0(nn.Module):
         return [self.stem, self.layer1, self.layer2, self.layer3, self.layer4]
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
+        """(B, in_channels, H, W) to (B, channels[i], H / s, W / s) at strides s of 4, 8, 16, 32."""
         first = self.layer1(self.stem(image))  # stride 4
         second = self.layer2(first)
         third = self.layer3(second)

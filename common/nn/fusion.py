@@ -64,10 +64,10 @@ class PixelWordAttention(nn.Module):
         query = F.normalize(self.query(features).float().flatten(2).transpose(1, 2), dim=2)  # (B, HW, d)
         key = torch.cat([self.null_key.float().expand(batch, 1, -1), self.key(words).float()], dim=1)  # (B, 1+L, d)
         null_value = self.null_value.to(words.dtype).expand(batch, 1, -1)
-        value = torch.cat([null_value, self.value(words).to(words.dtype)], dim=1)
+        value = torch.cat([null_value, self.value(words).to(words.dtype)], dim=1)  # (B, 1+L, d)
         bias = (-2.0 * self.scale * (1.0 - keep)).masked_fill(keep <= 0, float("-inf"))
         bias = F.pad(bias, [1, 0])[:, None, :]  # (B, 1, 1+L)
-        scores = self.scale * matmul_in_float32(query, F.normalize(key, dim=2).transpose(1, 2))
+        scores = self.scale * matmul_in_float32(query, F.normalize(key, dim=2).transpose(1, 2))  # (B, HW, 1+L)
         attention = torch.softmax(scores + bias, dim=-1)
         semantic = torch.matmul(attention.to(value.dtype), value)  # (B, HW, d)
         return semantic.transpose(1, 2).reshape(batch, -1, height, width), attention  # (B, d, H, W)
@@ -89,10 +89,12 @@ class PixelWordAttention(nn.Module):
         weight = F.adaptive_avg_pool2d(region.float(), [features.shape[2], features.shape[3]])  # type: ignore[arg-type]
         mean = (self.query(features).float() * weight).sum((2, 3)) / weight.sum((2, 3)).clamp(min=1e-6)  # (B, d)
         mean = F.normalize(mean, dim=1)
-        same = (sentence_ids[:, :, None] == sentence_ids[:, None, :]).float() * (keep > 0).float()[:, None, :]
+        same = (sentence_ids[:, :, None] == sentence_ids[:, None, :]).float()  # (B, L, L)
+        same = same * (keep > 0).float()[:, None, :]
         length = same.sum(2).clamp(min=1.0)  # words of each word's sentence
         key = F.normalize(matmul_in_float32(same, self.key(words)) / length[:, :, None], dim=2)  # (B, L, d)
-        scores = self.scale * matmul_in_float32(mean, key.flatten(0, 1).t()).view(-1, key.shape[0], key.shape[1])
+        scores = matmul_in_float32(mean, key.flatten(0, 1).t())  # (B, B * L)
+        scores = self.scale * scores.view(-1, key.shape[0], key.shape[1])  # (B, B, L), images by reports
         scores = (scores - torch.log(length)[None]).masked_fill(keep[None] <= 0, -1e4)  # a sentence counts once
         sentences = ((keep > 0).float() / length).sum(1)
         affinity = torch.logsumexp(scores, dim=2) - torch.log(sentences.clamp(min=1.0))[None]

@@ -71,6 +71,7 @@ class HuggingFaceBackbone(nn.Module):
         raise ValueError("backbone: this network cuts its encoder in two, which a transformers model is not made for")
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
+        """(B, C, H, W) to (B, channels[i], H / s, W / s) at strides s of 4, 8, 16, 32, rounded down."""
         height, width = image.shape[2], image.shape[3]
         x = (image[:, : self.seen].expand(-1, 3, -1, -1) - self.mean) / self.std
         if self.patch > 0:

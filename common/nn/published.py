@@ -51,7 +51,7 @@ def renamed(state: dict[str, torch.Tensor], rules: tuple) -> dict[str, torch.Ten
             results[ours] = value
     for key, parts in stacks.items():
         values = [value for _, value in sorted(parts, key=lambda part: part[0])]
-        joined = torch.cat(values) if "inner" in key else torch.stack(values)
+        joined = torch.cat(values) if "inner" in key else torch.stack(values)  # (count * dim, ...) or (count, out, ...)
         if "outer" in key:  # kept as (count, in, out) and (count, 1, out)
             joined = joined.transpose(1, 2).contiguous() if joined.dim() == 3 else joined[:, None]
         results[key] = joined

@@ -26,6 +26,7 @@ class FeedForward(nn.Module):
         self.inner, self.outer, self.dropout = nn.Linear(dim, hidden), nn.Linear(hidden, dim), nn.Dropout(dropout)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(..., dim) to the same."""
         return self.outer(self.dropout(F.relu(self.inner(x))))
 
 
@@ -42,6 +43,7 @@ class EncoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: torch.Tensor, visible: Optional[torch.Tensor]) -> torch.Tensor:
+        """(B, S, dim) to the same; ``visible``: bool, broadcast to (B, heads, S, S)."""
         normed = self.norms[0](x)
         x = x + self.dropout(self.attention(normed, normed, visible))
         return x + self.dropout(self.feed_forward(self.norms[1](x)))
@@ -60,7 +62,7 @@ class MemoryEncoder(nn.Module):
         xavier(self)
 
     def forward(self, x: torch.Tensor, visible: Optional[torch.Tensor] = None) -> torch.Tensor:
-        """``visible``: bool (B, S), which tokens there are; None: all."""
+        """(B, S, dim) to the same; ``visible``: bool (B, S), which tokens there are; None: all."""
         mask = None if visible is None else visible[:, None, None]
         for layer in self.layers:
             x = layer(x, mask)
@@ -92,6 +94,10 @@ class DecoderLayer(nn.Module):
         visible: Optional[torch.Tensor],
         modulation: Optional[torch.Tensor],
     ) -> torch.Tensor:
+        """``x`` (B, T, dim), which reads ``memory`` (B, S, dim), to the same.
+
+        ``causal`` and ``visible``: bool, broadcast to (B, heads, T, T) and (B, heads, T, S).
+        """
         normed = self.norms[0](x, modulation, 0)
         x = x + self.dropout(self.self_attention(normed, normed, causal))
         x = x + self.dropout(self.cross_attention(self.norms[1](x, modulation, 1), memory, visible))
@@ -124,7 +130,8 @@ class DecoderLayer(nn.Module):
         """One token: ``x`` (B, K, dim); writes its keys and values into ``self_kv`` (2, B, K, heads, T, d)."""
         batch, beams = x.shape[0], x.shape[1]
         single = self.norms[0](x, modulation, 0).flatten(0, 1)[:, None]  # (B*K, 1, dim)
-        self_kv[:, :, :, :, position] = self.self_attention.keys_values(single)[:, :, :, 0].unflatten(1, [batch, beams])
+        new = self.self_attention.keys_values(single)[:, :, :, 0]  # (2, B*K, heads, d)
+        self_kv[:, :, :, :, position] = new.unflatten(1, [batch, beams])  # (2, B, K, heads, d)
         results = self.self_attention.attend(single, self_kv[:, :, :, :, : position + 1].flatten(1, 2))  # (B*K, 1, dim)
         x = x + results[:, 0].unflatten(0, [batch, beams])  # (B, K, dim)
         x = x + self.cross_attention.attend(self.norms[1](x, modulation, 1), cross_kv, visible[:, None, None])
@@ -230,15 +237,16 @@ class ReportDecoder(nn.Module):
     @torch.jit.export
     def start(self, memory: torch.Tensor, visible: Optional[torch.Tensor], beams: int) -> DecoderState:
         """State before the first token, for ``memory`` (B, S, dim) and as many hypotheses a study."""
-        cross = torch.stack([layer.cross_attention.keys_values(memory) for layer in self.layers])
+        kept = [layer.cross_attention.keys_values(memory) for layer in self.layers]
+        cross = torch.stack(kept)  # (layers, 2, B, heads, S, d)
         if visible is None:
             visible = torch.ones(memory.shape[0], memory.shape[1], dtype=torch.bool, device=memory.device)
         self_kv = memory.new_empty(
             [cross.shape[0], 2, memory.shape[0], beams, cross.shape[3], self.room, cross.shape[5]]
-        )
+        )  # (layers, 2, B, K, heads, room, d)
         slots = memory.new_zeros([memory.shape[0], beams, 0, cross.shape[5]])
         if self.relational is not None:
-            slots = self.relational.start(memory)[:, None].expand(-1, beams, -1, -1)
+            slots = self.relational.start(memory)[:, None].expand(-1, beams, -1, -1)  # (B, K, slots, dim)
         return DecoderState(self_kv, cross, visible, slots)
 
     @torch.jit.export
@@ -252,6 +260,7 @@ class ReportDecoder(nn.Module):
         x = self.embedding(tokens) * self.scale + self.positions[position]
         slots, modulation = state.slots, torch.jit.annotate(Optional[torch.Tensor], None)
         if self.relational is not None:
+            # of (B * K, 1, dim) and (B * K, slots, dim): (layers, 3, 2, B * K, 1, dim) and (B * K, slots, dim)
             modulation, flat = self.relational(x.flatten(0, 1)[:, None], slots.flatten(0, 1))
             modulation = modulation[:, :, :, :, 0].unflatten(3, [x.shape[0], x.shape[1]])  # (layers, 3, 2, B, K, dim)
             slots = flat.unflatten(0, [x.shape[0], x.shape[1]])  # (B, K, slots, dim)

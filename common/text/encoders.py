@@ -64,6 +64,7 @@ class MaskedEmbedding(nn.Module):
         self.mask_embedding = nn.Parameter(torch.randn(width) * 0.02)
 
     def forward(self, embedded: torch.Tensor, keep: Optional[torch.Tensor]) -> torch.Tensor:
+        """(B, L, D) to the same; ``keep`` None keeps all."""
         if keep is None:
             return embedded
         kept = keep.to(embedded.dtype)[:, :, None]
@@ -113,9 +114,11 @@ class TransformerTextEncoder(nn.Module):
         sentence_ids: torch.Tensor,
         keep: Optional[torch.Tensor] = None,
     ) -> TextFeatures:
+        """Ids, mask and sentences (B, L), and which words are kept (B, L), to tokens (B, L, width) and their mean."""
         position = sentence_positions(sentence_ids).clamp(max=self.max_positions - 1)
         tokens = self.masking(self.embed(input_ids), keep) + self.positions(position)
-        blocked = ~sentence_attention(attention_mask, sentence_ids).expand(-1, self.heads, -1, -1).flatten(0, 1)
+        allowed = sentence_attention(attention_mask, sentence_ids)  # (B, 1, L, L)
+        blocked = ~allowed.expand(-1, self.heads, -1, -1).flatten(0, 1)  # (B * heads, L, L)
         for block in self.blocks:
             tokens = block(tokens, src_mask=blocked)
         tokens = self.norm(tokens)
@@ -155,6 +158,7 @@ class PretrainedTextEncoder(nn.Module):
         sentence_ids: torch.Tensor,
         keep: Optional[torch.Tensor] = None,
     ) -> TextFeatures:
+        """As :meth:`TransformerTextEncoder.forward`."""
         embedded = self.masking(self.embed(input_ids), keep)
         allowed = sentence_attention(attention_mask, sentence_ids, causal=self.causal)
         position = sentence_positions(sentence_ids)

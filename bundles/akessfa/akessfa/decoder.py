@@ -17,6 +17,7 @@ class UpStep(nn.Module):
         self.convs = TwoConv(2, skip + inside, outside, "relu", "batch", False)
 
     def forward(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
+        """(B, inside, h, w) and the encoder's (B, skip, 2 * h, 2 * w) to (B, outside, 2 * h, 2 * w)."""
         return self.convs(torch.cat([skip, self.upsample(x)], dim=1))
 
 
@@ -34,5 +35,6 @@ class Decoder(nn.Module):
         self.shuffle = nn.PixelShuffle(4)
 
     def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
+        """Maps (B, channels[i], H / s, W / s) at strides s of 4, 8, 16, 32 to logits (B, 1, H, W)."""
         x = self.up2(self.up3(features[3], features[2]), features[1])
         return self.shuffle(self.head(self.up1(x, features[0])))

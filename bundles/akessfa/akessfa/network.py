@@ -137,11 +137,12 @@ class Segmenter(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Logits (B, V, H, W), words (B, V, L, D), kept words (B, V, L), from the features of :meth:`encode_image`."""
         versions = keep.shape[1]
+        # features (B * V, C, h, w), ids (B * V, L)
         wide = [f.repeat_interleave(versions, dim=0) for f in features] if versions > 1 else features
         ids = [t.repeat_interleave(versions, dim=0) for t in (input_ids, attention_mask, sentence_ids)]
         kept = keep.flatten(0, 1) * self.is_word(ids[0], ids[1])  # (B * V, L)
         words = self.text_encoder(ids[0], ids[1], ids[2], kept).tokens
-        logits = self.decode(wide, words, kept)[0][:, 0]
+        logits = self.decode(wide, words, kept)[0][:, 0]  # (B * V, H, W)
         split = [-1, versions]
         return logits.unflatten(0, split), words.unflatten(0, split), kept.unflatten(0, split)  # each (B, V, ...)
 
@@ -160,10 +161,14 @@ class Segmenter(nn.Module):
         return total / len(self.ssfa)
 
     def encode_image(self, image: torch.Tensor) -> list[torch.Tensor]:
-        """Features at strides 4, 8, 16, 32 of ``image`` with its coordinates: reports speak of positions."""
+        """``image`` (B, 1, H, W), with its coordinates, to maps (B, C, h, w) at strides 4, 8, 16, 32.
+
+        Reports speak of positions, which a map alone does not tell.
+        """
         rows = from_minus_one_to_one(image.shape[2], image)
         columns = from_minus_one_to_one(image.shape[3], image)
-        grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))[None].expand(image.shape[0], -1, -1, -1)
+        grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))  # (2, H, W)
+        grid = grid[None].expand(image.shape[0], -1, -1, -1)  # (B, 2, H, W)
         return self.image_encoder(torch.cat([image, grid], dim=1))
 
     def decode(
@@ -189,7 +194,12 @@ class Segmenter(nn.Module):
         attention_mask: torch.Tensor,
         sentence_ids: torch.Tensor,
     ) -> Evidence:
-        """Segment with the full report, from the features of :meth:`encode_image`, and keep what explains it."""
+        """Segment with the full report, and keep what explains it.
+
+        Args:
+            features: of :meth:`encode_image`.
+            input_ids, attention_mask, sentence_ids: int64 (B, L).
+        """
         keep = self.is_word(input_ids, attention_mask)
         words = self.text_encoder(input_ids, attention_mask, sentence_ids, keep).tokens
         logits, weights = self.decode(features, words, keep)
@@ -199,10 +209,11 @@ class Segmenter(nn.Module):
         for stage, weight in enumerate(weights):
             height, width = features[stage + 1].shape[2], features[stage + 1].shape[3]
             seen = F.adaptive_avg_pool2d(foreground, [height, width]).flatten(1)  # (B, h * w)
-            looked = matmul_in_float32(seen[:, None], weight[:, :, 1:])[:, 0]
+            looked = matmul_in_float32(seen[:, None], weight[:, :, 1:])[:, 0]  # (B, L)
             mass = mass + looked / seen.sum(1, keepdim=True).clamp(min=1e-6) / 3
             attention.append(weight[:, :, 1:].reshape(weight.shape[0], height, width, -1))  # (B, h, w, L)
-        return Evidence(logits.float(), words, features[2].flatten(2).transpose(1, 2), mass, attention)
+        pixels = features[2].flatten(2).transpose(1, 2)  # (B, N, C)
+        return Evidence(logits.float(), words, pixels, mass, attention)
 
     def fit(
         self, features: list[torch.Tensor], evidence: Evidence, is_word: torch.Tensor, sentence_ids: torch.Tensor
@@ -268,7 +279,7 @@ class AKESSFA(nn.Module):
     def explain(
         self, image: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor, sentence_ids: torch.Tensor
     ) -> Explanation:
-        """Segment with the full report and say which words are about this image; arguments as ``forward``."""
+        """Segment ``image`` (B, 1, H, W) with the full report, ids (B, L), and say which words are about it."""
         features = self.segmenter.encode_image(image)
         evidence = self.segmenter.examine(features, input_ids, attention_mask, sentence_ids)
         is_word = self.segmenter.is_word(input_ids, attention_mask)

@@ -45,7 +45,7 @@ class CoarseBranch(nn.Module):
         """Decode ``taps`` (B, 1 + height*width, tap_dim), class token first, to (B, dim, patch*height, patch*width)."""
         x = torch.zeros(1, device=condition.device, dtype=condition.dtype)
         for index, (reduce, block) in enumerate(zip(self.reduce, self.blocks)):  # noqa: B905 (TorchScript)
-            x = reduce(taps[len(taps) - 1 - index]) + x  # the deepest tap first
+            x = reduce(taps[len(taps) - 1 - index]) + x  # (B, T, D), of the deepest tap first
             if index == 0:
                 x = self.film(x.transpose(1, 2), condition).transpose(1, 2)  # over (B, D, T)
             x = block(x)
@@ -65,6 +65,7 @@ class ResidualBlock(nn.Module):
         self.skip = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, inputs, H, W) to (B, outputs, H, W)."""
         inplace = not torch.is_grad_enabled()  # training needs what SiLU was computed from
         hidden = self.conv1(F.silu(self.norm1(x), inplace=inplace))
         return self.conv2(F.silu(self.norm2(hidden), inplace=inplace)) + self.skip(x)

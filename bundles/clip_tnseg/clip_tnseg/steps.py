@@ -23,6 +23,7 @@ class FromFeatures(nn.Module):
         self.segment = network.segment
 
     def forward(self, image: torch.Tensor, taps: list[torch.Tensor], condition: torch.Tensor) -> torch.Tensor:
+        """Logits (B, 1, H, W) of ``image`` (B, 3, H, W), its taps (B, T, D) and condition (B, E)."""
         return self.segment(image, taps, condition)
 
 

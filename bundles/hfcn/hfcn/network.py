@@ -147,7 +147,7 @@ class HFCN(nn.Module):
 
     @torch.jit.export
     def branches(self, image: torch.Tensor) -> Branches:
-        """What all branches say of ``image``, as of :meth:`forward`."""
+        """What all branches say of ``image`` (B, 1 or 2, H, W), as of :meth:`forward`."""
         pyramid = self.maps(image)
         features = pyramid[-1]
         logits, maps = self.whole(features)
@@ -155,7 +155,7 @@ class HFCN(nn.Module):
         crops = self.crop(features, windows)  # (B*N, C, h, w)
         local = self.local(crops)[0].unflatten(0, [-1, windows.shape[1]])  # (B, N, 2)
         difference = self.whole.linear.weight[1] - self.whole.linear.weight[0]
-        activation = (maps * difference[None, :, None, None]).sum(1)
+        activation = (maps * difference[None, :, None, None]).sum(1)  # (B, h, w)
         whole = F.log_softmax(logits.float(), dim=1)
         known = has_mask(image)
         mask = torch.zeros_like(whole)
@@ -166,14 +166,14 @@ class HFCN(nn.Module):
         return Branches(whole, F.log_softmax(local.float(), dim=2), windows, activation, mask, known)
 
     def maps(self, image: torch.Tensor) -> list[torch.Tensor]:
-        """The trunk's maps at strides 4, 8 and 16."""
+        """The trunk's maps (B, C, h, w) at strides 4, 8 and 16, of ``image`` (B, 1 or 2, H, W)."""
         maps = [(image[:, :1] - self.mean) / self.std]
         for stage in self.trunk:
             maps.append(stage(maps[-1]))
         return maps[-3:]
 
     def pool(self, maps: list[torch.Tensor], mask: torch.Tensor) -> torch.Tensor:
-        """What the mask branch reads of the trunk's ``maps``."""
+        """What the mask branch reads, (B, F), of the trunk's ``maps`` (B, C, h, w) under ``mask`` (B, 1, H, W)."""
         return torch.cat([inside_and_outside(level, mask) for level in maps], dim=1)
 
     @torch.jit.unused
@@ -228,7 +228,7 @@ class HFCN(nn.Module):
         """Cut ``windows`` (B, N, 2) out of ``features`` (B, C, h, w) in one gather, upsampled to (B*N, C, h, w)."""
         height, width = features.shape[2], features.shape[3]
         rows = windows[:, :, 0, None] + torch.arange(self.side(height), device=features.device)  # (B, N, k)
-        columns = windows[:, :, 1, None] + torch.arange(self.side(width), device=features.device)
+        columns = windows[:, :, 1, None] + torch.arange(self.side(width), device=features.device)  # (B, N, k)
         image = torch.arange(features.shape[0], device=features.device)[:, None, None, None]
         cut = features.permute(0, 2, 3, 1)[image, rows[:, :, :, None], columns[:, :, None, :]]  # (B, N, k, k, C)
         cut = cut.flatten(0, 1).permute(0, 3, 1, 2)  # (B * N, C, h, w)
@@ -243,6 +243,7 @@ class BranchesAndFusion(nn.Module):
         self.network = network
 
     def forward(self, image: torch.Tensor) -> tuple[Branches, torch.Tensor]:
+        """``image`` (B, 1 or 2, H, W) to its :class:`Branches` and (B, 2)."""
         branches = self.network.branches(image)
         return branches, self.network.fuse(branches)
 
@@ -251,7 +252,7 @@ def has_mask(image: torch.Tensor) -> torch.Tensor:
     """Which of ``image`` (B, C, H, W) have a mask in channel 1 with something inside and something outside, (B,)."""
     if image.shape[1] < 2:
         return torch.zeros(image.shape[0], dtype=torch.bool, device=image.device)
-    mask = image[:, 1].flatten(1)
+    mask = image[:, 1].flatten(1)  # (B, H * W)
     return (mask.amax(dim=1) > 0.5) & (mask.amin(dim=1) < 0.5)
 
 

@@ -145,7 +145,8 @@ class SGF(nn.Module):
         tokens, pooled = self.visual(image.flatten(0, 1))  # (B * views, h * w, C), (B * views, P)
         pooled = pooled.unflatten(0, [-1, self.views]) * view_mask[:, :, None]  # (B, views, P)
         memory_mask = view_mask[:, :, None].expand(-1, -1, tokens.shape[1]).flatten(1)  # (B, S)
-        memory = self.encoder(self.embed(tokens.unflatten(0, [-1, self.views]).flatten(1, 2)), memory_mask)
+        tokens = tokens.unflatten(0, [-1, self.views]).flatten(1, 2)  # (B, S, C)
+        memory = self.encoder(self.embed(tokens), memory_mask)  # (B, S, dim)
         of_study = pooled.flatten(1)  # (B, views * P)
         findings = of_study.new_zeros([of_study.shape[0], 0])
         if self.prompts is not None:
@@ -180,7 +181,10 @@ class SGF(nn.Module):
         view_mask: Optional[torch.Tensor] = None,
         stated: Optional[torch.Tensor] = None,
     ) -> TeacherForced:
-        """Teacher forcing, with all that training needs."""
+        """``image`` (B, views, 3, H, W) and ``input_ids`` (B, T), begin first, to all that training needs.
+
+        ``view_mask`` (B, views) and ``stated`` (B, findings) are those of :meth:`encode`.
+        """
         seen = self.encode(image, view_mask, stated)
         hidden = self.report.decoder.hidden(input_ids, seen.memory, seen.memory_mask)
         log_probs = self.report.decoder.logit(hidden).float().log_softmax(dim=2)
@@ -188,7 +192,7 @@ class SGF(nn.Module):
 
     @torch.jit.export
     def generate(self, image: torch.Tensor, view_mask: Optional[torch.Tensor] = None) -> Hypotheses:
-        """The best reports of each study."""
+        """The best reports of each study: ``image`` (B, views, 3, H, W) to ids (B, K, T), and their scores."""
         seen = self.encode(image, view_mask, None)
         return self.report(seen.memory, seen.memory_mask)
 
@@ -217,4 +221,5 @@ class TeacherForcing(nn.Module):
     def forward(
         self, image: torch.Tensor, input_ids: torch.Tensor, view_mask: torch.Tensor, stated: torch.Tensor
     ) -> TeacherForced:
+        """As :meth:`SGF.teacher_forcing`."""
         return self.network.teacher_forcing(image, input_ids, view_mask, stated)

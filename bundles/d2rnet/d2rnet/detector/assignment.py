@@ -88,7 +88,7 @@ def losses(dense: Dense, boxes: list[torch.Tensor], labels: list[torch.Tensor], 
 
 
 def gather_assigned(values: list[torch.Tensor], image: torch.Tensor, owner: torch.Tensor) -> torch.Tensor:
-    """The row of ``values[image[k]]`` with index ``owner[k]``, for each k."""
+    """Rows (K, ...) of ``values``, each (M, ...): of ``values[image[k]]`` that with index ``owner[k]``, both (K,)."""
     ends = torch.tensor([len(part) for part in values], device=image.device).cumsum(0)
     starts = torch.cat([ends.new_zeros(1), ends[:-1]])
     return torch.cat(values).to(image.device)[starts[image] + owner]

@@ -134,7 +134,7 @@ class LoadSquared(Transform):
 
 
 def on_canvas(grey: Image.Image, factor: float, size: int) -> np.ndarray:
-    """``grey`` scaled by ``factor`` in the upper left of a black square."""
+    """``grey`` scaled by ``factor`` in the upper left of a black square, uint8 (size, size)."""
     width, height = (max(1, round(side * factor)) for side in grey.size)
     canvas = np.zeros((size, size), dtype=np.uint8)
     scaled = grey.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=3.0)

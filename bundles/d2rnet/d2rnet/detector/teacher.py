@@ -105,7 +105,12 @@ class TeacherAndStudent(nn.Module):
         return PseudoBoxes(*split)
 
     def unlabelled_terms(self, dense: Dense, pseudo: PseudoBoxes) -> dict[str, torch.Tensor]:
-        """``classes``: focal; ``boxes``: L1 of the distances of which the teacher is more certain, in strides."""
+        """``classes``: focal; ``boxes``: L1 of the distances of which the teacher is more certain, in strides; scalars.
+
+        Args:
+            dense: the student's outputs (U, N, ...) of the strong views.
+            pseudo: the teacher's boxes in the same U images.
+        """
         assigned = assign(dense, pseudo.boxes)
         positive = assigned.box >= 0
         count = positive.sum().clamp(min=1)

@@ -13,7 +13,8 @@ class ChannelGate(nn.Module):
         self.excite = nn.Conv2d(channels // reduction, channels, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        pooled = torch.stack([x.mean([2, 3], keepdim=True), x.amax([2, 3], keepdim=True)])
+        """(N, C, H, W) to (N, C, 1, 1)."""
+        pooled = torch.stack([x.mean([2, 3], keepdim=True), x.amax([2, 3], keepdim=True)])  # (2, N, C, 1, 1)
         results = self.excite(self.squeeze(pooled.flatten(0, 1)).relu()).sigmoid()  # (2 * N, C, 1, 1)
         return results.unflatten(0, [2, -1]).sum(0)  # (N, C, 1, 1)
 

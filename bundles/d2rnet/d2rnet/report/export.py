@@ -81,9 +81,10 @@ class ScannedMemory(nn.Module):
             new = rewriting(self.memory, weights)(state, word[:, :, :, None], gate[:, None])
             return [new, new.clone()]  # results may not share memory
 
+        # (T, 2, N, heads, d) and (T, N, 2 * dim)
         steps = [seen.movedim(3, 0).contiguous(), gates.movedim(1, 0).contiguous()]
         last, results = self.scan(rewrite, [slots.clone()], steps, tuple(known))
-        return results.movedim(0, 1).flatten(2), last
+        return results.movedim(0, 1).flatten(2), last  # (N, T, slots * dim), (N, slots, dim)
 
 
 def export_network(

@@ -223,7 +223,10 @@ class D2RNet(nn.Module):
         view_mask: Optional[torch.Tensor] = None,
         stated: Optional[torch.Tensor] = None,
     ) -> TeacherForced:
-        """Teacher forcing, with all that training needs."""
+        """``image`` (B, views, 3, H, W) and ``input_ids`` (B, T), begin first, to all that training needs.
+
+        The other arguments are those of :meth:`encode`.
+        """
         seen, memory, mask, findings = self.encode(image, regions, region_mask, view_mask, stated)
         log_probs = self.report.decoder(input_ids, memory, mask)
         return TeacherForced(log_probs, seen.patches, seen.patch_mask, seen.regions, findings)
@@ -236,7 +239,7 @@ class D2RNet(nn.Module):
         region_mask: Optional[torch.Tensor] = None,
         view_mask: Optional[torch.Tensor] = None,
     ) -> Hypotheses:
-        """The best reports of each study."""
+        """The best reports of each study, ids (B, K, T) and their scores; arguments as of :meth:`encode`."""
         encoded = self.encode(image, regions, region_mask, view_mask, None)
         return self.report(encoded.memory, encoded.memory_mask)
 
@@ -246,7 +249,9 @@ class D2RNet(nn.Module):
     ) -> AttentionMaps:
         """Where each token of ``ids`` (B, T) looks: cross-attention of the decoder's last layer, mean over heads."""
         begin = torch.full_like(ids[:, :1], self.report.begin_id)
-        weights = self.report.decoder.attention(torch.cat([begin, ids[:, :-1]], dim=1), memory, memory_mask)
+        before = torch.cat([begin, ids[:, :-1]], dim=1)  # (B, T)
+        weights = self.report.decoder.attention(before, memory, memory_mask)  # (B, T, views * h * w + R)
         views, height, width = image.shape[1], (image.shape[3] + 31) // 32, (image.shape[4] + 31) // 32
         patches = views * height * width
-        return AttentionMaps(weights[:, :, :patches].unflatten(2, [views, height, width]), weights[:, :, patches:])
+        of_views = weights[:, :, :patches].unflatten(2, [views, height, width])  # (B, T, views, h, w)
+        return AttentionMaps(of_views, weights[:, :, patches:])  # (B, T, R)

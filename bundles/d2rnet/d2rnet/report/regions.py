@@ -37,7 +37,8 @@ class LocalGlobalAttention(nn.Module):
         results = results * results.float().softmax(dim=3)
         alike = matmul_in_float32(F.normalize(results.float(), dim=3), F.normalize(self.prompt, dim=0))
         results = (results * alike.clamp(0, 1)[..., None]) @ self.transform
-        whole = F.interpolate(results.permute(0, 3, 1, 2), size=[height, width], mode="bilinear", align_corners=False)
+        results = results.permute(0, 3, 1, 2)  # (N, C, h, w)
+        whole = F.interpolate(results, size=[height, width], mode="bilinear", align_corners=False)  # (N, C, H, W)
         return self.out(whole)
 
 
@@ -114,7 +115,7 @@ class RegionEncoder(nn.Module):
         """
         if not torch.jit.is_scripting():  # noqa: SIM102  (TorchScript leaves out what is below, not what is beside)
             if torch.compiler.is_compiling() and not self.training:  # no branch and no size may depend on the data
-                every = self.encode(regions.flatten(0, 1)).unflatten(0, [-1, mask.shape[1]])
+                every = self.encode(regions.flatten(0, 1)).unflatten(0, [-1, mask.shape[1]])  # (B, R, width)
                 return torch.where(mask[:, :, None], every, 0.0)
         results = regions.new_zeros([mask.shape[0], mask.shape[1], self.width])
         if bool(mask.any()):
@@ -125,5 +126,5 @@ class RegionEncoder(nn.Module):
         """Vectors (N, width) of ``regions`` (N, 3, S, S)."""
         if self.corners is None:
             return self.layers(self.lera(regions)).mean([2, 3])
-        corners = torch.cat([regions[:, 1:, 0, 0], regions[:, 1:, -1, -1]], dim=1)  # x1, y1, x2, y2
+        corners = torch.cat([regions[:, 1:, 0, 0], regions[:, 1:, -1, -1]], dim=1)  # (N, 4), x1, y1, x2, y2
         return self.layers(self.lera(regions[:, :1].expand(-1, 3, -1, -1))).mean([2, 3]) + self.corners(corners)

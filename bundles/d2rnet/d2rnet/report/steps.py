@@ -25,6 +25,11 @@ class TeacherForcing(nn.Module):
         self.alignment = None if alignment is None else alignment.to(next(network.parameters()).device)
 
     def forward(self, batch: dict[str, torch.Tensor]) -> tuple[TeacherForced, dict[str, torch.Tensor]]:
+        """:meth:`d2rnet.report.network.D2RNet.teacher_forcing` of ``batch``, and the terms of the alignment, if any.
+
+        Args:
+            batch: arguments of teacher forcing by name, and ``text_ids``, ``text_mask``, ``sentence_ids`` (B, L).
+        """
         forced = self.network.teacher_forcing(
             batch["image"], batch["input_ids"], batch["regions"], batch["region_mask"], batch["view_mask"],
             batch["stated"],

@@ -86,4 +86,5 @@ class VisualEncoder(nn.Module):
             results = self.regions(regions, region_mask)
         elif self.regions is not None:
             results = patches.new_zeros([region_mask.shape[0], region_mask.shape[1], self.width])
-        return VisualFeatures(patches.unflatten(0, [image.shape[0], -1]).flatten(1, 2), mask, results)
+        patches = patches.unflatten(0, [image.shape[0], -1]).flatten(1, 2)  # (B, P, width)
+        return VisualFeatures(patches, mask, results)
