@@ -114,7 +114,7 @@ def _in_unicode(header: Dataset, path: str) -> Dataset:
 
 
 def placed(header: Dataset, spacing: tuple[float, float] | None) -> Dataset:
-    """``header`` with a whole place in the patient, or with none: highdicom reads all of it, or fails."""
+    """``header`` with position and orientation in the patient, or with neither: highdicom reads both, or fails."""
     if not any(name in header for name in PLACES[:2]):
         return header
     source = deepcopy(header)

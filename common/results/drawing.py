@@ -1,4 +1,4 @@
-"""Pictures of predictions, reports and attention, and charts; drawn by Pillow alone.
+"""Pictures of predictions, reports and attention, drawn by Pillow alone; curves are in :mod:`common.results.charts`.
 
 Images are uint8 (H, W), masks boolean (H, W), attention float (h, w): rows first, as a picture is seen. MONAI's PIL
 reader gives (W, H): transpose before calling.

@@ -23,7 +23,7 @@ from .network import HFCN
 
 logger = logging.getLogger(__name__)
 FOLDS = 5  # of the cross-fitted probabilities
-DECIDES = 0.8  # share of the mask branch in the fusion, from which on what the others say hardly counts
+DECIDES = 0.8  # least ``mask_weight`` at which what the other branches say hardly counts, though they know the images
 
 
 class Pooled(NamedTuple):

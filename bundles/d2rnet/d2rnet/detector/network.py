@@ -185,6 +185,7 @@ def nms(boxes: torch.Tensor, labels: torch.Tensor, *, iou_thresh: float, limit: 
 
     ``boxes`` come best first. A box goes where a higher-scoring one that stays overlaps it: decided for all at once,
     and again until nothing changes, with the result of going through them one by one (Zheng et al. 2020, Cluster-NMS).
+    MONAI's ``non_max_suppression`` is a Python loop over the boxes, of arrays or tensors, which cannot be scripted.
     """
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     low, high = (

@@ -68,7 +68,7 @@ def read_boxed_studies(
             results.append({**rest, **WITHOUT})
             continue
         inside = np.clip(boxes, 0.0, [*size, *size])
-        kept = (inside[:, 2:] - inside[:, :2] > 0).all(axis=1)
+        kept = (inside[:, 2:] - inside[:, :2] > 0).all(axis=1)  # MONAI's spatial_crop_boxes drops those below one pixel
         dropped += int((~kept).sum())
         cut += int((np.abs(inside - boxes)[kept] > SLACK).any(axis=1).sum())
         corners_inside, labels = inside[kept].astype(np.float32), list(compress(told.labels, kept))

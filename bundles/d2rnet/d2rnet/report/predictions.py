@@ -21,7 +21,9 @@ from common.text.tokenizer import SentenceTokenizer
 
 from .agreement import mark_disagreements
 
-EVEN = 4.0  # what is seen this many times as much as by an even look is wholly red, in a row without anything stronger
+# A region is wholly red at this many times the share of a sentence's attention that it has where attention is even, or
+# at the sentence's largest share, if that is more.
+EVEN = 4.0
 
 
 def prediction_files(
