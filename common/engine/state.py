@@ -190,7 +190,7 @@ class TrainingState:
         return [(path.resolve().relative_to(folder).as_posix(), path) for path in inside]
 
     def load(self, engine: Engine) -> None:
-        """Go on from :attr:`path`, whose state is that of the end of an epoch or of the middle of one.
+        """Go on from the file, whose state is that of the end of an epoch or of the middle of one.
 
         Raises:
             ValueError: the state is of another epoch length, number of processes or rates, holds no state of one of
