@@ -43,7 +43,7 @@ class ExpectedDice(NamedTuple):
 
     @classmethod
     def fit(cls, confidence: np.ndarray, dice: np.ndarray) -> ExpectedDice:
-        """The line of least squares through kept-back images (n,), NaN where there is no outline, or no nodule.
+        """The line of least squares through held-out images (n,), NaN where there is no outline, or no nodule.
 
         Raises:
             ValueError: fewer than :data:`FEWEST` have both; surer masks are not surely better.

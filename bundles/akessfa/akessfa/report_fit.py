@@ -30,7 +30,7 @@ class ReportFit(NamedTuple):
 
     @classmethod
     def of(cls, fits: np.ndarray) -> ReportFit:
-        """The limit of the fits (n,) of kept-back images to their own reports.
+        """The limit of the fits (n,) of held-out images to their own reports.
 
         Raises:
             ValueError: fewer than :data:`FEWEST`.

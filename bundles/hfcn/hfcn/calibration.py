@@ -151,7 +151,7 @@ class FitCalibration:
 
     @torch.no_grad()
     def _answers(self, network: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Label and probability of the kept-back images that have a mask; of all where the network asks for none."""
+        """Label and probability of the held-out images that have a mask; of all where the network asks for none."""
         device = next(network.parameters()).device
         label, prob = [], []
         for batch in DataLoader(self.evaluator.data_loader.dataset, batch_size=8):
