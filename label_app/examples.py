@@ -35,7 +35,7 @@ from sklearn.datasets import load_sample_image  # noqa: E402
 
 from common.images.dicom import CENTIMETRES  # noqa: E402
 from common.synthetic.chest import ChestOptions, write_chests  # noqa: E402
-from common.synthetic.thyroid import Options, write_synthetic  # noqa: E402
+from common.synthetic.thyroid import ThyroidOptions, write_synthetic  # noqa: E402
 
 logger = logging.getLogger(__name__)
 BUNDLES = HERE.parent / "bundles"
@@ -100,7 +100,7 @@ def write_studies(studies: Path, *, count: int = 6, size: int = 192, seed: int =
     studies.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         thyroid, chest = Path(folder) / "thyroid", Path(folder) / "chest"
-        write_synthetic(str(thyroid), Options(reports=count, size=size, seed=seed))
+        write_synthetic(str(thyroid), ThyroidOptions(reports=count, size=size, seed=seed))
         write_chests(str(chest), ChestOptions(studies=4 * count, size=size, seed=seed))
         for drawn in (thyroid, chest):
             for number, image in enumerate(sorted((drawn / "images").glob("*.png"))[:count]):

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from common.synthetic.thyroid import Options, write_synthetic
+from common.synthetic.thyroid import ThyroidOptions, write_synthetic
 
 torch.set_num_threads(1)
 collect_ignore = [] if importlib.util.find_spec("monailabel") else ["label"]  # make test-label
@@ -78,5 +78,5 @@ def seeded():
 def synthetic(tmp_path_factory) -> Path:
     """A synthetic RATN folder with 12 reports, 64 pixels."""
     root = tmp_path_factory.mktemp("data") / "synthetic"
-    write_synthetic(str(root), Options(reports=12, size=64, seed=3))
+    write_synthetic(str(root), ThyroidOptions(reports=12, size=64, seed=3))
     return root

@@ -10,7 +10,7 @@ from PIL import Image
 from common.cli.check import main
 from common.synthetic.chest import ChestOptions, write_chests
 from common.synthetic.studies import StudyOptions, write_studies
-from common.synthetic.thyroid import Options, write_synthetic
+from common.synthetic.thyroid import ThyroidOptions, write_synthetic
 from tests.test_bad_inputs import rows, table
 
 
@@ -18,7 +18,7 @@ from tests.test_bad_inputs import rows, table
 def sets(tmp_path_factory):
     """A small drawn set for each bundle."""
     folder = tmp_path_factory.mktemp("sets")
-    write_synthetic(str(folder / "thyroid"), Options(reports=16, size=64))
+    write_synthetic(str(folder / "thyroid"), ThyroidOptions(reports=16, size=64))
     write_studies(str(folder / "sgf"), StudyOptions(studies=20, size=64))
     write_chests(str(folder / "d2rnet"), ChestOptions(studies=20, size=64))
     return {name: folder / ("thyroid" if name not in ("sgf", "d2rnet") else name)

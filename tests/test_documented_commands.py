@@ -9,7 +9,7 @@ import pytest
 from monai.bundle import ConfigParser
 
 from common.cli.overrides import is_known
-from common.synthetic.thyroid import Options, write_synthetic
+from common.synthetic.thyroid import ThyroidOptions, write_synthetic
 from tests.dicom_files import dicom_file
 from tests.test_akessfa_pretrained_text import save_tiny_bert
 from tests.test_bundle_contract import TINY, checked
@@ -104,7 +104,7 @@ def tiny(words, bundle, folder):
 
 
 def drawn(bundle):
-    return Options(**{name.partition("#")[2]: value for name, value in TINY[bundle]["data"].items()})
+    return ThyroidOptions(**{name.partition("#")[2]: value for name, value in TINY[bundle]["data"].items()})
 
 
 def run(line, bundle, folder):

@@ -52,9 +52,11 @@ def test_federated_rounds_go_on_beyond_the_schedule(bundle, tmp_path):
 def test_statistics_of_a_sites_images(bundle, tmp_path):
     (workflow_of(bundle, tmp_path)[0]).initialize()
     data = str(tmp_path / "synthetic")
-    from common.synthetic.thyroid import Options, write_synthetic
+    from common.synthetic.thyroid import ThyroidOptions, write_synthetic
 
-    write_synthetic(data, Options(**{key.partition("#")[2]: value for key, value in TINY[bundle]["data"].items()}))
+    write_synthetic(
+        data, ThyroidOptions(**{key.partition("#")[2]: value for key, value in TINY[bundle]["data"].items()})
+    )
     workflow = workflow_of(bundle, tmp_path, dataset_dir=data)[0]
     stats = MonaiAlgoStats(bundle_root=str(ROOT / "bundles" / bundle), workflow=workflow)
     stats.initialize(extra={ExtraItems.CLIENT_NAME: "site", ExtraItems.APP_ROOT: str(tmp_path)})

@@ -17,7 +17,7 @@ from common.results.dicom import DicomResults
 from common.results.expected_dice import ExpectedDice, MaskConfidence, certainty, file_of, read_expected_dice
 from common.results.findings import Finding, nodules_of
 from common.results.predictions import Shown, with_familiarity
-from common.synthetic.thyroid import Options, write_synthetic
+from common.synthetic.thyroid import ThyroidOptions, write_synthetic
 from tests.dicom_files import dicom_file, read
 from tests.test_bundle_contract import ROOT, checked
 from tests.warm import monai_bundle
@@ -110,7 +110,7 @@ def test_nothing_is_expected_where_the_report_is_doubted(tmp_path):
     for name in ("configs", "akessfa"):
         (tmp_path / name).symlink_to(ROOT / "bundles" / "akessfa" / name)
     (tmp_path / "models" / "familiarity.safetensors").unlink()  # which would call this image unlike
-    write_synthetic(str(tmp_path / "drawn"), Options(reports=4, size=96, seed=5))
+    write_synthetic(str(tmp_path / "drawn"), ThyroidOptions(reports=4, size=96, seed=5))
     image = np.asarray(Image.open(next((tmp_path / "drawn" / "images").iterdir())))
     weights, report = tmp_path / "models" / "model.pt", "A round nodule on the left."
     for limit, expected in ((-1e3, True), (1e3, False)):
@@ -142,7 +142,7 @@ def take_any_line():
 def test_the_command_fits_what_inference_tells(bundle, tmp_path):
     shutil.copytree(ROOT / "bundles" / bundle / "models", tmp_path / "models")
     weights = tmp_path / "models" / "model.pt"
-    write_synthetic(str(tmp_path / "drawn"), Options(reports=40, size=96, seed=5))
+    write_synthetic(str(tmp_path / "drawn"), ThyroidOptions(reports=40, size=96, seed=5))
     files = [f"bundles/{bundle}/configs/{name}.json" for name in ("train", "evaluate")]
     given = ["--ckpt_dir", tmp_path / "models", "--dataset_dir", tmp_path / "drawn", "--output_dir", tmp_path / "out"]
     file_of(weights).write_text("{")

@@ -12,7 +12,7 @@ from PIL import Image
 from akessfa.report_fit import DOUBT, ReportFit, ReportFits, file_of, read_report_fit
 from common import predict
 from common.cli.trained import digest_of
-from common.synthetic.thyroid import Options, write_synthetic
+from common.synthetic.thyroid import ThyroidOptions, write_synthetic
 from tests.test_bundle_contract import checked
 from tests.warm import ROOT, monai_bundle
 
@@ -59,7 +59,7 @@ def test_an_evaluation_counts_images_with_a_report(tmp_path):
 def test_the_command_fits_and_every_answer_tells_a_doubt(tmp_path):
     shutil.copytree(ROOT / "bundles" / "akessfa" / "models", tmp_path / "models")
     weights = tmp_path / "models" / "model.pt"
-    write_synthetic(str(tmp_path / "drawn"), Options(reports=60, size=96, seed=5))
+    write_synthetic(str(tmp_path / "drawn"), ThyroidOptions(reports=60, size=96, seed=5))
     files = "['bundles/akessfa/configs/train.json','bundles/akessfa/configs/evaluate.json']"
     given = ["--run_id", "fit_reports", "--config_file", files, "--ckpt_dir", tmp_path / "models",
              "--dataset_dir", tmp_path / "drawn", "--output_dir", tmp_path / "out"]  # fmt: skip

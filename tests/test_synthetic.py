@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.synthetic.thyroid import Options, _fits, dataset_or_synthetic, tirads, write_synthetic
+from common.synthetic.thyroid import ThyroidOptions, _fits, dataset_or_synthetic, tirads, write_synthetic
 from common.synthetic.thyroid_phantom import Nodule, draw
 from common.text.thyroid import nodule_sentence
 
@@ -19,8 +19,8 @@ def read(root):
 
 def test_the_same_seed_gives_the_same_files(tmp_path):
     for name in "ab":
-        write_synthetic(str(tmp_path / name), Options(reports=2, size=48, seed=7))
-    write_synthetic(str(tmp_path / "c"), Options(reports=2, size=48, seed=8))
+        write_synthetic(str(tmp_path / name), ThyroidOptions(reports=2, size=48, seed=7))
+    write_synthetic(str(tmp_path / "c"), ThyroidOptions(reports=2, size=48, seed=8))
     for file in (tmp_path / "a").rglob("*.*"):
         assert filecmp.cmp(file, tmp_path / "b" / file.relative_to(tmp_path / "a"), shallow=False)
     assert read(tmp_path / "a") != read(tmp_path / "c")
@@ -61,7 +61,7 @@ def test_each_own_sentence_fits_the_target_only_and_masks_are_the_target(synthet
 
 
 def test_position_of_sentences_is_no_clue(tmp_path):
-    write_synthetic(str(tmp_path / "s"), Options(reports=60, size=32))
+    write_synthetic(str(tmp_path / "s"), ThyroidOptions(reports=60, size=32))
     first = [
         s["images"][0] == report["images"][0]
         for report in read(tmp_path / "s")
@@ -74,7 +74,7 @@ def test_position_of_sentences_is_no_clue(tmp_path):
 def test_options_do_what_they_say(tmp_path):
     def written(**options):
         root = tmp_path / json.dumps(options).replace("/", "_")
-        write_synthetic(str(root), Options(reports=8, size=32, **options))
+        write_synthetic(str(root), ThyroidOptions(reports=8, size=32, **options))
         return root, read(root)
 
     root, reports = written(unmatched_rate=1.0)
@@ -95,7 +95,7 @@ def test_options_do_what_they_say(tmp_path):
 def test_sentences_about_other_images_fit_few_nodules_here(tmp_path):
     rates = []
     for rate in (1.0, 0.0):
-        write_synthetic(str(tmp_path / str(rate)), Options(reports=60, size=32, absent_rate=rate))
+        write_synthetic(str(tmp_path / str(rate)), ThyroidOptions(reports=60, size=32, absent_rate=rate))
         rates.append(np.std([len(r["text"]) for r in read(tmp_path / str(rate))]))
     assert rates[0] != rates[1]
 

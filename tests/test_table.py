@@ -14,7 +14,7 @@ from common.datasets.layouts import list_dataset, read_dataset
 from common.datasets.malignancy import read_malignancy
 from common.datasets.studies import read_studies
 from common.synthetic.studies import StudyOptions, write_studies
-from common.synthetic.thyroid import Options, write_synthetic
+from common.synthetic.thyroid import ThyroidOptions, write_synthetic
 
 
 def images(folder, count=6):
@@ -35,7 +35,7 @@ def table(folder, header, *rows):
 @pytest.mark.parametrize("bundle", ["akessfa", "sgf"])
 def test_a_known_layout_becomes_a_table_and_is_read_as_before(bundle, tmp_path):
     if bundle == "akessfa":
-        write_synthetic(str(tmp_path / "set"), Options(reports=12, size=32))
+        write_synthetic(str(tmp_path / "set"), ThyroidOptions(reports=12, size=32))
     else:
         write_studies(str(tmp_path / "set"), StudyOptions(studies=12, size=32))
     read = read_dataset if bundle == "akessfa" else read_studies

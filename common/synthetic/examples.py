@@ -26,7 +26,7 @@ from common.datasets.table import write_table
 from common.images.masks import read_mask
 from common.synthetic.chest import ChestOptions, write_chests
 from common.synthetic.studies import StudyOptions, write_studies
-from common.synthetic.thyroid import Options, write_synthetic
+from common.synthetic.thyroid import ThyroidOptions, write_synthetic
 
 logger = logging.getLogger(__name__)
 PATIENTS, SIZE, SEED = 12, 96, 33
@@ -43,7 +43,7 @@ def write_examples(root: str) -> None:
     if Path(root).exists():
         raise FileExistsError(f"new: {root!r} is there already; pass another name, or remove it")
     with whole_folder(root) as folder:
-        write_synthetic(str(folder / "ratn"), Options(reports=PATIENTS, size=SIZE, seed=SEED))
+        write_synthetic(str(folder / "ratn"), ThyroidOptions(reports=PATIENTS, size=SIZE, seed=SEED))
         write_studies(str(folder / "sgf"), StudyOptions(studies=PATIENTS, size=SIZE, seed=SEED))
         write_chests(str(folder / "r2gen"), ChestOptions(studies=PATIENTS, size=SIZE, seed=SEED))
         for file in folder.glob("*/options.json"):

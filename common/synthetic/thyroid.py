@@ -27,7 +27,7 @@ ROWS = {"upper": 0.40, "lower": 0.70}
 
 
 @dataclass(frozen=True)
-class Options:
+class ThyroidOptions:
     """What a synthetic data set holds; each rate is a probability in [0, 1].
 
     Args:
@@ -60,11 +60,11 @@ def dataset_or_synthetic(*, dataset_dir: str | None, synthetic_dir: str, options
         FileNotFoundError: ``dataset_dir`` is given and is no folder.
         ValueError: ``synthetic_dir`` holds data made with other ``options``.
     """
-    targets = Options(**options)
+    targets = ThyroidOptions(**options)
     return existing_or_made(dataset_dir, synthetic_dir, asdict(targets), lambda root: write_synthetic(root, targets))
 
 
-def write_synthetic(root: str, options: Options) -> None:
+def write_synthetic(root: str, options: ThyroidOptions) -> None:
     """Write ``images/``, ``masks/``, ``reports.json``, ``splits.json`` under ``root``, whole or not at all."""
     with whole_folder(root) as folder:
         for name in ("images", "masks"):
@@ -76,7 +76,7 @@ def write_synthetic(root: str, options: Options) -> None:
             (folder / f"{name}.json").write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
 
 
-def _write_patient(folder: Path, patient: str, options: Options, rng: np.random.Generator) -> dict:
+def _write_patient(folder: Path, patient: str, options: ThyroidOptions, rng: np.random.Generator) -> dict:
     """Draw the images of one patient; return the entry of ``reports.json``."""
     names = [f"{patient}_{index}.png" for index in range(int(rng.integers(3, 5)))]
     targets = [[_sample_nodule(rng, taken=[])] for _ in names]
@@ -135,7 +135,7 @@ def _add_distractors(
     image: int,
     targets: list[Nodule],
     described: list[tuple[int, Nodule, dict]],
-    options: Options,
+    options: ThyroidOptions,
     rng: np.random.Generator,
 ) -> list[Nodule]:
     """Fill the image up to 2-4 nodules, none of which fits the image's own sentences."""
@@ -151,7 +151,7 @@ def _add_distractors(
 
 
 def _write_sentences(
-    names: list[str], described: list[tuple[int, Nodule, dict]], options: Options, rng: np.random.Generator
+    names: list[str], described: list[tuple[int, Nodule, dict]], options: ThyroidOptions, rng: np.random.Generator
 ) -> tuple[list[dict], set[int]]:
     """Return the shuffled sentences with their truth, and the images whose sentence was left out."""
     unmatched = {image for image in range(len(names)) if rng.random() < options.unmatched_rate}
