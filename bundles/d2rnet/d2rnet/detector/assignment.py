@@ -58,6 +58,35 @@ def _assign_one(
     return index.masked_fill(smallest.isinf(), -1), nearest
 
 
+class Targets(NamedTuple):
+    """What the positions of a batch learn from boxes.
+
+    Attributes:
+        positive: (B, N) bool, positions with a box. total: of them, one at least.
+        image, box: (K,), each one's image, and the index of its box there.
+        distances: (K, 4), in strides, to that box's sides.
+        classes: (B, N, C), 1 at its class.
+    """
+
+    positive: torch.Tensor
+    total: torch.Tensor
+    image: torch.Tensor
+    box: torch.Tensor
+    distances: torch.Tensor
+    classes: torch.Tensor
+
+
+def targets_of(dense: Dense, boxes: list[torch.Tensor], labels: list[torch.Tensor]) -> Targets:
+    """Targets of ``dense`` (B, N, ...) from ``boxes`` (M, 4), xyxy in pixels, and ``labels`` (M,) of each image."""
+    assigned = assign(dense, boxes)
+    positive = assigned.box >= 0
+    image, position = positive.nonzero(as_tuple=True)
+    box, classes = assigned.box[positive], torch.zeros_like(dense.logits)
+    if len(image):
+        classes[image, position, gather_assigned(labels, image, box)] = 1.0
+    return Targets(positive, positive.sum().clamp(min=1), image, box, assigned.distances[positive], classes)
+
+
 def losses(dense: Dense, boxes: list[torch.Tensor], labels: list[torch.Tensor], *, std_weight: float) -> dict:
     """Named terms: ``class`` (focal), ``box`` (1 - GIoU, plus the likelihood of the distances), ``centerness``.
 
@@ -66,17 +95,12 @@ def losses(dense: Dense, boxes: list[torch.Tensor], labels: list[torch.Tensor], 
     Args:
         std_weight: of the distances' negative log-likelihood; published: 0.05.
     """
-    assigned = assign(dense, boxes)
-    positive = assigned.box >= 0
-    count = positive.sum().clamp(min=1)
-    target = torch.zeros_like(dense.logits)
-    image, position = positive.nonzero(as_tuple=True)
-    if len(image) == 0:
+    learned = targets_of(dense, boxes, labels)
+    positive, count, targets = learned.positive, learned.total, learned.distances
+    if len(learned.image) == 0:
         nothing = dense.distances.sum() * 0 + dense.std_logits.sum() * 0 + dense.centerness.sum() * 0
-        return {"class": focal(dense.logits, target), "box": nothing, "centerness": nothing}
-    owner = assigned.box[image, position]
-    target[image, position, gather_assigned(labels, image, owner)] = 1.0
-    targets, distances = assigned.distances[positive], dense.distances[positive]
+        return {"class": focal(dense.logits, learned.classes), "box": nothing, "centerness": nothing}
+    distances = dense.distances[positive]
     target_centerness = centerness(targets)
     giou = _giou(dense, positive, targets)
     likelihood = distance_nll(distances, dense.std_logits[positive], targets, giou.detach().clamp(min=0))
@@ -84,7 +108,7 @@ def losses(dense: Dense, boxes: list[torch.Tensor], labels: list[torch.Tensor], 
         min=1e-6
     ) + std_weight * likelihood / count
     centre = F.binary_cross_entropy_with_logits(dense.centerness[positive], target_centerness, reduction="sum") / count
-    return {"class": focal(dense.logits, target) / count, "box": box, "centerness": centre}
+    return {"class": focal(dense.logits, learned.classes) / count, "box": box, "centerness": centre}
 
 
 def gather_assigned(values: list[torch.Tensor], image: torch.Tensor, owner: torch.Tensor) -> torch.Tensor:

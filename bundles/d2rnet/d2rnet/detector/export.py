@@ -7,7 +7,7 @@ from torch import nn
 
 from common.engine.export import Example, export, free_axes
 
-from .network import LesionDetector, boxes_of
+from .network import LesionDetector, boxes_of, scores_of
 
 
 class DenseBoxes(nn.Module):
@@ -20,7 +20,7 @@ class DenseBoxes(nn.Module):
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Boxes (B, N, 4) in pixels, which may leave the image, and scores (B, N, classes)."""
         dense = self.detector.dense(image)
-        return boxes_of(dense), (dense.logits.sigmoid() * dense.centerness.sigmoid()[:, :, None]).sqrt()
+        return boxes_of(dense), scores_of(dense)
 
 
 def export_detector(*, detector: LesionDetector, path: str, size: int) -> None:

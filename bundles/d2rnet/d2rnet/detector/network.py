@@ -152,8 +152,8 @@ class LesionDetector(nn.Module):
 
     @torch.jit.export
     def postprocess(self, dense: Dense, height: int, width: int) -> Detections:
-        """Boxes after the score threshold and NMS; a score is the root of class probability times centerness."""
-        scores = (dense.logits.sigmoid() * dense.centerness.sigmoid()[:, :, None]).sqrt()
+        """Boxes after the score threshold and NMS."""
+        scores = scores_of(dense)
         boxes = boxes_of(dense)
         limits = torch.tensor([width, height, width, height], device=boxes.device, dtype=boxes.dtype)
         boxes = torch.minimum(boxes.clamp(min=0.0), limits)
@@ -172,6 +172,11 @@ class LesionDetector(nn.Module):
             kept[image, : stay.shape[0]] = candidates[stay]
             labels[image, : stay.shape[0]] = label[stay]
         return Detections(kept[:, :, :4], kept[:, :, 4], labels, kept[:, :, 5:])
+
+
+def scores_of(dense: Dense) -> torch.Tensor:
+    """Scores (B, N, classes): the root of class probability times centerness."""
+    return (dense.logits.sigmoid() * dense.centerness.sigmoid()[:, :, None]).sqrt()
 
 
 def boxes_of(dense: Dense) -> torch.Tensor:

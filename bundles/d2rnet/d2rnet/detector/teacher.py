@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from .assignment import assign, focal, gather_assigned, losses
+from .assignment import focal, gather_assigned, losses, targets_of
 from .network import Dense, LesionDetector
 
 
@@ -111,20 +111,15 @@ class TeacherAndStudent(nn.Module):
             dense: the student's outputs (U, N, ...) of the strong views.
             pseudo: the teacher's boxes in the same U images.
         """
-        assigned = assign(dense, pseudo.boxes)
-        positive = assigned.box >= 0
-        count = positive.sum().clamp(min=1)
-        target = torch.zeros_like(dense.logits)
-        image, position = positive.nonzero(as_tuple=True)
-        if len(image) == 0:
-            return {"classes": focal(dense.logits, target), "boxes": dense.distances.sum() * 0}
-        box = assigned.box[image, position]
-        target[image, position, gather_assigned(pseudo.labels, image, box)] = 1.0
-        certainty = 1 - gather_assigned(pseudo.std, image, box)
-        student_certainty = 1 - dense.std_logits[positive].detach().sigmoid()
+        targets = targets_of(dense, pseudo.boxes, pseudo.labels)
+        classes = focal(dense.logits, targets.classes)
+        if len(targets.image) == 0:
+            return {"classes": classes, "boxes": dense.distances.sum() * 0}
+        certainty = 1 - gather_assigned(pseudo.std, targets.image, targets.box)
+        student_certainty = 1 - dense.std_logits[targets.positive].detach().sigmoid()
         learned_here = (certainty > student_certainty + self.margin) & (certainty > self.min_certainty)
-        distance = (dense.distances[positive] - assigned.distances[positive]).abs()
-        return {"classes": focal(dense.logits, target) / count, "boxes": (distance * learned_here).sum() / count}
+        distance = (dense.distances[targets.positive] - targets.distances).abs()
+        return {"classes": classes / targets.total, "boxes": (distance * learned_here).sum() / targets.total}
 
     def update(self, step: int) -> None:
         """Let the teacher follow, after the optimiser's ``step``; while burning in, and as it ends, as a copy."""
