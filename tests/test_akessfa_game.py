@@ -10,7 +10,7 @@ from ignite.engine import Engine
 from monai.data import DataLoader, Dataset
 
 from akessfa.data import KeywordTruthd, list_cases, read_cases, training_transforms, validation_transforms
-from akessfa.keyword_metrics import KeywordCase, attention_metrics, keyword_metrics
+from akessfa.keyword_metrics import KeywordCase, keyword_mask_metrics, keyword_metrics
 from akessfa.phases import Phase, PhaseSchedule
 from akessfa.steps import evaluate_step, highest, infer_step, train_step, validate_step
 from common.nn.segmentation_loss import segmentation_loss
@@ -174,7 +174,7 @@ def test_keyword_metrics_on_known_cases():
     mixed = keyword_metrics([right, wrong], "generator")
     assert mixed["hit"] == 0.5 and mixed["same"] == 0.0
     assert keyword_metrics([], "generator") == {}
-    assert attention_metrics([right])["mean_keyword"] == pytest.approx(0.6)
+    assert keyword_mask_metrics([right])["mean_keyword"] == pytest.approx(0.6)
 
 
 def run_phases(metrics, *, every=1, **options):

@@ -35,6 +35,18 @@ def test_every_published_key_is_used(depth):
     assert all(torch.equal(a.float(), b) or a.dtype == torch.int64 for a, b in zip(loaded, published, strict=True))
 
 
+def test_old_files_without_the_counters_of_batch_norms_are_read():
+    state = torchvision_names(18)
+    former = {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
+    assert len(former) < len(state)
+    network = ResNetFeatures(depth=18, in_channels=3, width=8)
+    load_resnet(network, former, colour=True)
+    assert torch.equal(network.state_dict()["layer1.0.bn1.running_var"], state["layer1.0.bn1.running_var"])
+    del former["layer1.0.bn1.running_var"]
+    with pytest.raises(ValueError, match=r"1 entries missing \['layer1\.0\.bn1\.running_var'\]"):
+        load_resnet(network, former, colour=True)
+
+
 def test_keys_are_torchvisions():
     """MONAI's full ResNet-18 has torchvision's names; ours differs in the stem alone."""
     full = resnet18(

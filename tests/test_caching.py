@@ -15,7 +15,7 @@ from monai.data.utils import list_data_collate, set_rnd
 from monai.transforms import Compose, Lambdad, RandGaussianNoised
 from PIL import Image
 
-from common import images as images_package
+import common
 from common.cli.errors import line_for
 from common.engine import caching
 from common.engine.caching import CasesInMemory, CasesOnDisk, cached
@@ -77,11 +77,24 @@ def test_a_file_of_the_cache_is_of_one_image_and_one_recipe(cases, tmp_path):
 def test_a_file_of_the_cache_does_not_outlive_the_code_that_made_it(tmp_path, monkeypatch):
     """What decodes an image differently tomorrow shall not read what it decoded today."""
     (tmp_path / "reader.py").write_text("LEVELS = 255\n")
-    monkeypatch.setattr(images_package, "__path__", [str(tmp_path)])
+    monkeypatch.setattr(common, "__path__", [str(tmp_path)])
     before = recipe_of(load_grey(size=64))
     assert recipe_of(load_grey(size=64)) == before
     (tmp_path / "reader.py").write_text("LEVELS = 256\n")
     assert recipe_of(load_grey(size=64)) != before
+
+
+def test_a_recipe_is_the_same_in_all_processes():
+    program = "from common.engine.case_files import recipe_of; from common.transforms.load import load_grey; " \
+              "print(recipe_of(load_grey(size=64)).hex())"  # fmt: skip
+    told = {
+        subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=True,
+            env={**os.environ, "PYTHONHASHSEED": str(seed)},
+        ).stdout
+        for seed in (0, 1)
+    }  # fmt: skip
+    assert told == {recipe_of(load_grey(size=64)).hex() + "\n"}
 
 
 def test_a_cache_on_disk_holds_no_more_than_it_may(cases, tmp_path):

@@ -65,6 +65,13 @@ def test_the_auc_of_a_classifier_is_compared(tmp_path):
     assert row[0] == "roc_auc" and float(row[3]) > 0.2 and float(row[4].split(" to ")[0]) > 0
 
 
+def test_a_probability_without_a_number_costs_its_case_and_not_the_auc(tmp_path, caplog):
+    rows = [{"case": n, "malignancy": n % 2, "prob": (n % 2 + n % 3) / 3} for n in range(30)]
+    changed = [{**row, "prob": "" if row["case"] == 4 else 0.5 * row["prob"]} for row in rows]
+    row = compare(*read_both([written(tmp_path / "one", rows), written(tmp_path / "two", changed)]))[-1]
+    assert row[0] == "roc_auc" and float(row[3]) == 0 and "prob: without 1 of 30 cases" in caplog.text
+
+
 def test_what_cannot_be_compared_is_one_line(tmp_path):
     one, two = runs(tmp_path, 0.0)
     with pytest.raises(SystemExit, match=r"no file .*nowhere.*per_case.csv"):

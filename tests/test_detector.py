@@ -1,10 +1,15 @@
 """The lesion detector: assignment, losses equal to the published, suppression, TorchScript, and it learns."""
 
+import copy
+
+import numpy as np
 import pytest
 import torch
 from d2rnet.detector.assignment import assign, centerness, distance_nll, losses
+from d2rnet.detector.finder import TrainedDetector
 from d2rnet.detector.network import Dense, LesionDetector, boxes_of, nms
 from monai.data.box_utils import batched_nms, box_iou
+from PIL import Image
 from torch import nn
 
 from tests import published_numbers
@@ -16,6 +21,21 @@ def detector():
     return LesionDetector(
         classes=3, depth=18, resnet_width=8, levels=(0, 1, 2), width=16, layers=1, detections_per_img=20
     )
+
+
+def test_a_detector_whose_answer_is_no_number_is_not_one_that_sees_nothing(tmp_path):
+    detector = LesionDetector(classes=2, depth=18, resnet_width=8, width=16, layers=1)
+    settings = {"labels": ["Nodule/Mass", "Effusion"], "image_size": 64}
+    Image.fromarray(np.zeros((64, 64), np.uint8)).save(tmp_path / "x.png")
+    finders = []
+    for name in ("sound", "damaged"):
+        torch.save(detector.state_dict(), tmp_path / f"{name}.pt")
+        given = {"weights": str(tmp_path / f"{name}.pt"), "settings": settings, "score": 0.3}
+        finders.append(TrainedDetector(copy.deepcopy(detector), **given, device=torch.device("cpu")))
+        next(detector.parameters()).data.fill_(float("nan"))
+    assert len(finders[0]([str(tmp_path / "x.png")])) == 1
+    with pytest.raises(ValueError, match=r"x\.png': the network's answer is no number \(NaN in "):
+        finders[1]([str(tmp_path / "x.png")])
 
 
 def test_side_likelihood_equals_the_published():

@@ -3,7 +3,10 @@
 import errno
 import json
 import os
+import re
 import struct
+import subprocess
+import sys
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -120,6 +123,19 @@ def test_a_full_disk_names_the_file_that_has_no_room(tmp_path):
     with pytest.raises(OSError, match=r"No space left on device: .*a\.json") as caught, whole_file(tmp_path / "a.json"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert line_of(caught.value).endswith("a.json'") and not list(tmp_path.iterdir())
+
+
+def test_tensors_that_find_no_room_name_their_file(tmp_path):
+    """torch tells of a position in its archive."""
+    program = (
+        "import resource, torch; from common.cli.atomic import whole_file; "
+        "from common.engine.tensor_files import save_tensors; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10000, 10000))\n"
+        f"with whole_file({str(tmp_path / 'model.pt')!r}) as part: save_tensors([torch.zeros(9999)], part)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 1 and re.search(r"OSError: \[Errno 27\] .*model\.pt'", done.stderr), done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_results_do_not_go_among_the_images(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import json
 import os
@@ -15,12 +16,14 @@ from typing import Any
 
 from PIL import Image
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room: on the disk, of one's share, for one file
+
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
     """A file to write to, beside ``path`` and of the same ending, which takes its place where nothing fails.
 
-    An error of the disk that names no file, as that of a full one, names ``path``.
+    The error of a full disk, which names no file, names ``path``.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -29,7 +32,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         yield part
         os.replace(part, target)
     except OSError as error:
-        if error.errno is not None and error.filename is None:
+        if error.errno in FULL and error.filename is None:
             error.filename = str(target)
         raise
     finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import signal
@@ -11,6 +10,7 @@ import traceback
 from pathlib import Path
 from types import FrameType, TracebackType
 
+from common.cli.atomic import FULL as NO_ROOM
 from common.cli.verbose import is_verbose
 from common.engine.stopping import STOPPED
 
@@ -51,7 +51,7 @@ def line_for(error: BaseException) -> str | None:
     name = type(error).__name__
     if isinstance(error, KeyboardInterrupt):
         return STOPPED.format("Ctrl-C")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
         where = f" of {error.filename!r}" if error.filename else ""
         return f"{name}: the disk{where} is full; what was written before is whole; free some space and run it again"
     if isinstance(error, NAMED) or (isinstance(error, ValueError | RuntimeError) and _is_ours(error)):

@@ -14,6 +14,7 @@ import torch
 
 from common.cli import model_file
 from common.cli.atomic import whole_file
+from common.engine.tensor_files import save_tensors
 
 logger = logging.getLogger(__name__)
 FOLDER = "best"  # beside the weights
@@ -64,7 +65,7 @@ class BestModels:
                 files[name].parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(self.weights.parent / name, files[name])
         with whole_file(folder / self.weights.name) as part:
-            torch.save(network.state_dict(), part)
+            save_tensors(network.state_dict(), part)
             model_file.write(folder / self.weights.name, settings, files={**files, self.weights.name: part})
 
     def files(self) -> Sequence[str]:

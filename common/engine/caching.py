@@ -22,6 +22,7 @@ from torch.utils.data import get_worker_info
 from common.cli.atomic import whole_file
 from common.engine.case_files import file_of, recipe_of, restored, storable
 from common.engine.memory import free_memory
+from common.engine.tensor_files import save_tensors
 
 logger = logging.getLogger(__name__)
 CHOICES = ("auto", "none", "memory", "disk")
@@ -262,7 +263,7 @@ class CasesOnDisk(Cases):
     def _write(self, file: Path, made: Any) -> None:
         try:
             with whole_file(file) as part:
-                torch.save(made, part)
+                save_tensors(made, part)
                 self.written += part.stat().st_size
         except (OSError, RuntimeError) as error:
             logger.warning("cache: %s cannot be written (%s); no more cases are kept", file, _reason(error))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import os
+import sys
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ import torch
 from monai.data import MetaTensor
 from monai.data.utils import pickle_hashing
 
-from common import images
 from common.images.dicom import source_of
 
 LONGEST_PATH = 4096  # characters
@@ -24,13 +23,15 @@ ARRAY = "\0array"  # key of an array of numpy in a file of the cache
 
 
 def recipe_of(transforms: Iterable[object]) -> bytes:
-    """What a case is made by: ``transforms``, their code and that which decodes images, so that no file outlives it."""
+    """What a case is made by, the same in all processes: ``transforms``, and the code of this package and of theirs, so
+    that no file outlives what made it.
+    """
     transforms = list(transforms)
-    sources = {inspect.getsourcefile(type(part)) or "" for part in transforms}
-    sources |= {str(file) for file in Path(images.__path__[0]).glob("*.py")}
     digest = hashlib.sha256(pickle_hashing(transforms) + f"{monai.__version__} {PIL.__version__}".encode())
-    for file in sorted(filter(os.path.isfile, sources), key=os.path.basename):
-        digest.update(Path(file).read_bytes())
+    packages = {"common", *(type(part).__module__.partition(".")[0] for part in transforms)} - {"monai", "builtins"}
+    for folder in (path for name in sorted(packages) for path in getattr(sys.modules.get(name), "__path__", ())):
+        for file in sorted(Path(folder).rglob("*.py")):
+            digest.update(file.read_bytes())
     return digest.digest()
 
 

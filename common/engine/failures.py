@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from common.cli.atomic import write_json
 from common.engine.distributed import gather, is_first
@@ -15,6 +19,20 @@ logger = logging.getLogger(__name__)
 def line_of(error: BaseException) -> str:
     """What an error says, in one line; its kind where it says nothing."""
     return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def require_numbers(name: str, answer: Mapping[str, Any]) -> None:
+    """Refuse what a network answers to the case ``name`` where it is no number: it would be shown as "nothing found".
+
+    Raises:
+        ValueError: which value it is, and where it may come from.
+    """
+    for key, value in answer.items():
+        if isinstance(value, torch.Tensor) and value.is_floating_point() and bool(value.isnan().any()):
+            raise ValueError(
+                f"{name!r}: the network's answer is no number (NaN in {key}); its weights are damaged, or half floats "
+                "(amp) are too coarse for them; restore the weights, or leave amp off"
+            )
 
 
 class Failures(threading.local):

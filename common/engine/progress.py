@@ -193,7 +193,7 @@ def read_history(path: str) -> list[dict[str, float]]:
 
 
 def parse_number(text: object) -> float | None:
-    """The parse_number that ``text`` holds, None if it holds none."""
+    """The number that ``text`` holds, None if it holds none."""
     try:
         return float(str(text))
     except ValueError:

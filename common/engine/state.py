@@ -24,6 +24,7 @@ from common.engine.progress import EpochLine
 from common.engine.schedules import go_to, length_of
 from common.engine.steps import accumulated, position_in_group
 from common.engine.stopping import StopRequest
+from common.engine.tensor_files import save_tensors
 
 logger = logging.getLogger(__name__)
 ANEW = ("scaler", "best_models")  # may be missing in a state: another --amp, or an earlier version
@@ -162,7 +163,7 @@ class TrainingState:
         states["best"] = (float(best.best_metric), best.best_metric_epoch)  # type: ignore[attr-defined]
         states["processes"] = processes
         with whole_file(self.path) as part:
-            torch.save(states, part)
+            save_tensors(states, part)
         self.best.prune()
 
     def _keep(self, engine: Engine) -> None:
@@ -179,7 +180,7 @@ class TrainingState:
             model_file.path_of(self.best_path).unlink(missing_ok=True)
             files = {name: path for write in self.companions for name, path in self._beside(write())}
         with whole_file(self.best_path) as part:
-            torch.save(self.network.state_dict(), part)
+            save_tensors(self.network.state_dict(), part)
             model_file.write(self.best_path, self.settings, files={**files, Path(self.best_path).name: part})
         self.is_new = False
 

@@ -21,7 +21,7 @@ def report_loss(log_probs: torch.Tensor, target_ids: torch.Tensor, written: torc
 
 
 def trim(batch: dict[str, torch.Tensor], *, pad_id: int) -> dict[str, torch.Tensor]:
-    """The batch, whose ids and weights (B, T) end with its longest report: no position is padding in all of them."""
+    """The batch cut after the last token of its longest report; ids and weights are (B, T)."""
     length = int((batch["target_ids"] != pad_id).sum(1).max())
     names = ("input_ids", "target_ids", "word_weights")
     return {**batch, **{name: batch[name][:, :length] for name in names if name in batch}}

@@ -1,8 +1,8 @@
 """How like an image is to those that a network was trained on, by its own features of them.
 
 One Gaussian of the training images' features, as Lee et al. (NeurIPS 2018) have it for each class, with the covariance
-shrunk (Ledoit and Wolf 2004); what is far from its middle is rare. How far images of the same kind are that were kept
-back from the training turns a distance into a share.
+shrunk (Ledoit and Wolf 2004); what is far from its middle is rare. How far images of the same kind are that were held
+out of the training turns a distance into a share.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class FindingPrompts(nn.Module):
         Args:
             stated: 0 or 1 (B, findings), what the true report states; None: :meth:`found`.
         """
-        mask = (self.found(logits) if stated is None else stated).to(memory.dtype)
-        absent, present = self.classes[0], self.classes[1]  # (findings, dim)
-        each = absent + mask[:, :, None] * (present - absent)  # (B, findings, dim)
+        present = (self.found(logits) if stated is None else stated).to(memory.dtype)  # (B, findings)
+        without, with_it = self.classes[0], self.classes[1]  # (findings, dim)
+        each = without + present[:, :, None] * (with_it - without)  # (B, findings, dim)
         return memory + each.sum(1, keepdim=True) / each.shape[1] ** 0.5

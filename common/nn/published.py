@@ -29,6 +29,7 @@ TRANSFORMER = (
     (r"\.feed_forward\.w_2\.", ".feed_forward.outer."),
     (r"\.sublayer\.(\d)\.norm\.", r".norms.\1."),
 )
+COUNTER = "num_batches_tracked"  # of a batch norm, which old files lack, and torch fills in
 MODULATION = re.compile(r"^report\.decoder\.layers\.(\d+)\.norms\.(\d)\.mlp_(gamma|beta)\.([02])\.(weight|bias)$")
 
 
@@ -77,7 +78,8 @@ def load_into(
         ValueError: entries are missing, left over, or of another shape.
     """
     current = {name for name in network.state_dict() if name.startswith(prefixes)}
-    missing, extra = sorted(current - state.keys()), sorted(state.keys() - current)
+    missing = sorted(name for name in current - state.keys() if not name.endswith(COUNTER))
+    extra = sorted(state.keys() - current)
     if missing or extra:
         raise ValueError(
             f"weights: they do not fit {name}: {len(missing)} entries missing {missing[:3]}, {len(extra)} not known "

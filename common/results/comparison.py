@@ -27,20 +27,15 @@ def compare(first: Cases, second: Cases, patients: Mapping[str, str]) -> list[tu
     """
     names = {name: None for values in first.values() for name in values}
     rows = [_row(name, first, second, patients) for name in names if name not in (LABEL, PROB)]
-    if all({LABEL, PROB} <= values.keys() for run in (first, second) for values in run.values()):
+    if {LABEL, PROB} <= names.keys():
         rows.append(_auc_row(first, second, patients))
     return [row for row in rows if row]
 
 
 def _row(name: str, first: Cases, second: Cases, patients: Mapping[str, str]) -> tuple[str, ...]:
-    pairs = {case: (first[case].get(name, np.nan), second[case].get(name, np.nan)) for case in first}
-    known = [np.isfinite(pair) for pair in pairs.values()]
-    pairs = {case: pair for case, pair in pairs.items() if np.isfinite(pair).all()}
+    pairs = _pairs(name, first, second)
     if not pairs:
         return ()
-    one_sided = sum(bool(a) != bool(b) for a, b in known)
-    if one_sided:
-        logger.warning("%s: without %d of %d cases, which have a number in one run alone", name, one_sided, len(first))
     groups: dict[str, list[float]] = {}
     for case, (a, b) in pairs.items():
         groups.setdefault(patients.get(case, case), []).append(b - a)
@@ -52,13 +47,25 @@ def _row(name: str, first: Cases, second: Cases, patients: Mapping[str, str]) ->
     return (name, f"{a:.3f}", f"{b:.3f}", f"{mean:+.3f}", f"{low:+.3f} to {high:+.3f}", p, f"{higher}", f"{lower}")
 
 
+def _pairs(name: str, first: Cases, second: Cases) -> dict[str, tuple[float, float]]:
+    """Both values of a metric, by case; those that one run alone has are counted in the log."""
+    pairs = {case: (first[case].get(name, np.nan), second[case].get(name, np.nan)) for case in first}
+    known = {case: np.isfinite(pair) for case, pair in pairs.items()}
+    one_sided = sum(bool(a) != bool(b) for a, b in known.values())
+    if one_sided:
+        logger.warning("%s: without %d of %d cases, which have a number in one run alone", name, one_sided, len(first))
+    return {case: pair for case, pair in pairs.items() if known[case].all()}
+
+
 def _auc_row(first: Cases, second: Cases, patients: Mapping[str, str]) -> tuple[str, ...]:
-    label = np.array([values[LABEL] for values in first.values()])
-    scores = [np.array([run[case][PROB] for case in first]) for run in (first, second)]
+    labels, probs = _pairs(LABEL, first, second), _pairs(PROB, first, second)
+    cases = [case for case in probs if case in labels]
+    label = np.array([labels[case][0] for case in cases])
+    scores = [np.array([probs[case][run] for case in cases]) for run in (0, 1)]
     if len(np.unique(label)) < 2:
         return ()
     groups: dict[str, list[int]] = {}
-    for index, case in enumerate(first):
+    for index, case in enumerate(cases):
         groups.setdefault(patients.get(case, case), []).append(index)
     members, generator, gains = list(groups.values()), np.random.default_rng(0), []
     for _ in range(RESAMPLES):

@@ -68,7 +68,7 @@ _TEXTS: dict[str, tuple[str, ...]] = {
     "sentence_error": ("Calibration error, words", "how far the words' probability is from being right", "lower"),
     "calibrated_sentence_error": ("Calibration error, sentences", "the same of the calibrated one", "lower"),
     "report_fit": ("Report's fit", "mean log score of the reports' sentences on the outlined nodules"),
-    "report_doubted": ("Reports doubted", "share that fits less well than 19 of 20 kept-back ones", ""),
+    "report_doubted": ("Reports doubted", "share that fits less well than 19 of 20 held-out ones", ""),
     "lesion_f1": ("Lesions (F1)", "whether the generated report names the lesions of the labelled boxes"),
     "lesion_precision": ("Lesions, precision", "share of the lesions it names that labelled boxes have"),
     "lesion_recall": ("Lesions, sensitivity", "share of the lesions of labelled boxes that it names"),

@@ -59,6 +59,8 @@ def write_page(
     write_json(folder / "page.json", about)
     several = "s" if len(predictions) > 1 else ""
     count = f"{len(predictions)} prediction{several}. " if predictions else ""
+    if not predictions and not metrics:
+        count = "No prediction; failures.json says what was left out. "
     path, said = folder / "index.html", f"{count}{about['note']} For research, not for clinical use."
     write_text(path, render(about["title"], sections, note=said))
     return path

@@ -17,7 +17,7 @@ from PIL import Image
 from common.cli.atomic import write_json, write_picture
 from common.cli.given import import_package
 from common.engine.distributed import data_order, gather, is_first
-from common.engine.failures import FAILURES, line_of
+from common.engine.failures import FAILURES, line_of, require_numbers
 from common.engine.familiarity import TellFamiliarity
 from common.engine.folders import lock_while_running, tell_replaced
 from common.engine.progress import StepLine
@@ -191,13 +191,12 @@ class PredictionFiles:
         for item, data, familiar in zip(output, batch, told, strict=True):
             name = name_of(data[self.key])
             try:
-                require_numbers(item)
                 self.predictions.append(self._entry(name, self._result_name(), item, data, familiar))
             except Exception as error:  # whatever a header or a full folder does, the other cases are done
                 if not self.files:
                     raise
                 self.predictions.append({})  # keeps its place in the order
-                FAILURES.add(name, f"{self.key}: {name!r}: its results could not be written ({line_of(error)})")
+                FAILURES.add(name, f"{self.key}: {name!r}: no results are written of it ({line_of(error)})")
 
     def _result_name(self) -> str:
         """Name of the files of the next case, of which this process has every n-th."""
@@ -207,6 +206,8 @@ class PredictionFiles:
     def _entry(self, name: str, stem: str, item: Any, data: Any, familiar: dict[str, Any]) -> dict[str, Any]:
         """What is told of one case; its files are written."""
         refused = "warning" in familiar and self.familiarity is not None and self.familiarity.refuse
+        if not refused:
+            require_numbers(name, item)
         shown = Shown(familiar, {}) if refused else with_familiarity(self.show(name, item, data), familiar)
         if not self.files:
             self.shown.append(shown)
@@ -255,23 +256,6 @@ class PredictionFiles:
         """Write ``predictions.json`` and the page of ``predictions``."""
         write_json(self.folder / "predictions.json", self.predictions, indent=2)
         write_page(self.folder, title=self.title, note=self.note)
-
-
-def require_numbers(item: Any) -> None:
-    """Refuse what a network answers to a case with values that are no numbers: it would be shown as "nothing found".
-
-    Args:
-        item: the answer, by name.
-
-    Raises:
-        ValueError: which value it is, and where it may come from.
-    """
-    for name, value in item.items():
-        if isinstance(value, torch.Tensor) and value.is_floating_point() and bool(value.isnan().any()):
-            raise ValueError(
-                f"{name}: the network's answer is no number (NaN); its weights are damaged, or --amp is too coarse for "
-                "them: pass --amp false"
-            )
 
 
 def text_in_pixels(images: Sequence[str]) -> dict[str, bool | None]:

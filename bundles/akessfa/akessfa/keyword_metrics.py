@@ -78,7 +78,7 @@ def _auc(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
     return float(roc_auc_score(truth, scores))
 
 
-def attention_metrics(items: list[KeywordCase], method: str = "generator") -> dict[str, float]:
+def keyword_mask_metrics(items: list[KeywordCase], method: str = "generator") -> dict[str, float]:
     """Whether the keyword mask is a mask: its mean, share of grey words (0.1-0.9), share above half the maximum."""
     values = [words.scores[method] for words in items if len(words.sentence)]
     if not values:
@@ -119,7 +119,7 @@ class KeywordMetrics:
         for method in METHODS:
             for name, value in keyword_metrics(items, method).items():
                 engine.state.metrics[f"{method}_{name}"] = value
-        engine.state.metrics.update(attention_metrics(items))
+        engine.state.metrics.update(keyword_mask_metrics(items))
         if self.output_dir is not None and is_first():
             self._write(items, Path(self.output_dir) / "words.json")
 

@@ -18,7 +18,7 @@ from common.engine.distributed import gather
 logger = logging.getLogger(__name__)
 SHARE = 0.05  # of own reports, that fit less well than the limit
 FEWEST = 20  # reports, of which the least fitting one is that share
-DOUBT = "the report fits this image less well than 19 of 20 kept-back reports fit theirs: is it this patient's?"
+DOUBT = "the report fits this image less well than 19 of 20 held-out reports fit theirs: is it this patient's?"
 ANEW = "--run_id fit_reports of train.json with evaluate.json merged over it, --split validation"
 
 

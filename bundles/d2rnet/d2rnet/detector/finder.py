@@ -14,6 +14,7 @@ from monai.transforms import Transform
 
 from common.cli.atomic import write_json
 from common.cli.given import require_file
+from common.engine.failures import require_numbers
 
 from .data import whole_transforms
 from .network import LesionDetector, nms
@@ -76,7 +77,10 @@ class TrainedDetector:
         """
         cases = [self.transforms({"image": path}) for path in paths]
         images = torch.stack([case["image_tensor"] for case in cases]).to(self.device)
-        results = split_detections(self.detector(images), cases)
+        dense = self.detector.dense(images)
+        for path, *answer in zip(paths, dense.logits, dense.distances, dense.centerness, strict=True):
+            require_numbers(path, dict(zip(("classes", "boxes", "centerness"), answer, strict=True)))
+        results = split_detections(self.detector.postprocess(dense, images.shape[2], images.shape[3]), cases)
         return [self._named(*current) for current in results]
 
     def _named(self, boxes: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> dict:

@@ -170,15 +170,15 @@ class Alignment(nn.Module):
         self,
         seen: torch.Tensor,
         words: torch.Tensor,
-        region_mask: torch.Tensor,
+        seen_mask: torch.Tensor,
         word_mask: torch.Tensor,
         boundary: Boundary,
     ) -> torch.Tensor:
-        both = region_mask.any(1) & word_mask.any(1)
+        both = seen_mask.any(1) & word_mask.any(1)
         if int(both.sum()) < 2:
             return seen.sum() * 0 + words.sum() * 0
         units = F.normalize(seen[both].float(), dim=2), F.normalize(words[both].float(), dim=2)
-        masks, limit = (region_mask[both], word_mask[both]), boundary.value.clone()
+        masks, limit = (seen_mask[both], word_mask[both]), boundary.value.clone()
         with torch.autocast(seen.device.type, enabled=False):  # bfloat16 cannot tell close likenesses apart
             results = match(*units, *masks, boundary=limit, sharpness=self.sharpness)
             if self.training:
