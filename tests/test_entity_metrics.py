@@ -50,6 +50,8 @@ def test_perfect_empty_and_unequal(thyroid):
         ("entity_accuracy", "entity_precision", "entity_recall", "entity_f1"), 1.0
     )
     assert entity_metrics([""], ["nodule"], thyroid)["entity_f1"] == 0
+    one = {"nodule": ["nodule"]}  # of one entity what is absent from both does not count either
+    assert entity_metrics(["a nodule", "", ""], ["a nodule", "a nodule", ""], one)["entity_f1"] == pytest.approx(2 / 3)
     with pytest.raises(ValueError, match="1 predictions for 2 references"):
         entity_metrics([""], ["a", "b"], thyroid)
 
