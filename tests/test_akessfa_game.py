@@ -13,7 +13,7 @@ from akessfa.data import KeywordTruthd, list_cases, read_cases, training_transfo
 from akessfa.keyword_metrics import KeywordCase, keyword_mask_metrics, keyword_metrics
 from akessfa.phases import Phase, PhaseSchedule
 from akessfa.steps import evaluate_step, highest, infer_step, train_step, validate_step
-from common.nn.segmentation_loss import segmentation_loss
+from common.nn.losses import segmentation_loss
 from common.text.tokenizer import ReportTokenizer
 from common.transforms.load import check_size
 from tests.test_akessfa_network import make_network

@@ -8,7 +8,7 @@ from akessfa.erasure import choose_sentences, choose_words, keyword_targets, ran
 from akessfa.generator import sum_by_sentence
 from akessfa.loss import alignment_loss, attribution_targets, keyword_loss, word_share
 from akessfa.network import AKESSFA, Segmenter
-from common.nn.segmentation_loss import mean_segmentation_loss, segmentation_loss
+from common.nn.losses import mean_segmentation_loss, segmentation_loss
 from common.text.encoders import TransformerTextEncoder
 
 LENGTH = 24
@@ -144,19 +144,22 @@ def test_segmentation_loss_is_monais_dice_ce(batch):
     assert segmentation_loss(logits.repeat(1, 4, 1, 1), batch["label"]).shape == (3, 4)
 
 
-def test_an_image_without_a_nodule_counts_as_much_as_one_with():
-    """MONAI's Dice of an empty mask is 1 whatever is outlined, and nothing pulls the outline away."""
+def test_an_image_without_a_nodule_counts_more_where_that_is_asked_for():
+    """MONAI's Dice of an empty mask is 1 whatever is outlined; cross-entropy alone pulls a small outline away."""
     area = torch.zeros(2, 1, 64, 64)
-    area[:, :, 20:40, 20:40] = 1
-    logits = (4 * area - 2).requires_grad_()
-    label = torch.stack([area[0].roll(20, 2), torch.zeros_like(area[0])])
-    losses = segmentation_loss(logits, label)[:, 0]
-    losses.sum().backward()
-    assert 0.5 < losses[1] / losses[0] < 2
-    steepness = logits.grad.abs().sum((1, 2, 3))
-    assert 0.5 < steepness[1] / steepness[0] < 2
-    nothing = segmentation_loss(torch.full((1, 1, 64, 64), -9.0), torch.zeros(1, 1, 64, 64))
-    assert nothing < 0.02 and mean_segmentation_loss(logits, label) == losses.mean()
+    area[:, :, 20:28, 20:28] = 1
+    logits = (8 * area - 4).requires_grad_()
+    label = torch.stack([area[0].roll(8, 2), torch.zeros_like(area[0])])
+    ratios = []
+    for weight in (0.0, 1.0):
+        losses = segmentation_loss(logits, label, empty_weight=weight)[:, 0]
+        (gradient,) = torch.autograd.grad(losses.sum(), logits)
+        steepness = gradient.abs().sum((1, 2, 3))
+        ratios.append(float(steepness[1] / steepness[0]))
+        assert mean_segmentation_loss(logits, label, empty_weight=weight) == losses.mean()
+    assert ratios[0] < 0.6 and ratios[1] > 2 * ratios[0]
+    nothing = segmentation_loss(torch.full((1, 1, 64, 64), -9.0), torch.zeros(1, 1, 64, 64), empty_weight=1.0)
+    assert nothing < 0.02
 
 
 def test_attribution_is_a_softmax_against_nothing():

@@ -27,7 +27,7 @@ RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("learning_rate", "visual_learning_rate", "encoder_learning_rate", "weight_decay"), (0, 10)),
     **dict.fromkeys(("score", "detector_score", "labelled_share", "burn_in_share", "mirror", "threshold"), (0, 1)),
     "ema_decay": (0, 0.99999),
-    **dict.fromkeys(("findings", "emphasis"), (0, MANY)),
+    **dict.fromkeys(("findings", "emphasis", "empty_weight"), (0, MANY)),
     **dict.fromkeys(("width_factor", "depth_factor"), (0.05, 16)),
     "max_length": (2, MANY),
     "num_workers": (0, 256),

@@ -1,4 +1,4 @@
-"""Losses of AKE-SSFA besides the segmentation's (:mod:`common.nn.segmentation_loss`, of each version of a report)."""
+"""Losses of AKE-SSFA besides the segmentation's (:mod:`common.nn.losses`, of each version of a report)."""
 
 from __future__ import annotations
 

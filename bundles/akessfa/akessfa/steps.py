@@ -16,7 +16,7 @@ from common.engine.steps import (
     to_device,
     trim_text,
 )
-from common.nn.segmentation_loss import overlap_loss
+from common.nn.losses import segmentation_loss
 from common.text.sides import mirrored_text
 
 from .erasure import keyword_targets, random_keep
@@ -103,7 +103,7 @@ def leave_one_out(network: AKESSFA, data: dict[str, torch.Tensor], logits: torch
     ids = torch.arange(int(sentences.max()) + 1, device=sentences.device)
     keep = (sentences[:, None, :] != ids[None, :, None]).float()  # (B, S, L)
     without = network.segmenter(data["image"], *(data[key] for key in TEXT), keep).logits.float()
-    moved = overlap_loss(without, (logits > 0).float())  # (B, S)
+    moved = segmentation_loss(without, (logits > 0).float())  # (B, S)
     return moved.gather(1, sentences)
 
 
@@ -236,7 +236,7 @@ def _generator_step(
 
         def loss_of(keep: torch.Tensor) -> torch.Tensor:
             logits = segmenter.segment(features, text[0], text[1], text[2], keep)[0]
-            return overlap_loss(logits.float(), data["label"])
+            return segmentation_loss(logits.float(), data["label"])
 
         targets = keyword_targets(loss_of, text[2], is_word, **erasure)  # type: ignore[arg-type]
     generator.train()
