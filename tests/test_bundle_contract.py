@@ -170,7 +170,7 @@ def test_an_answer_that_is_no_number_is_no_empty_finding(made, bundle, tmp_path)
     places = {"ckpt_dir": tmp_path / "models", "output_dir": tmp_path / "out"}
     arguments = inference_flags(bundle, folder, **places, **TINY[bundle]["infer"])
     done = monai("run", "--config_file", f"bundles/{bundle}/configs/inference.json", *arguments, expect=1)
-    assert re.search(r"no results are written of it \(.*: the network's answer is no number \(NaN in ", done.stderr)
+    assert re.search(r"(image|study): '.*': the network's answer is no number \(NaN in ", done.stderr)
     assert json.loads((tmp_path / "out" / "predictions.json").read_text()) == []
 
 

@@ -21,15 +21,19 @@ def line_of(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
+class NoNumberError(ValueError):
+    """A network's answer is no number."""
+
+
 def require_numbers(name: str, answer: Mapping[str, Any]) -> None:
     """Refuse what a network answers to the case ``name`` where it is no number: it would be shown as "nothing found".
 
     Raises:
-        ValueError: which value it is, and where it may come from.
+        NoNumberError: which value it is, and where it may come from.
     """
     for key, value in answer.items():
         if isinstance(value, torch.Tensor) and value.is_floating_point() and bool(value.isnan().any()):
-            raise ValueError(
+            raise NoNumberError(
                 f"{name!r}: the network's answer is no number (NaN in {key}); its weights are damaged, or half floats "
                 "(amp) are too coarse for them; restore the weights, or leave amp off"
             )

@@ -17,7 +17,7 @@ from PIL import Image
 from common.cli.atomic import write_json, write_picture
 from common.cli.given import import_package
 from common.engine.distributed import data_order, gather, is_first
-from common.engine.failures import FAILURES, line_of, require_numbers
+from common.engine.failures import FAILURES, NoNumberError, line_of, require_numbers
 from common.engine.familiarity import TellFamiliarity
 from common.engine.folders import lock_while_running, tell_replaced
 from common.engine.progress import StepLine
@@ -196,7 +196,8 @@ class PredictionFiles:
                 if not self.files:
                     raise
                 self.predictions.append({})  # keeps its place in the order
-                FAILURES.add(name, f"{self.key}: {name!r}: no results are written of it ({line_of(error)})")
+                failed = f"{name!r}: its results could not be written ({line_of(error)})"
+                FAILURES.add(name, f"{self.key}: {error if isinstance(error, NoNumberError) else failed}")
 
     def _result_name(self) -> str:
         """Name of the files of the next case, of which this process has every n-th."""
