@@ -20,7 +20,7 @@ def segmentation_loss(logits: torch.Tensor, label: torch.Tensor, *, empty_weight
     Args:
         logits: (B, C, H, W).
         label: (B, 1, H, W) in {0, 1}.
-        empty_weight: 0: as MONAI has it; 1: an image without a target counts about as much as one with.
+        empty_weight: in [0, 1]; 0: as MONAI has it; 1: an image without a target counts about as much as one with.
     """
     target = label.expand_as(logits).to(logits.dtype)
     entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(dim=(2, 3))
