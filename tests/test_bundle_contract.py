@@ -172,6 +172,9 @@ def test_an_answer_that_is_no_number_is_no_empty_finding(made, bundle, tmp_path)
     done = monai("run", "--config_file", f"bundles/{bundle}/configs/inference.json", *arguments, expect=1)
     assert re.search(r"(image|study): '.*': the network's answer is no number \(NaN in ", done.stderr)
     assert json.loads((tmp_path / "out" / "predictions.json").read_text()) == []
+    _, common = made
+    done = monai("run", "--config_file", train_files(bundle, "evaluate"), *common, *flags(places), expect=1)
+    assert "the network's answer is no number (NaN in " in one_line(done)
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,8 @@ from ignite.engine import Engine
 from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents
 
+from common.engine.failures import require_numbers
+
 
 def report_loss(log_probs: torch.Tensor, target_ids: torch.Tensor, written: torch.Tensor) -> torch.Tensor:
     """Negative log-likelihood of a token, mean over all tokens of the batch, the end included, each by its weight.
@@ -156,7 +158,17 @@ def emit_training(engine: Engine, output: dict[str, Any], terms: Mapping[str, to
 
 
 def emit(engine: Engine, output: Any) -> Any:
-    """Leave the output of an evaluation step in ``engine``, to be decollated and measured where it is."""
+    """Leave the output of an evaluation step in ``engine``, to be decollated and measured where it is.
+
+    Raises:
+        NoNumberError: a value that the network gives is no number, which would be measured as "nothing found".
+    """
+    if isinstance(output, Mapping):
+        require_numbers("a case of this batch", output)
+    return _leave(engine, output)
+
+
+def _leave(engine: Engine, output: Any) -> Any:
     engine.state.output = output
     engine.fire_event(IterationEvents.FORWARD_COMPLETED)
     engine.fire_event(IterationEvents.MODEL_COMPLETED)
@@ -166,4 +178,4 @@ def emit(engine: Engine, output: Any) -> Any:
 def emit_predictions(engine: Engine, output: dict[str, Any]) -> Any:
     """Leave the output of an inference step in ``engine``, on the CPU: files, pictures and texts are made of it."""
     host = {name: value.cpu() if isinstance(value, torch.Tensor) else value for name, value in output.items()}
-    return emit(engine, host)
+    return _leave(engine, host)

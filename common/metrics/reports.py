@@ -14,6 +14,7 @@ from monai.handlers import from_engine
 from common.cli.given import import_package
 from common.datasets.studies import read_studies
 from common.engine.distributed import gather
+from common.engine.failures import require_numbers
 from common.metrics.entities import entity_metrics, organ_of, read_entities
 from common.metrics.entity_status import status_scores
 from common.metrics.observations import observation_scores
@@ -131,6 +132,7 @@ class ReportMetrics:
 
     def _collect(self, engine: Engine) -> None:
         for item in engine.state.output:  # type: ignore[union-attr]
+            require_numbers(str(item.get("study", "a case of this batch")), item)
             for name, texts in self.texts.items():
                 texts.append(item[name])
             for name, value in self.numbers(item).items():

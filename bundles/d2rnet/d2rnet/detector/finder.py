@@ -14,11 +14,10 @@ from monai.transforms import Transform
 
 from common.cli.atomic import write_json
 from common.cli.given import require_file
-from common.engine.failures import require_numbers
 
 from .data import whole_transforms
 from .network import LesionDetector, nms
-from .steps import split_detections
+from .steps import detect, split_detections
 
 logger = logging.getLogger(__name__)
 OVERLAP = 0.6  # of boxes of different classes that count as one region
@@ -77,10 +76,7 @@ class TrainedDetector:
         """
         cases = [self.transforms({"image": path}) for path in paths]
         images = torch.stack([case["image_tensor"] for case in cases]).to(self.device)
-        dense = self.detector.dense(images)
-        for path, *answer in zip(paths, dense.logits, dense.distances, dense.centerness, strict=True):
-            require_numbers(path, dict(zip(("classes", "boxes", "centerness"), answer, strict=True)))
-        results = split_detections(self.detector.postprocess(dense, images.shape[2], images.shape[3]), cases)
+        results = split_detections(detect(self.detector, images, paths), cases)
         return [self._named(*current) for current in results]
 
     def _named(self, boxes: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> dict:

@@ -10,6 +10,7 @@ import torch
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from torch import nn
 
+from common.engine.failures import require_numbers
 from common.engine.precision import autocast
 from common.engine.steps import descend, emit, position_in_group
 
@@ -57,12 +58,24 @@ def stack_batch(batch: list[dict], device: torch.device) -> dict[str, Any]:
     return stacked
 
 
+def detect(detector: LesionDetector, images: torch.Tensor, names: Sequence[str]) -> Detections:
+    """Lesions in ``images`` (B, 3, H, W), of B ``names``.
+
+    Raises:
+        common.engine.failures.NoNumberError: an answer is no number, of which suppression would leave nothing.
+    """
+    dense = detector.dense(images)
+    for name, *answer in zip(names, dense.logits, dense.distances, dense.centerness, strict=True):
+        require_numbers(name, dict(zip(("classes", "boxes", "centerness"), answer, strict=True)))
+    return detector.postprocess(dense, images.shape[2], images.shape[3])
+
+
 def detect_step(engine: SupervisedEvaluator, batch: list[dict], *, amp: bool | str) -> list[dict]:
     """``predictions`` (boxes, labels, scores) and ``targets`` (boxes, labels) of each image, in its pixels."""
     device = engine.state.device
     images = torch.stack([case["image_tensor"] for case in batch]).to(device)
     with torch.no_grad(), autocast(device, amp):
-        detections = engine.network.eval()(images)
+        detections = detect(engine.network.eval(), images, ["a case of this batch"] * len(images))  # type: ignore
     predictions = split_detections(detections, batch)
     targets = [(case["boxes"].numpy() / case["factor"], case["labels"].numpy()) for case in batch]
     return emit(engine, [{"predictions": p, "targets": t} for p, t in zip(predictions, targets, strict=True)])
